@@ -1,0 +1,170 @@
+"""Adapter for open_clip's own VisionTransformer (OpenAI, LAION, DataComp, DFN checkpoints...).
+
+Class-token and average pooling, final norm before or after the pool, any patch size,
+non-square grids, and both of open_clip's block types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import Attention, VisionTransformer
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .base import Hiding, Layer, TokenRecording, VisionTower, replace_output
+
+
+class OpenCLIPVisionTower(VisionTower):
+    """`open_clip.transformer.VisionTransformer`: one class token, then the patches."""
+
+    num_prefix_tokens = 1
+    module: VisionTransformer
+
+    @classmethod
+    def matches(cls, module: nn.Module) -> bool:
+        """Whether `module` is open_clip's VisionTransformer."""
+        return isinstance(module, VisionTransformer)
+
+    @classmethod
+    def check_supported(cls, module: nn.Module) -> None:
+        """Raise TypeError for pooling that has no single image feature per read-out."""
+        if module.attn_pool is not None:
+            raise TypeError(
+                "vision_tower: expected class-token or average pooling, got an open_clip "
+                "VisionTransformer with attentional pooling (CoCa), which is not supported"
+            )
+        if module.pool_type not in ("tok", "avg"):
+            raise TypeError(
+                "vision_tower: expected an open_clip VisionTransformer with pool_type 'tok' or "
+                f"'avg', got pool_type {module.pool_type!r}"
+            )
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of attention blocks."""
+        return len(self.module.transformer.resblocks)
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """The patch grid (h, w); see `VisionTower.grid`."""
+        if images.ndim != 4:
+            raise ValueError(f"images: expected shape (B, 3, H, W), got {tuple(images.shape)}")
+        patch_height, patch_width = self.module.patch_size
+        height, width = images.shape[-2:]
+        h, w = height // patch_height, width // patch_width
+        expected_h, expected_w = self.module.grid_size
+        if (h, w) != (expected_h, expected_w):
+            raise ValueError(
+                f"images: expected height x width {expected_h * patch_height} x "
+                f"{expected_w * patch_width}, the size of the model's positional embedding, got "
+                f"{height} x {width}"
+            )
+        return h, w
+
+    def _install_hiding(self, hiding: Hiding) -> Iterator[RemovableHandle]:
+        visual, transformer = self.module, self.module.transformer
+        yield self._keep_every_patch()
+        yield transformer.register_forward_pre_hook(_enter_blocks(hiding))
+        for block in transformer.resblocks:
+            yield _hide_keys(block.attn, hiding)
+        if hiding.strategy == "drop":
+            yield transformer.register_forward_hook(replace_output(hiding.restore))
+        if visual.pool_type == "avg":
+            # The pool averages every patch of what the final norm (or, where the norm comes
+            # after the pool, the last block) puts out.
+            pooled_from = transformer if visual.final_ln_after_pool else visual.ln_post
+            yield pooled_from.register_forward_hook(replace_output(_fill_with_mean(hiding)))
+
+    def _install_recording(
+        self, layer: Layer, recording: TokenRecording
+    ) -> Iterator[RemovableHandle]:
+        visual, transformer = self.module, self.module.transformer
+
+        def record_grid(module: nn.Module, args: Any, output: Tensor) -> None:
+            recording._set_grid((output.shape[-2], output.shape[-1]))
+
+        def record_input(module: nn.Module, args: Any, output: Tensor) -> None:
+            if self._hiding is not None:
+                output = self._hiding.zero_hidden(output)
+            recording._set_tokens(output[:, self.num_prefix_tokens :])
+
+        def record_block(module: nn.Module, args: Any, output: Tensor) -> None:
+            tokens = output if transformer.batch_first else output.transpose(0, 1)
+            if layer == "projected":
+                tokens = self._project(tokens)
+            if self._hiding is not None:
+                tokens = self._hiding.restore(tokens)
+            recording._set_tokens(tokens[:, self.num_prefix_tokens :])
+
+        yield self._keep_every_patch()
+        yield visual.conv1.register_forward_hook(record_grid)
+        if layer == "input":
+            yield visual.ln_pre.register_forward_hook(record_input)
+        else:
+            block = transformer.resblocks[-1 if layer == "projected" else layer]
+            yield block.register_forward_hook(record_block)
+
+    def _keep_every_patch(self) -> RemovableHandle:
+        """Undo patch dropout, which in train mode would shuffle and remove patches."""
+        return self.module.patch_dropout.register_forward_hook(
+            lambda module, args, output: args[0]
+        )
+
+    def _project(self, tokens: Tensor) -> Tensor:
+        # .forward, not a call: the final norm may carry the hooks that hide.
+        tokens = self.module.ln_post.forward(tokens)
+        if self.module.proj is not None:
+            tokens = tokens @ self.module.proj
+        wide = torch.promote_types(tokens.dtype, torch.float32)
+        return F.normalize(tokens.to(wide), dim=-1)
+
+
+def _enter_blocks(hiding: Hiding) -> Any:
+    def pre_hook(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        tokens, *rest = args
+        hiding.check(tokens)
+        if hiding.strategy == "drop":
+            tokens = hiding.shorten(tokens)
+        return (tokens, *rest)
+
+    return pre_hook
+
+
+def _hide_keys(attention: nn.Module, hiding: Hiding) -> RemovableHandle:
+    """Add the hidden keys to an attention module's own mask argument."""
+
+    def multihead(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        mask = hiding.key_padding_mask
+        if mask is not None:
+            mask = mask.to(args[0].device)
+            given = kwargs.get("key_padding_mask")
+            kwargs = {**kwargs, "key_padding_mask": mask if given is None else mask | given}
+        return args, kwargs
+
+    def own(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        mask = hiding.key_padding_mask
+        if mask is not None:
+            # Here True is masked too, and the mask broadcasts over heads and queries.
+            kwargs = {**kwargs, "attn_mask": mask.to(args[0].device)[:, None, None, :]}
+        return args, kwargs
+
+    hook = own if isinstance(attention, Attention) else multihead
+    return attention.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def _fill_with_mean(hiding: Hiding) -> Any:
+    """Give hidden patches the mean of the kept ones: the mean over all is then theirs."""
+
+    def fill(tokens: Tensor) -> Tensor:
+        hidden = hiding.mask.to(tokens.device)[..., None]
+        prefix, patches = tokens.split([tokens.shape[1] - hidden.shape[1], hidden.shape[1]], dim=1)
+        kept = patches.masked_fill(hidden, 0.0)
+        wide = torch.promote_types(tokens.dtype, torch.float32)
+        total = kept.sum(dim=1, keepdim=True, dtype=wide)
+        mean = total / (~hidden).sum(dim=1, keepdim=True).clamp(min=1)
+        return torch.cat([prefix, torch.where(hidden, mean.to(tokens.dtype), kept)], dim=1)
+
+    return fill
