@@ -50,7 +50,7 @@ class CCI(Attribution):
         - Clustered tokens: the output of the last block (`embedding_layer`); the paper does
           not say which tokens it clusters.
         - Negative drops: the paper's weights d_k / sum_j d_j change sign or explode where
-          drops are negative. The default divides by sum_j |d_j|, which is the same where all
+          drops are negative. The default divides by sum_j abs(d_j), which is the same where all
           drops are positive and keeps signs and order where not.
 
     Args:

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .tiny import TINY_MODELS, load_tiny
+from .tiny import MODEL_NAMES as TINY_MODELS
+from .tiny import load_tiny
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -119,7 +120,9 @@ def _check_weights(name: str, pretrained: str | None) -> str:
             "(open_clip.list_models() lists all)"
         )
     tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained in (*tags, "random") or (pretrained and Path(pretrained).is_file()):
+    if pretrained == "random" or (pretrained and Path(pretrained).is_file()):
+        return pretrained
+    if pretrained and open_clip.is_pretrained_cfg(name, pretrained):
         return pretrained
     choice = ", ".join([*tags, "random"])
     if pretrained is None:

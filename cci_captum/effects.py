@@ -28,7 +28,7 @@ class ClusterEffects:
         masked_outputs: (B, K) or (B, K, C, ...) outputs with cluster k hidden. A cluster that
             an image does not have leaves its outputs as they were.
         image_shape: (channels, H, W) of the inputs.
-        normalization: How `weights` scales the drops d of an image: "relative" d / sum |d|
+        normalization: How `weights` scales the drops d of an image: "relative" d / sum abs(d)
             (signs and order kept), "paper" d / sum d (CCI, arXiv 2511.12978), "none" d.
 
     Example:

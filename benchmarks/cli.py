@@ -1,0 +1,59 @@
+"""The command line `cci-captum`; each command lives in its own file in `commands`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .._version import __version__
+from .commands import demo, env, explain
+from .commands._common import CommandError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong usage as every other error is reported: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see {self.prog} --help)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; `run` in its result is the command's function."""
+    parser = _Parser(
+        prog="cci-captum",
+        description="Explain CLIP-like models with Cluster-based Concept Importance (CCI).",
+    )
+    parser.add_argument("--version", action="version", version=f"cci-captum {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (demo, explain, env):
+        command.add_to(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: The arguments; None is those of the process.
+
+    Returns:
+        The exit code: 0 on success, 2 for an error the user can put right (one line on
+        stderr), 130 when interrupted.
+    """
+    try:
+        arguments = build_parser().parse_args(argv)
+        arguments.run(arguments)
+    except CommandError as error:
+        message = " ".join(str(error).split())
+        print(f"cci-captum: error: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cci-captum: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

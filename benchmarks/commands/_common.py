@@ -1,0 +1,61 @@
+"""What several commands need: errors for the user, devices, files written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CommandError(Exception):
+    """Something the user can put right; shown as one line, without a traceback."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the first GPU where there is one, else the CPU."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CommandError(f"--device: {name!r} is not available on this machine") from error
+    return device
+
+
+def check_output(path: Path, option: str, suffixes: tuple[str, ...]) -> None:
+    """Raise CommandError unless a file with one of the suffixes can be written at path."""
+    if path.suffix.lower() not in suffixes:
+        known = ", ".join(suffixes)
+        raise CommandError(f"{option}: expected a file name ending in {known}, got {path}")
+    if path.is_dir():
+        raise CommandError(f"{option}: expected a file, got a folder: {path}")
+    check_folder(path.absolute().parent, option)
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Raise CommandError unless files can be written into the folder."""
+    if not folder.is_dir():
+        raise CommandError(f"{option}: no such folder: {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CommandError(f"{option}: no permission to write into {folder}")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name to write to that becomes ``path`` at the end, unless something goes wrong."""
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

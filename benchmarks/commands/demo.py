@@ -1,0 +1,211 @@
+"""`cci-captum demo`: the embedded tiny CLIP explained on six scenes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._common import CommandError, check_folder, choose_device, whole_file
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...effects import ClusterEffects
+    from ..tiny_clip.scenes import Scene
+
+_SCENES = (  # artwork, kind, class of the first object, background
+    ("train", "one", "penguin", "snow"),
+    ("train", "two", "dog", "grass"),
+    ("train", "one", "guitar", "bricks"),
+    ("held-out", "one", "elephant", "sand"),
+    ("held-out", "two", "strawberry", "wood"),
+    ("held-out", "one", "snail", "clouds"),
+)
+
+_NEXT = """
+The same in your own code:
+
+    model, preprocess, tokenizer, _ = cci_captum.load_clip("tiny")  # or any open_clip model
+    classifier = cci_captum.ZeroShotClassifier(model, tokenizer, ["penguin", "cat", "dog"])
+    attributions = cci_captum.CCI(classifier).attribute(images, target=0)  # shape of images
+"""
+
+
+class _Answers(NamedTuple):
+    """What one model says about B scenes and C classes."""
+
+    effects: ClusterEffects
+    probabilities: torch.Tensor  # (B, C)
+    predicted: list[int]
+
+
+def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="explain a tiny CLIP on six scenes",
+        description="Explain the embedded tiny CLIP on six scenes: which parts made it predict "
+        "what it predicts. Writes grid.png and clusters.png.",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("cci-captum-demo"), help="folder (%(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help='"cpu", "cuda", ... (%(default)s)')
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes (%(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Draw the scenes, ask both tiny models, write the pictures and print a table."""
+    if arguments.seed < 0:
+        raise CommandError(f"--seed: expected 0 or more, got {arguments.seed}")
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--out: cannot make {arguments.out}: {error.strerror}") from error
+    check_folder(arguments.out, "--out")
+    device = choose_device(arguments.device)
+
+    import torch
+    from tqdm.auto import tqdm
+
+    from ...visualization import show_clusters
+
+    steps = tqdm(total=5, desc="demo", unit="step")
+    scenes = draw_scenes(arguments.seed)
+    images = torch.stack([scene.image for scene in scenes])
+    steps.update()
+    tiny = _ask("tiny", images, device)
+    steps.update()
+    shortcut = _ask("tiny-shortcut", images, device)
+    steps.update()
+    others = [_other_class(scene, tiny, row) for row, scene in enumerate(scenes)]
+    with whole_file(arguments.out / "grid.png") as path:
+        _grid(scenes, images, tiny, others, shortcut).savefig(path, dpi=200)
+    steps.update()
+    with whole_file(arguments.out / "clusters.png") as path:
+        titles = [_named(tiny, row, tiny.predicted[row]) for row in range(len(scenes))]
+        show_clusters(tiny.effects, images, target=tiny.predicted, row_titles=titles).savefig(
+            path, dpi=200
+        )
+    steps.update()
+    steps.close()
+    _print_table(scenes, tiny, others)
+    print(f"\nwrote {arguments.out / 'grid.png'} and {arguments.out / 'clusters.png'}")
+    print(_NEXT, end="")
+
+
+def draw_scenes(seed: int) -> list[Scene]:
+    """The six scenes: three in artwork known from training, three in artwork never seen."""
+    from ..tiny_clip.scenes import SceneGenerator
+
+    generators = {artwork: SceneGenerator(artwork=artwork, seed=seed) for artwork, *_ in _SCENES}
+    return [
+        generators[artwork].scene(index, class_name=name, background=background, kind=kind)
+        for index, (artwork, kind, name, background) in enumerate(_SCENES)
+    ]
+
+
+def on_object(patch_map: torch.Tensor, mask: torch.Tensor) -> tuple[float, float]:
+    """How much of a map's positive part, and of its maximum, lies on an object.
+
+    Args:
+        patch_map: (h, w) map.
+        mask: (H, W) bool, the object's pixels; h and w divide H and W.
+
+    Returns:
+        Two shares in [0, 1]: the object's share of the positive energy (0 without any), and
+        its share of the pixels with the largest value (the expected pointing game hit).
+    """
+    import torch
+
+    covered = torch.nn.functional.adaptive_avg_pool2d(mask.double()[None], patch_map.shape)[0]
+    positive = patch_map.double().clamp(min=0)
+    total = float(positive.sum())
+    energy = float((positive * covered).sum()) / total if total else 0.0
+    return energy, float(covered[patch_map == patch_map.max()].mean())
+
+
+def _ask(name: str, images: torch.Tensor, device: torch.device) -> _Answers:
+    from ...cci import CCI
+    from ...clip import ZeroShotClassifier, load_clip
+    from ...tiny import CLASS_NAMES, TEMPLATES
+
+    clip = load_clip(name, device=device)
+    normalize = clip.preprocess.transforms[-1]  # type: ignore[attr-defined]
+    classifier = ZeroShotClassifier(clip.model, clip.tokenizer, CLASS_NAMES, TEMPLATES)
+    effects = CCI(classifier).effects(normalize(images).to(device))
+    probabilities = effects.outputs.softmax(dim=1).cpu()
+    return _Answers(effects, probabilities, probabilities.argmax(dim=1).tolist())
+
+
+def _other_class(scene: Scene, tiny: _Answers, row: int) -> int:
+    """The other object of the scene, or the second guess where there is none."""
+    predicted = tiny.predicted[row]
+    ranked = tiny.probabilities[row].argsort(descending=True).tolist()
+    candidates = [*scene.classes, *ranked] if scene.kind == "two" else ranked
+    return next(index for index in candidates if index != predicted)
+
+
+def _named(answers: _Answers, row: int, index: int) -> str:
+    from ...tiny import CLASS_NAMES
+
+    return f"{CLASS_NAMES[index]} {answers.probabilities[row, index]:.2f}"
+
+
+def _described(scene: Scene, artwork: str) -> str:
+    objects = " and ".join(scene.class_names) or "nothing"
+    drawn = ", drawn as never seen in training" if artwork == "held-out" else ""
+    return f"{objects} on {scene.background_name}{drawn}"
+
+
+def _grid(
+    scenes: list[Scene],
+    images: torch.Tensor,
+    tiny: _Answers,
+    others: list[int],
+    shortcut: _Answers,
+) -> Any:
+    from ...visualization import attribution_grid
+
+    columns = {
+        "tiny: predicted class": (tiny, tiny.predicted),
+        "tiny: other object, or second guess": (tiny, others),
+        "tiny-shortcut: predicted class": (shortcut, shortcut.predicted),
+    }
+    return attribution_grid(
+        images,
+        {name: answers.effects.patch_map(target) for name, (answers, target) in columns.items()},
+        scores={
+            name: [_named(answers, row, index) for row, index in enumerate(target)]
+            for name, (answers, target) in columns.items()
+        },
+        row_titles=[
+            _described(scene, artwork) for scene, (artwork, *_) in zip(scenes, _SCENES, strict=True)
+        ],
+    )
+
+
+def _print_table(scenes: list[Scene], tiny: _Answers, others: list[int]) -> None:
+    from ...tiny import CLASS_NAMES
+
+    print(
+        f"{'scene':32} {'explained':18} {'prob.':>5} {'top drop':>8} {'energy':>6} {'pointing':>8}"
+    )
+    for row, scene in enumerate(scenes):
+        targets = [tiny.predicted[row], *([others[row]] if scene.kind == "two" else [])]
+        for place, target in enumerate(targets):
+            name = _described(scene, "train") if place == 0 else ""
+            drop = float(tiny.effects.drops(target)[row].max())
+            probability = float(tiny.probabilities[row, target])
+            cells = f"{name:32} {CLASS_NAMES[target]:18} {probability:5.2f} {drop:8.2f}"
+            if target in scene.classes:
+                mask = scene.masks[scene.classes.index(target)]
+                energy, pointing = on_object(tiny.effects.patch_map(target)[row].cpu(), mask)
+                cells += f" {energy:6.2f} {pointing:8.2f}"
+            print(cells)
+    print(
+        "top drop: of the logit, when the most important cluster is hidden; energy and pointing: "
+        "how much\nof the map's positive part, and of its maximum, lies on the explained object"
+    )

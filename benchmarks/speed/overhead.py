@@ -1,0 +1,128 @@
+"""What CCI costs in plain forward passes of the same batch.
+
+Times, in one process and in turn, K + 1 plain forward passes of a batch, CCI on that batch in
+each of its settings, and image-by-image code with scikit-learn's K-means as a reader of the
+paper would write it. Prints ratios: absolute times differ between machines, ratios less so.
+
+    python -m cci_captum.benchmarks.speed.overhead --model ViT-B-32 --batch-size 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import open_clip
+import torch
+from torch import Tensor, nn
+
+from cci_captum import CCI, KMeans
+from cci_captum.vision_towers import find_vision_tower
+
+
+class _Scores(nn.Module):
+    """Image features against fixed text features, so that only the image encoder is timed."""
+
+    def __init__(self, visual: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.visual = visual
+        self.text_features = nn.Parameter(torch.randn(10, dim))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.normalize(self.visual(images), dim=-1) @ self.text_features.T
+
+
+def median_seconds(
+    functions: dict[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Median wall-clock seconds of each function, called in turn `repeats` times.
+
+    Args:
+        functions: Name to function; each is called once more first, to warm up.
+        repeats: Timed calls of each.
+        device: Device to wait for after each call.
+
+    Returns:
+        Name to median seconds.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for repeat in range(repeats + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if repeat:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _image_by_image(forward_func: _Scores, images: Tensor, n_clusters: int) -> None:
+    """The loop that a reader of the paper writes: one image, one cluster, one pass at a time."""
+    from sklearn.cluster import KMeans as SklearnKMeans
+
+    tower = find_vision_tower(forward_func)
+    for image in images:
+        with tower.record(-1) as recording:
+            forward_func(image[None])
+        embeddings = recording.tokens[0].float().cpu().numpy()
+        labels = SklearnKMeans(n_clusters, n_init=3, random_state=0).fit_predict(embeddings)
+        for cluster in range(n_clusters):
+            mask = torch.from_numpy(labels == cluster)[None].to(images.device)
+            with tower.hide(mask):
+                forward_func(image[None])
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the table; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="ViT-B-32", help="open_clip model name (random weights)")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--clusters", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args(argv)
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    device = torch.device(args.device)
+    model = open_clip.create_model(args.model).to(device).eval()
+    forward_func = _Scores(model.visual, model.visual.output_dim).to(device)
+    size = model.visual.image_size
+    images = torch.randn(args.batch_size, 3, *size, device=device)
+
+    def plain() -> None:
+        for _ in range(args.clusters + 1):
+            forward_func(images)
+
+    def cci(hide: str, batch_size: int | None = None) -> Callable[[], object]:
+        method = CCI(forward_func, clustering=KMeans(args.clusters), hide=hide)  # type: ignore[arg-type]
+        return lambda: method.effects(images, internal_batch_size=batch_size)
+
+    with torch.no_grad():
+        seconds = median_seconds(
+            {
+                f"{args.clusters + 1} plain passes": plain,
+                "CCI, mask, one batch": cci("mask"),
+                f"CCI, mask, batches of {args.batch_size}": cci("mask", args.batch_size),
+                "CCI, drop": cci("drop"),
+                "image by image, scikit-learn": lambda: _image_by_image(
+                    forward_func, images, args.clusters
+                ),
+            },
+            args.repeats,
+            device,
+        )
+    reference = next(iter(seconds.values()))
+    print(f"{args.model}, {args.batch_size} images, K = {args.clusters}, {device}, fp32,")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.repeats} repeats\n")
+    print(f"{'':32}{'seconds':>10}{'ratio':>8}")
+    for name, value in seconds.items():
+        print(f"{name:32}{value:10.3f}{value / reference:8.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The picture inside one cell."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+
+from ._inputs import Array
+from ._page import DIVERGING, INK
+
+_SHARP = 256  # pixels: a smaller image is enlarged, so that borders between patches look sharp
+
+
+def enlarge(picture: Array) -> Array:
+    """A picture (H, W, 3) smoothly enlarged by a whole factor, unless it is large enough."""
+    factor = -(-_SHARP // max(picture.shape[:2]))
+    if factor == 1:
+        return picture
+    size = (picture.shape[0] * factor, picture.shape[1] * factor)
+    return np.stack([_resize(c, size, "bicubic") for c in np.moveaxis(picture, -1, 0)], -1).clip(
+        0, 1
+    )
+
+
+def backdrop(picture: Array, strength: float) -> Array:
+    """The brightness (H, W) of a picture (H, W, 3), pulled towards white unless strength is 1."""
+    return 1 - strength * (1 - picture @ np.array([0.299, 0.587, 0.114]))
+
+
+def paint(grey: Array, values: Array, interpolation: str = "nearest") -> Array:
+    """The diverging colours of values (h, w), full at -1 and 1, times grey (H, W): (H, W, 3)."""
+    mode = "nearest-exact" if interpolation == "nearest" else interpolation
+    enlarged = _resize(values, grey.shape, mode)
+    return np.asarray(DIVERGING((enlarged + 1) / 2)[..., :3] * grey[..., None])
+
+
+def show(axes: Axes, picture: Array) -> None:
+    """Put a picture into axes without ticks, in a thin frame."""
+    axes.imshow(picture)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(linewidth=0.4, color=INK)
+
+
+def _resize(values: Array, size: tuple[int, ...], mode: str) -> Array:
+    align = None if mode.startswith("nearest") else False
+    batch = torch.from_numpy(values.copy())[None, None]
+    resized = torch.nn.functional.interpolate(batch, size, mode=mode, align_corners=align)
+    return np.asarray(resized[0, 0].numpy())

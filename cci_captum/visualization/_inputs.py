@@ -1,0 +1,137 @@
+"""What a caller may hand over as images, maps and texts, checked once and turned into arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.float64]
+
+_TOLERANCE = 1e-3  # resizing and de-normalising may leave [0, 1] by a rounding error
+
+
+def denormalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Undo the normalisation of a model's preprocessing, so that images can be shown.
+
+    Args:
+        images: (B, C, H, W) or (C, H, W), normalised as (x - mean) / std.
+        mean: The mean of each channel, C values.
+        std: The standard deviation of each channel, C values.
+
+    Returns:
+        x, clipped to [0, 1], in the shape of images.
+
+    Raises:
+        ValueError: If mean or std does not have one value for each channel.
+
+    Example:
+        >>> import torch
+        >>> images = denormalize(torch.zeros(1, 3, 2, 2), (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+        >>> images[0, :, 0, 0]
+        tensor([0.5000, 0.4000, 0.3000])
+    """
+    channels = images.shape[-3]
+    if not len(mean) == len(std) == channels:
+        raise ValueError(
+            f"mean and std: expected {channels} values each, one a channel of images, got "
+            f"{len(mean)} and {len(std)}"
+        )
+    shape = (channels, 1, 1)
+    shown = images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape)
+    return shown.clamp(0, 1)
+
+
+def to_array(values: Any) -> NDArray[Any]:
+    """A tensor of any device and dtype, or anything array-like, as a numpy array."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return np.asarray((values.double() if values.is_floating_point() else values).numpy())
+    return np.asarray(values)
+
+
+def to_images(images: Any) -> list[Array]:
+    """Images as a list of (H, W, 3) float64 arrays in [0, 1].
+
+    Tensors hold channels first, arrays and PIL images channels last. Whole numbers are read as
+    0 to 255, floating point numbers as 0 to 1.
+    """
+    if not isinstance(images, (Tensor, np.ndarray, Sequence)):
+        raise TypeError(
+            "images: expected a tensor, an array or a list of images, got "
+            f"{type(images).__name__}; put a single image into a list"
+        )
+    if isinstance(images, (Tensor, np.ndarray)) and images.ndim != 4:
+        raise ValueError(
+            "images: expected a batch, (B, 3, H, W) as a tensor or (B, H, W, 3) as an array, or "
+            f"a list of images, got shape {tuple(images.shape)}"
+        )
+    if len(images) == 0:
+        raise ValueError("images: expected at least one image, got none")
+    return [_to_image(image, index) for index, image in enumerate(images)]
+
+
+def _to_image(image: Any, index: int) -> Array:
+    if hasattr(image, "convert"):  # a PIL image
+        image = np.asarray(image.convert("RGB"))
+    pixels = to_array(image)
+    if isinstance(image, Tensor) and pixels.ndim == 3:
+        pixels = np.moveaxis(pixels, 0, -1)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or pixels.size == 0:
+        order = "(3, H, W)" if isinstance(image, Tensor) else "(H, W, 3)"
+        raise ValueError(
+            f"images[{index}]: expected shape {order}, or one channel, got {np.shape(image)}"
+        )
+    if pixels.dtype.kind in "ui":
+        pixels = pixels / 255
+    pixels = pixels.astype(np.float64)
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
+        raise ValueError(
+            f"images[{index}]: expected values in [0, 1], got {low:.3g} to {high:.3g}; the "
+            "normalised inputs of a model need denormalize first"
+        )
+    return np.broadcast_to(pixels.clip(0, 1), (*pixels.shape[:2], 3))
+
+
+def to_maps(name: str, maps: Any, count: int) -> list[Array]:
+    """Maps of one column as count arrays (h, w): the mean over channels, if there are any."""
+    if not hasattr(maps, "__len__"):
+        raise TypeError(f"maps[{name!r}]: expected a tensor or an array, got {type(maps).__name__}")
+    if len(maps) != count:
+        raise ValueError(f"maps[{name!r}]: expected {count} maps, one an image, got {len(maps)}")
+    result = []
+    for index, row in enumerate(maps):
+        values = to_array(row).astype(np.float64)
+        if values.ndim == 3:
+            values = values.mean(axis=0)
+        if values.ndim != 2 or values.size == 0:
+            raise ValueError(
+                f"maps[{name!r}]: expected shape (B, h, w) or (B, C, h, w), got "
+                f"{(count, *np.shape(row))}"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(f"maps[{name!r}]: NaN or infinity in the map of image {index}")
+        result.append(values)
+    return result
+
+
+def to_texts(name: str, texts: Sequence[str] | None, count: int) -> list[str]:
+    """Texts as a list of count strings, or no strings at all for None."""
+    if texts is None:
+        return []
+    if isinstance(texts, str) or len(texts) != count:
+        raise ValueError(f"{name}: expected a list of {count} strings, got {texts!r}")
+    return [str(text) for text in texts]
+
+
+def positive_number(name: str, value: float) -> float:
+    """The value as a float, if it is a finite number above zero."""
+    if not (value > 0 and np.isfinite(value)):
+        raise ValueError(f"{name}: expected a finite number above 0, got {value}")
+    return float(value)

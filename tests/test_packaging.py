@@ -1,0 +1,90 @@
+"""What is installed, what may import what, and that every documented example runs."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import cci_captum
+import cci_captum.baselines
+import cci_captum.benchmarks
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {
+    "cci_captum": ROOT / "cci_captum",
+    "cci_captum.baselines": ROOT / "baselines",
+    "cci_captum.benchmarks": ROOT / "benchmarks",
+}
+MODULES = sorted(
+    {
+        info.name
+        for package in (cci_captum, cci_captum.baselines, cci_captum.benchmarks)
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    }
+    | set(PACKAGES)
+)
+
+
+def test_setup_cfg_lists_every_package() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = config["options"]["packages"].split()
+    found = [
+        ".".join([name, *init.parent.relative_to(folder).parts])
+        for name, folder in PACKAGES.items()
+        for init in folder.rglob("__init__.py")
+    ]
+    assert sorted(listed) == sorted(found)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cci_captum").rglob("*.py")), ids=str)
+def test_the_library_never_imports_what_stands_above_it(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(alias.name for alias in node.names)]
+        for name in names:
+            assert not {"baselines", "benchmarks"} & set(name.split(".")), f"{path}: {name}"
+
+
+@pytest.mark.parametrize("package", ["vision_towers", "clustering", "tiny"])
+def test_lowest_packages_import_nothing_of_ours(package: str) -> None:
+    folder = ROOT / "cci_captum" / package
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level > 1:
+                raise AssertionError(f"{path}:{node.lineno} imports from above {package}")
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                name = node.module or ""
+                ours = name == "cci_captum" or name.startswith("cci_captum.")
+                assert not ours or name.startswith(f"cci_captum.{package}"), f"{path}: {name}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_documented_examples_run(name: str) -> None:
+    module = importlib.import_module(name)
+    results = doctest.testmod(module)
+    assert results.failed == 0
+
+
+def test_examples_are_found() -> None:
+    module = importlib.import_module("cci_captum.cci")
+    assert doctest.testmod(module).attempted >= 5
+
+
+def test_public_names() -> None:
+    assert sorted(cci_captum.__all__) == cci_captum.__all__
+    assert all(hasattr(cci_captum, name) for name in cci_captum.__all__)
+
+
+def test_version_is_the_changelogs_and_the_citations() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {cci_captum.__version__}\n" in citation
