@@ -126,7 +126,7 @@ def _prepare(embeddings: Tensor, spherical: bool) -> Tensor:
     scale = lengths if spherical else squares.sqrt()
     points /= scale.masked_fill(scale == 0, 1)
     if not spherical:
-        points -= points.mean(dim=1, keepdim=True)
+        points -= points.mean(dim=1, keepdim=True)  # faiss computes in float32
     return points
 
 
