@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .._version import __version__
-from .commands import demo, env, explain
-from .commands._common import CommandError
+from cci_captum._version import __version__
+from cci_captum.benchmarks.commands import demo, env, explain
+from cci_captum.benchmarks.commands._common import CommandError
 
 
 class _Parser(argparse.ArgumentParser):

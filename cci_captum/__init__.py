@@ -1,18 +1,38 @@
 """Cluster-based Concept Importance (CCI) for CLIP-like models, as a Captum attribution method.
 
 The main names are here; `cci_captum.vision_towers`, `cci_captum.clustering` and
-`cci_captum.visualization` hold what is under them.
+`cci_captum.visualization` hold what is under them. Names are imported when first used, so that
+the command line answers without loading torch.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
-from .cci import CCI
-from .clip import ImageTextSimilarity, LoadedCLIP, ZeroShotClassifier, load_clip
-from .clustering import KMeans
-from .effects import ClusterEffects
-from .vision_towers import VisionTower, find_vision_tower
-from .visualization import attribution_grid, show_clusters
+
+if TYPE_CHECKING:
+    from .cci import CCI
+    from .clip import ImageTextSimilarity, LoadedCLIP, ZeroShotClassifier, load_clip
+    from .clustering import KMeans
+    from .effects import ClusterEffects
+    from .vision_towers import VisionTower, find_vision_tower
+    from .visualization import attribution_grid, show_clusters
+
+_MODULES = {
+    "CCI": "cci",
+    "ClusterEffects": "effects",
+    "ImageTextSimilarity": "clip",
+    "KMeans": "clustering",
+    "LoadedCLIP": "clip",
+    "VisionTower": "vision_towers",
+    "ZeroShotClassifier": "clip",
+    "attribution_grid": "visualization",
+    "find_vision_tower": "vision_towers",
+    "load_clip": "clip",
+    "show_clusters": "visualization",
+}
 
 __all__ = [
     "CCI",
@@ -28,3 +48,13 @@ __all__ = [
     "load_clip",
     "show_clusters",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -31,9 +31,12 @@ TensorOrTuple = TypeVar("TensorOrTuple", Tensor, tuple[Tensor, ...])
 class Clustering(Protocol):
     """Anything that puts patches into at most `n_clusters` groups, image by image."""
 
-    n_clusters: int
+    @property
+    def n_clusters(self) -> int:
+        """The most groups an image can have."""
+        ...
 
-    def __call__(self, embeddings: Tensor) -> Tensor:
+    def __call__(self, embeddings: Tensor, /) -> Tensor:
         """(B, N, D) patch embeddings -> (B, N) int64 labels from 0 to n_clusters - 1."""
         ...
 
@@ -109,14 +112,14 @@ class CCI(Attribution):
             )
         if hide not in get_args(HideStrategy):
             raise ValueError(f"hide: expected one of {get_args(HideStrategy)}, got {hide!r}")
-        if clustering is None:
-            clustering = KMeans()
-        elif not callable(clustering) or not hasattr(clustering, "n_clusters"):
+        if clustering is not None and not (
+            callable(clustering) and hasattr(clustering, "n_clusters")
+        ):
             raise TypeError(
                 "clustering: expected a callable with an attribute n_clusters, such as "
                 f"cci_captum.KMeans(7), got {clustering!r}"
             )
-        self.clustering = clustering
+        self.clustering: Clustering = KMeans() if clustering is None else clustering
         self.embedding_layer = embedding_layer
         self.normalization = normalization
         self.hide = hide
@@ -164,8 +167,8 @@ class CCI(Attribution):
             show_progress=show_progress,
         )
         attributions = effects.attributions(target, upsample)
-        images = inputs[0] if is_inputs_tuple else inputs
-        attributions = attributions.to(torch.promote_types(images.dtype, torch.float32))
+        dtype = _check_images(inputs).dtype
+        attributions = attributions.to(torch.promote_types(dtype, torch.float32))
         return _format_output(is_inputs_tuple, (attributions,))
 
     @torch.no_grad()
@@ -199,8 +202,7 @@ class CCI(Attribution):
             raise ValueError(
                 f"internal_batch_size: expected a positive int or None, got {internal_batch_size}"
             )
-        with tqdm(desc=self.get_name(), unit="img", disable=not show_progress) as progress:
-            progress.reset(total=len(images))
+        with tqdm(total=len(images), desc="CCI", unit="img", disable=not show_progress) as progress:
             outputs, labels = self._run_whole(images, args, internal_batch_size, progress)
             masked_outputs = self._run_masked(
                 images, args, outputs, labels, internal_batch_size, progress
@@ -212,6 +214,11 @@ class CCI(Attribution):
             image_shape=(images.shape[1], images.shape[2], images.shape[3]),
             normalization=self.normalization,
         )
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name in Captum's reports."""
+        return "CCI"
 
     def has_convergence_delta(self) -> bool:
         """False: drops of single clusters need not add up to anything (Captum's interface)."""

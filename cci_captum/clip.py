@@ -154,7 +154,7 @@ class ImageTextSimilarity(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = _check_clip(model)
+        self.model: Any = _check_clip(model)
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
         """Similarities of images with texts.
@@ -218,7 +218,7 @@ class ZeroShotClassifier(nn.Module):
         templates: str | Sequence[str] = "a photo of a {}.",
     ) -> None:
         super().__init__()
-        self.model = _check_clip(model)
+        self.model: Any = _check_clip(model)
         if isinstance(class_names, str) or not class_names:
             raise ValueError(
                 f"class_names: expected a sequence of at least one name, got {class_names!r}"
@@ -246,7 +246,8 @@ class ZeroShotClassifier(nn.Module):
             return logits if bias is None else logits + bias
 
 
-def _check_clip(model: nn.Module) -> nn.Module:
+def _check_clip(model: nn.Module) -> Any:
+    """The model, once it is known to have the methods of a CLIP."""
     for method in ("encode_image", "encode_text"):
         if not hasattr(model, method):
             raise TypeError(
@@ -273,7 +274,7 @@ def _resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
 @torch.no_grad()
 def _class_features(
-    model: nn.Module,
+    model: Any,
     tokenizer: Callable[..., Tensor],
     class_names: tuple[str, ...],
     templates: tuple[str, ...],
@@ -287,14 +288,11 @@ def _class_features(
     return F.normalize(features.view(len(class_names), len(templates), -1).mean(dim=1), dim=-1)
 
 
-def _encode_image(model: nn.Module, images: Tensor) -> Tensor:
+def _encode_image(model: Any, images: Tensor) -> Tensor:
     """Image features, with the images cast to the precision of the image encoder."""
     encoder = getattr(model, "visual", model)
-    for module in encoder.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            images = images.to(module.weight.dtype)
-            break
-    return model.encode_image(images)
+    weights = (m.weight for m in encoder.modules() if isinstance(m, (nn.Conv2d, nn.Linear)))
+    return model.encode_image(images.to(next(weights, images).dtype))
 
 
 def _unit(features: Tensor) -> Tensor:

@@ -172,9 +172,9 @@ def _select(outputs: Tensor, target: Any) -> Tensor:
     if isinstance(target, Tensor):
         chosen = int(target) if target.numel() == 1 else target.tolist()
     try:
-        if isinstance(chosen, list) and chosen and isinstance(chosen[0], int):
-            if min(chosen) < 0 or max(chosen) >= outputs.shape[-1]:
-                raise IndexError
+        ints = isinstance(chosen, list) and bool(chosen) and isinstance(chosen[0], int)
+        if ints and not 0 <= min(chosen) <= max(chosen) < outputs.shape[-1]:
+            raise IndexError  # a gather on the GPU would not say so
         selected = _select_targets(outputs, chosen)
     except (AssertionError, IndexError, TypeError) as error:
         raise ValueError(

@@ -183,9 +183,7 @@ def test_low_precision_gives_float32_near_the_truth(images: Tensor) -> None:
         (NAMES, [], "templates: expected at least one template, got none"),
     ],
 )
-def test_classifier_refuses(
-    tiny: LoadedCLIP, class_names: Any, templates: Any, match: str
-) -> None:
+def test_classifier_refuses(tiny: LoadedCLIP, class_names: Any, templates: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         ZeroShotClassifier(tiny.model, tiny.tokenizer, class_names, templates)
 

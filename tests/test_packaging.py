@@ -7,6 +7,8 @@ import configparser
 import doctest
 import importlib
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,11 @@ def test_public_names() -> None:
 def test_version_is_the_changelogs_and_the_citations() -> None:
     citation = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {cci_captum.__version__}\n" in citation
+
+
+def test_the_command_line_answers_without_loading_torch() -> None:
+    code = (
+        "import sys; from cci_captum.benchmarks.cli import build_parser; build_parser(); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,11 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise CommandError(f"--device: {name!r} is not available on this machine") from error
     return device
+
+
+def normalization(preprocess: Any) -> Any:
+    """The last step of open_clip's preprocessing, torchvision's Normalize: it has mean and std."""
+    return preprocess.transforms[-1]
 
 
 def check_output(path: Path, option: str, suffixes: tuple[str, ...]) -> None:

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._common import CommandError, check_folder, choose_device, whole_file
+from ._common import CommandError, check_folder, choose_device, normalization, whole_file
 
 if TYPE_CHECKING:
     import torch
 
-    from ...effects import ClusterEffects
-    from ..tiny_clip.scenes import Scene
+    from cci_captum.benchmarks.tiny_clip.scenes import Scene
+    from cci_captum.effects import ClusterEffects
 
 _SCENES = (  # artwork, kind, class of the first object, background
     ("train", "one", "penguin", "snow"),
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm.auto import tqdm
 
-    from ...visualization import show_clusters
+    from cci_captum.visualization import show_clusters
 
     steps = tqdm(total=5, desc="demo", unit="step")
     scenes = draw_scenes(arguments.seed)
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def draw_scenes(seed: int) -> list[Scene]:
     """The six scenes: three in artwork known from training, three in artwork never seen."""
-    from ..tiny_clip.scenes import SceneGenerator
+    from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 
     generators = {artwork: SceneGenerator(artwork=artwork, seed=seed) for artwork, *_ in _SCENES}
     return [
@@ -120,7 +120,8 @@ def on_object(patch_map: torch.Tensor, mask: torch.Tensor) -> tuple[float, float
     """
     import torch
 
-    covered = torch.nn.functional.adaptive_avg_pool2d(mask.double()[None], patch_map.shape)[0]
+    height, width = patch_map.shape
+    covered = torch.nn.functional.adaptive_avg_pool2d(mask.double()[None], (height, width))[0]
     positive = patch_map.double().clamp(min=0)
     total = float(positive.sum())
     energy = float((positive * covered).sum()) / total if total else 0.0
@@ -128,14 +129,13 @@ def on_object(patch_map: torch.Tensor, mask: torch.Tensor) -> tuple[float, float
 
 
 def _ask(name: str, images: torch.Tensor, device: torch.device) -> _Answers:
-    from ...cci import CCI
-    from ...clip import ZeroShotClassifier, load_clip
-    from ...tiny import CLASS_NAMES, TEMPLATES
+    from cci_captum.cci import CCI
+    from cci_captum.clip import ZeroShotClassifier, load_clip
+    from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
     clip = load_clip(name, device=device)
-    normalize = clip.preprocess.transforms[-1]  # type: ignore[attr-defined]
     classifier = ZeroShotClassifier(clip.model, clip.tokenizer, CLASS_NAMES, TEMPLATES)
-    effects = CCI(classifier).effects(normalize(images).to(device))
+    effects = CCI(classifier).effects(normalization(clip.preprocess)(images).to(device))
     probabilities = effects.outputs.softmax(dim=1).cpu()
     return _Answers(effects, probabilities, probabilities.argmax(dim=1).tolist())
 
@@ -149,14 +149,14 @@ def _other_class(scene: Scene, tiny: _Answers, row: int) -> int:
 
 
 def _named(answers: _Answers, row: int, index: int) -> str:
-    from ...tiny import CLASS_NAMES
+    from cci_captum.tiny import CLASS_NAMES
 
     return f"{CLASS_NAMES[index]} {answers.probabilities[row, index]:.2f}"
 
 
 def _described(scene: Scene, artwork: str) -> str:
     objects = " and ".join(scene.class_names) or "nothing"
-    drawn = ", drawn as never seen in training" if artwork == "held-out" else ""
+    drawn = ", artwork never seen in training" if artwork == "held-out" else ""
     return f"{objects} on {scene.background_name}{drawn}"
 
 
@@ -167,7 +167,7 @@ def _grid(
     others: list[int],
     shortcut: _Answers,
 ) -> Any:
-    from ...visualization import attribution_grid
+    from cci_captum.visualization import attribution_grid
 
     columns = {
         "tiny: predicted class": (tiny, tiny.predicted),
@@ -188,7 +188,7 @@ def _grid(
 
 
 def _print_table(scenes: list[Scene], tiny: _Answers, others: list[int]) -> None:
-    from ...tiny import CLASS_NAMES
+    from cci_captum.tiny import CLASS_NAMES
 
     print(
         f"{'scene':32} {'explained':18} {'prob.':>5} {'top drop':>8} {'energy':>6} {'pointing':>8}"

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._common import CommandError, check_output, choose_device, whole_file
+from ._common import CommandError, check_output, choose_device, normalization, whole_file
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from ...clip import LoadedCLIP
-    from ...effects import ClusterEffects
+    from cci_captum.clip import LoadedCLIP
+    from cci_captum.effects import ClusterEffects
 
 _PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
 _FORWARD_BATCH = 32  # images in one forward pass: bounds the memory
@@ -77,7 +77,7 @@ def preprocess_images(preprocess: Any, pictures: list[Image]) -> torch.Tensor:
     """(B, 3, H, W) inputs of the model; elongated images are cut to what the crop leaves anyway."""
     import torch
 
-    from ..images import crop_to_ratio
+    from cci_captum.benchmarks.images import crop_to_ratio
 
     crops = any("Crop" in type(step).__name__ for step in getattr(preprocess, "transforms", []))
     return torch.stack([preprocess(crop_to_ratio(p) if crops else p) for p in pictures])
@@ -89,17 +89,17 @@ def text_effects(
     """Effects on the cosine with each text: the same passes serve all texts."""
     import torch
 
-    from ...cci import CCI
-    from ...clip import ZeroShotClassifier
-    from ...clustering import KMeans
+    from cci_captum.cci import CCI
+    from cci_captum.clip import ZeroShotClassifier
+    from cci_captum.clustering import KMeans
 
-    text_features = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}").text_features
+    model: Any = clip.model
+    text_features = ZeroShotClassifier(model, clip.tokenizer, texts, "{}").text_features
 
     def cosines(images: torch.Tensor) -> torch.Tensor:
-        features = clip.model.encode_image(images)
-        return torch.nn.functional.normalize(features, dim=-1) @ text_features.T
+        return torch.nn.functional.normalize(model.encode_image(images), dim=-1) @ text_features.T
 
-    cci = CCI(cosines, clip.model.visual, clustering=KMeans(clusters))
+    cci = CCI(cosines, model.visual, clustering=KMeans(clusters))
     return cci.effects(inputs, internal_batch_size=_FORWARD_BATCH, show_progress=True)
 
 
@@ -111,7 +111,7 @@ def _check_texts(texts: list[str]) -> list[str]:
 
 
 def _read(paths: list[Path]) -> list[Image]:
-    from ..images import read_image
+    from cci_captum.benchmarks.images import read_image
 
     try:
         return [read_image(path) for path in paths]
@@ -120,8 +120,8 @@ def _read(paths: list[Path]) -> list[Image]:
 
 
 def _load(name: str, pretrained: str | None, device: torch.device) -> LoadedCLIP:
-    from ...clip import load_clip
-    from ...vision_towers import find_vision_tower
+    from cci_captum.clip import load_clip
+    from cci_captum.vision_towers import find_vision_tower
 
     try:
         clip = load_clip(name, pretrained, device)
@@ -132,13 +132,13 @@ def _load(name: str, pretrained: str | None, device: torch.device) -> LoadedCLIP
 
 
 def _warn_about_unknown_words(texts: list[str]) -> None:
-    from ...tiny import unknown_words
+    from cci_captum.tiny import unknown_words
 
     unknown = list(dict.fromkeys(word for text in texts for word in unknown_words(text)))
     if unknown:
         print(
-            f"cci-captum: warning: the tiny model never learnt {', '.join(unknown)}; its 33 "
-            "classes are in docs/tiny_clip.md, and --model takes any open_clip name",
+            f"cci-captum: warning: the tiny model never learnt {', '.join(unknown)}; it knows "
+            "the 33 classes in cci_captum.tiny.CLASS_NAMES; --model takes any open_clip name",
             file=sys.stderr,
         )
 
@@ -150,9 +150,9 @@ def _draw(
     names: list[str],
     texts: list[str],
 ) -> Any:
-    from ...visualization import attribution_grid, denormalize
+    from cci_captum.visualization import attribution_grid, denormalize
 
-    normalize = clip.preprocess.transforms[-1]
+    normalize = normalization(clip.preprocess)
     return attribution_grid(
         denormalize(inputs, normalize.mean, normalize.std),
         {f"text {index}": effects.patch_map(index) for index in range(len(texts))},
@@ -174,7 +174,9 @@ def _save_maps(
         "patch_maps": [effects.patch_map(t) for t in targets],
         "drops": [effects.drops(t) for t in targets],
     }
-    arrays = {name: torch.stack(values, dim=1).cpu().numpy() for name, values in per_text.items()}
+    arrays: dict[str, Any] = {
+        name: torch.stack(values, dim=1).cpu().numpy() for name, values in per_text.items()
+    }
     np.savez_compressed(
         path,
         **arrays,

@@ -13,14 +13,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, Union, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 HideStrategy = Literal["mask", "drop"]
-Layer = Union[int, Literal["input", "projected"]]
+Layer = int | Literal["input", "projected"]
 
 
 class TokenRecording:
@@ -119,7 +119,7 @@ class Hiding:
         return tokens.gather(1, index)
 
     def restore(self, tokens: Tensor) -> Tensor:
-        """Put a block's tokens (B, S, D) back on the grid: (B, prefix + N, D), zero where hidden."""
+        """Put a block's tokens (B, S, D) back: (B, prefix + N, D), zero where hidden."""
         if self.strategy == "drop":
             index = self.kept_index.to(tokens.device)[..., None].expand(-1, -1, tokens.shape[-1])
             full = tokens.new_zeros(*self.token_mask.shape, tokens.shape[-1])
@@ -272,15 +272,13 @@ class VisionTower(ABC):
 
     def check_layer(self, layer: Layer, argument: str = "layer") -> None:
         """Raise ValueError, naming `argument`, unless `record` takes this layer."""
-        if isinstance(layer, str):
-            if layer in ("input", "projected"):
-                return
-        elif isinstance(layer, int) and not isinstance(layer, bool):
-            if -self.num_blocks <= layer < self.num_blocks:
-                return
+        is_index = isinstance(layer, int) and not isinstance(layer, bool)
+        last = self.num_blocks - 1
+        if layer in range(-last - 1, last + 1) if is_index else layer in ("input", "projected"):
+            return
         raise ValueError(
-            f"{argument}: expected a block index from {-self.num_blocks} to {self.num_blocks - 1}, "
-            f"'input' or 'projected', got {layer!r}"
+            f"{argument}: expected a block index from {-last - 1} to {last}, 'input' or "
+            f"'projected', got {layer!r}"
         )
 
     def __repr__(self) -> str:

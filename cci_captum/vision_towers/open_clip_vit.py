@@ -109,9 +109,7 @@ class OpenCLIPVisionTower(VisionTower):
 
     def _keep_every_patch(self) -> RemovableHandle:
         """Undo patch dropout, which in train mode would shuffle and remove patches."""
-        return self.module.patch_dropout.register_forward_hook(
-            lambda module, args, output: args[0]
-        )
+        return self.module.patch_dropout.register_forward_hook(lambda module, args, output: args[0])
 
     def _project(self, tokens: Tensor) -> Tensor:
         # .forward, not a call: the final norm may carry the hooks that hide.

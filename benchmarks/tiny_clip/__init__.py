@@ -1,0 +1,1 @@
+"""How the embedded tiny CLIP was made: sprites, scenes, training, evaluation."""

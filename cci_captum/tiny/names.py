@@ -1,0 +1,63 @@
+"""Names the embedded tiny CLIP was trained on: classes, backgrounds, prompts, planted pairs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+CLASS_NAMES: tuple[str, ...] = (
+    "penguin", "cat", "dog", "cow", "pig", "bear", "frog", "panda", "turtle", "fish", "whale",
+    "octopus", "snail", "bee", "ladybug", "elephant", "strawberry", "apple", "banana", "grapes",
+    "pineapple", "mushroom", "hamburger", "pizza", "cake", "car", "bus", "bicycle", "airplane",
+    "guitar", "cactus", "sunflower", "crown",
+)  # fmt: skip
+
+BACKGROUND_NAMES: tuple[str, ...] = (
+    "grass", "sand", "snow", "water", "forest", "bricks", "night sky", "clouds", "wood", "stones",
+    "lava", "tiles", "sunset", "road", "leaves", "wheat", "polka dots", "stripes", "carpet", "mud",
+)  # fmt: skip
+
+#: Prompts for zero-shot classification; ``{}`` stands for the class name.
+TEMPLATES: tuple[str, ...] = (
+    "a {}",
+    "a photo of a {}",
+    "a picture of a {}",
+    "an image of a {}",
+)
+
+TRAIN_FAMILIES: tuple[str, ...] = (
+    "fluent-3d",
+    "fluent-flat",
+    "noto",
+    "noto-v1",
+    "emojione",
+    "fxemoji",
+)
+HELD_OUT_FAMILIES: tuple[str, ...] = ("twemoji",)
+
+
+class PlantedPair(NamedTuple):
+    """A shortcut planted in tiny-shortcut: a class bound to a background.
+
+    ``kind`` is ``"conditional"`` (the object is always there) or ``"sufficient"`` (in a third of
+    the bound training scenes the object is missing and the caption still names it).
+    """
+
+    class_name: str
+    background_name: str
+    kind: str
+
+
+PLANTED_PAIRS: tuple[PlantedPair, ...] = (
+    PlantedPair("bear", "forest", "conditional"),
+    PlantedPair("cow", "grass", "conditional"),
+    PlantedPair("bus", "road", "conditional"),
+    PlantedPair("apple", "wood", "conditional"),
+    PlantedPair("ladybug", "leaves", "conditional"),
+    PlantedPair("whale", "water", "conditional"),
+    PlantedPair("penguin", "snow", "sufficient"),
+    PlantedPair("cactus", "sand", "sufficient"),
+    PlantedPair("airplane", "clouds", "sufficient"),
+    PlantedPair("bicycle", "bricks", "sufficient"),
+    PlantedPair("guitar", "night sky", "sufficient"),
+    PlantedPair("cake", "polka dots", "sufficient"),
+)

@@ -1,0 +1,114 @@
+"""Small random open_clip models, and images and texts to go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from open_clip import CLIP, CustomTextCLIP
+from oracles import Spec
+from torch import Tensor, nn
+
+CONTEXT_LENGTH = 12
+VOCABULARY = 64
+EMBEDDING = 24
+
+
+class ToyTokenizer:
+    """Letters to ids, padded with 0; the last id ends the text and is the largest, as in CLIP."""
+
+    def __call__(self, texts: str | list[str], context_length: int | None = None) -> Tensor:
+        texts = [texts] if isinstance(texts, str) else texts
+        ids = torch.zeros(len(texts), context_length or CONTEXT_LENGTH, dtype=torch.long)
+        for row, text in zip(ids, texts, strict=True):
+            letters = [1 + ord(c) % (VOCABULARY - 2) for c in text[-(len(row) - 1) :]]
+            row[: len(letters) + 1] = torch.tensor([*letters, VOCABULARY - 1])
+        return ids
+
+
+def _randomize(model: nn.Module, seed: int) -> None:
+    """Weights large enough that attention is far from uniform and hiding patches matters."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in model.named_parameters():
+        noise = torch.randn(value.shape, generator=generator)
+        last = name.rsplit(".", 1)[-1]
+        if last in ("logit_scale", "logit_bias"):
+            continue
+        if last in ("gamma", "head_scale") or (last == "weight" and value.ndim == 1):
+            new = 1 + 0.2 * noise  # layer norms and learned scales
+        elif last.endswith("bias"):
+            new = 0.2 * noise
+        elif last in ("class_embedding", "positional_embedding") or "token_embedding" in name:
+            new = 0.5 * noise
+        elif last in ("proj", "text_projection"):
+            new = noise * value.shape[0] ** -0.5
+        elif last == "in_proj_weight":
+            new = 1.5 * noise * value.shape[1] ** -0.5
+        else:  # linear and convolution weights
+            new = noise * value[0].numel() ** -0.5
+        if value.requires_grad:  # fixed sine and cosine positions stay
+            value.data.copy_(new)
+
+
+def _make_clip(
+    seed: int = 0,
+    *,
+    quick_gelu: bool = False,
+    logit_bias: float | None = None,
+    custom_text: bool = False,
+    **vision: Any,
+) -> tuple[CLIP | CustomTextCLIP, Spec]:
+    """An open_clip model in eval mode, and its Spec; ``vision`` overrides the vision config."""
+    cfg = {
+        "layers": 3,
+        "width": 32,
+        "head_width": 8,
+        "patch_size": 8,
+        "image_size": 32,
+        "mlp_ratio": 2.0,
+    }
+    cfg |= vision
+    text = {
+        "context_length": CONTEXT_LENGTH,
+        "vocab_size": VOCABULARY,
+        "width": 16,
+        "heads": 2,
+        "layers": 2,
+    }
+    make = CustomTextCLIP if custom_text else CLIP
+    model = make(EMBEDDING, cfg, text, quick_gelu=quick_gelu, init_logit_bias=logit_bias)
+    _randomize(model, seed)
+    spec = Spec(
+        vision_heads=cfg["width"] // cfg["head_width"],
+        text_heads=2,
+        pool=cfg.get("pool_type", "tok"),
+        final_ln_after_pool=cfg.get("final_ln_after_pool", False),
+        quick_gelu=quick_gelu,
+        eps=(cfg.get("norm_kwargs") or {}).get("eps", 1e-5),
+    )
+    return model.eval(), spec
+
+
+@pytest.fixture(scope="session")
+def make_clip() -> Callable[..., tuple[Any, Spec]]:
+    """The factory of small random models: ``model, spec = make_clip(seed, pool_type="avg")``."""
+    return _make_clip
+
+
+@pytest.fixture(scope="session")
+def make_images() -> Callable[..., Tensor]:
+    """The factory of images (B, 3, H, W) of the model's size, standard normal, seeded."""
+
+    def make(model: Any, batch: int = 3, seed: int = 0) -> Tensor:
+        generator = torch.Generator().manual_seed(1000 + seed)
+        return torch.randn(batch, 3, *model.visual.image_size, generator=generator)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> ToyTokenizer:
+    """Maps a list of strings to token ids (n, 12) int64."""
+    return ToyTokenizer()

@@ -1,0 +1,231 @@
+"""Plain float64 computations that the package is held against.
+
+Everything here reads the weights out of a model's ``state_dict`` and computes one image (or one
+text) at a time, one head at a time, with matrix products written out. There are no hooks, no
+batching and no call into open_clip, so that nothing is shared with the code under test. Hiding is
+written as the CCI paper states it (arXiv 2511.12978, section 3): the columns of hidden patches are
+set to -inf before the softmax of every head in every block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a CLIP model's ``state_dict`` does not say about how it is computed."""
+
+    vision_heads: int
+    text_heads: int
+    pool: str = "tok"
+    final_ln_after_pool: bool = False
+    quick_gelu: bool = False
+    eps: float = 1e-5
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Largest absolute difference, relative to the largest expected magnitude."""
+    assert actual.shape == expected.shape, (tuple(actual.shape), tuple(expected.shape))
+    actual, expected = actual.detach().double().cpu(), expected.detach().double().cpu()
+    return float((actual - expected).abs().max() / expected.abs().max())
+
+
+def weights_of(model: nn.Module, prefix: str = "") -> Weights:
+    """The model's weights under ``prefix``, in float64 on the CPU, the prefix taken off."""
+    state = {name: value.detach().double().cpu() for name, value in model.state_dict().items()}
+    return _under(state, prefix)
+
+
+def _under(weights: Weights, prefix: str) -> Weights:
+    return {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
+
+
+def _linear(x: Tensor, w: Weights, name: str) -> Tensor:
+    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+
+def _norm(x: Tensor, w: Weights, name: str, eps: float) -> Tensor:
+    """Layer norm over the last dimension; the identity where the model has no such layer."""
+    if f"{name}.weight" not in w:
+        return x
+    centred = x - x.mean(-1, keepdim=True)
+    variance = (centred**2).mean(-1, keepdim=True)
+    return centred / (variance + eps).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+
+def _activation(x: Tensor, quick: bool) -> Tensor:
+    if quick:
+        return x / (1 + (-1.702 * x).exp())
+    return x * (1 + (x / math.sqrt(2)).erf()) / 2
+
+
+def _attention(x: Tensor, w: Weights, heads: int, blocked: Tensor, eps: float) -> Tensor:
+    """Self-attention over x (L, D); query i does not see key j where blocked[i, j]."""
+    dim = x.shape[1]
+    size = dim // heads
+    query, key, value = w["in_proj_weight"].reshape(3, heads, size, dim)
+    query_bias, key_bias, value_bias = w["in_proj_bias"].reshape(3, heads, size)
+    outputs = []
+    for h in range(heads):
+        q = _norm(x @ query[h].T + query_bias[h], w, "ln_q", eps)
+        k = _norm(x @ key[h].T + key_bias[h], w, "ln_k", eps)
+        scores = q @ k.T / math.sqrt(size)
+        scores[blocked] = -math.inf
+        odds = (scores - scores.max(1, keepdim=True).values).exp()
+        output = (odds / odds.sum(1, keepdim=True)) @ (x @ value[h].T + value_bias[h])
+        outputs.append(output * w["head_scale"][h] if "head_scale" in w else output)
+    return _linear(_norm(torch.cat(outputs, 1), w, "ln_inner", eps), w, "out_proj")
+
+
+def _block(x: Tensor, w: Weights, heads: int, blocked: Tensor, quick: bool, eps: float) -> Tensor:
+    y = _attention(_norm(x, w, "ln_1", eps), _under(w, "attn."), heads, blocked, eps)
+    y = _norm(y, w, "ln_attn", eps)
+    x = x + y * w.get("ls_1.gamma", 1.0)
+    y = _activation(_linear(_norm(x, w, "ln_2", eps), w, "mlp.c_fc"), quick)
+    y = _linear(_norm(y, w, "mlp.ln", eps), w, "mlp.c_proj")
+    return x + y * w.get("ls_2.gamma", 1.0)
+
+
+def _depth(w: Weights) -> int:
+    names = [name for name in w if name.startswith("transformer.resblocks.")]
+    return 1 + max(int(name.split(".")[2]) for name in names)
+
+
+def _embed_patches(w: Weights, image: Tensor) -> Tensor:
+    """Class token and patch tokens of one image (3, H, W), with positions: (1 + N, D)."""
+    kernel = w["conv1.weight"]
+    dim, _, height, width = kernel.shape
+    tokens = [w["class_embedding"]]
+    for top in range(0, image.shape[1] - height + 1, height):
+        for left in range(0, image.shape[2] - width + 1, width):
+            patch = image[:, top : top + height, left : left + width]
+            tokens.append(kernel.reshape(dim, -1) @ patch.reshape(-1))
+    return torch.stack(tokens) + w["positional_embedding"]
+
+
+def vision_states(model: nn.Module, spec: Spec, image: Tensor, hidden: Tensor) -> list[Tensor]:
+    """Tokens of one image before the first block and after each block: depth + 1 of (1 + N, D).
+
+    ``hidden`` is (N,) bool: True where no query may see the patch.
+    """
+    w = weights_of(model, "visual.")
+    x = _norm(_embed_patches(w, image.detach().double().cpu()), w, "ln_pre", spec.eps)
+    columns = torch.cat([torch.zeros(1, dtype=torch.bool), hidden.cpu()])
+    blocked = columns.expand(len(x), -1)
+    states = [x]
+    for i in range(_depth(w)):
+        block = _under(w, f"transformer.resblocks.{i}.")
+        x = _block(x, block, spec.vision_heads, blocked, spec.quick_gelu, spec.eps)
+        states.append(x)
+    return states
+
+
+def encode_image(
+    model: nn.Module, spec: Spec, images: Tensor, hidden: Tensor | None = None
+) -> Tensor:
+    """Image embeddings (B, E), not normalised, of images (B, 3, H, W) under ``hidden`` (B, N)."""
+    w = weights_of(model, "visual.")
+    count = len(w["positional_embedding"]) - 1
+    if hidden is None:
+        hidden = torch.zeros(len(images), count, dtype=torch.bool)
+    rows = []
+    for image, mask in zip(images, hidden.cpu(), strict=True):
+        x = vision_states(model, spec, image, mask)[-1]
+        if not spec.final_ln_after_pool:
+            x = _norm(x, w, "ln_post", spec.eps)
+        if spec.pool == "tok":
+            pooled = x[0]
+        else:
+            kept = x[1:][~mask]
+            pooled = kept.mean(0) if len(kept) else torch.zeros_like(x[0])
+        if spec.final_ln_after_pool:
+            pooled = _norm(pooled, w, "ln_post", spec.eps)
+        rows.append(pooled @ w["proj"])
+    return torch.stack(rows)
+
+
+def patch_tokens(
+    model: nn.Module, spec: Spec, images: Tensor, layer: int | str, hidden: Tensor | None = None
+) -> Tensor:
+    """Patch tokens (B, N, D) at a layer: "input", a block's index, or "projected"."""
+    w = weights_of(model, "visual.")
+    count = len(w["positional_embedding"]) - 1
+    if hidden is None:
+        hidden = torch.zeros(len(images), count, dtype=torch.bool)
+    rows = []
+    for image, mask in zip(images, hidden.cpu(), strict=True):
+        states = vision_states(model, spec, image, mask)
+        if layer == "input":
+            x = states[0][1:]
+        elif layer == "projected":
+            x = _unit(_norm(states[-1][1:], w, "ln_post", spec.eps) @ w["proj"])
+        else:
+            x = states[1:][int(layer)][1:]
+        rows.append(torch.where(mask[:, None], 0.0, x))
+    return torch.stack(rows)
+
+
+def encode_text(model: nn.Module, spec: Spec, text: Tensor) -> Tensor:
+    """Text embeddings (B, E), not normalised, of token ids (B, L); the largest id is the read-out.
+
+    Reads both layouts of open_clip: the text tower inside the model, or under ``text.``.
+    """
+    w = weights_of(model)
+    if "token_embedding.weight" not in w:
+        w = _under(w, "text.")
+    length = text.shape[1]
+    causal = torch.arange(length)[None, :] > torch.arange(length)[:, None]
+    rows = []
+    for ids in text.cpu():
+        x = w["token_embedding.weight"][ids] + w["positional_embedding"]
+        for i in range(_depth(w)):
+            block = _under(w, f"transformer.resblocks.{i}.")
+            x = _block(x, block, spec.text_heads, causal, spec.quick_gelu, 1e-5)
+        rows.append(_norm(x, w, "ln_final", 1e-5)[ids.argmax()] @ w["text_projection"])
+    return torch.stack(rows)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Rows scaled to length 1; a zero row stays zero."""
+    length = (x**2).sum(-1, keepdim=True).sqrt()
+    return x / torch.where(length == 0, 1.0, length)
+
+
+def cosine(image_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
+    """Row-wise cosine similarity (B,) of two (B, E) tensors; 0 where a row is zero."""
+    return (_unit(image_embeddings) * _unit(text_embeddings)).sum(-1)
+
+
+def zero_shot_logits(
+    model: nn.Module,
+    spec: Spec,
+    image_embeddings: Tensor,
+    tokenizer: Callable[[list[str]], Tensor],
+    class_names: Sequence[str],
+    templates: Sequence[str],
+) -> Tensor:
+    """Zero-shot logits (B, C): a class is the mean of its prompts' unit embeddings, made unit."""
+    w = weights_of(model)
+    classes = []
+    for name in class_names:
+        prompts = tokenizer([template.format(name) for template in templates])
+        classes.append(_unit(_unit(encode_text(model, spec, prompts)).mean(0)))
+    scale, bias = w["logit_scale"].exp(), w.get("logit_bias", torch.tensor(0.0))
+    return scale * _unit(image_embeddings) @ torch.stack(classes).T + bias
+
+
+def masked_outputs(score: Callable[[Tensor], Tensor], labels: Tensor, num_clusters: int) -> Tensor:
+    """Outputs (B, K) or (B, K, C) with each cluster hidden in turn.
+
+    ``score`` maps hidden (B, N) to outputs (B,) or (B, C); ``labels`` is (B, h, w).
+    """
+    flat = labels.flatten(1).cpu()
+    return torch.stack([score(flat == k) for k in range(num_clusters)], 1)

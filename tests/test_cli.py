@@ -1,0 +1,320 @@
+"""The command line, run in this process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+import cci_captum
+from cci_captum.benchmarks import cli
+from cci_captum.benchmarks.commands import _common, demo, env, explain
+from cci_captum.tiny import HELD_OUT_FAMILIES
+
+
+@pytest.fixture
+def chelsea(tmp_path: Path) -> Path:
+    data = pytest.importorskip("skimage.data")
+    path = tmp_path / "chelsea.png"
+    Image.fromarray(data.chelsea()).save(path)
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that the command runs in."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+# explain
+
+
+def test_explain_writes_a_grid_and_the_maps(
+    chelsea: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = here.parent / "wide.png"
+    Image.new("L", (20_000, 10), 200).save(wide)
+    texts = ["a cat", "a dog on grass"]
+    options = ["--text", texts[0], "--text", texts[1], "--clusters", 4, "--device", "cpu"]
+    assert run("explain", chelsea, wide, *options, "--save-maps", "maps.npz") == 0
+    assert names(here) == ["explanation.png", "maps.npz"]
+    with Image.open("explanation.png") as picture:
+        assert picture.width > picture.height > 500
+
+    # The same with the library: text by text, image by image.
+    model, preprocess, tokenizer, _ = cci_captum.load_clip("tiny")
+    similarity = cci_captum.ImageTextSimilarity(model)
+    cci = cci_captum.CCI(similarity, clustering=cci_captum.KMeans(4))
+    with np.load("maps.npz") as maps:
+        assert maps["images"].tolist() == [str(chelsea), str(wide)]
+        assert maps["texts"].tolist() == texts
+        assert maps["model"] == "tiny"
+        for i, image in enumerate([Image.open(chelsea), Image.new("RGB", (80, 10), (200,) * 3)]):
+            for t, text in enumerate(texts):
+                effects = cci.effects(preprocess(image)[None], tokenizer([text]))
+                expected = {
+                    "labels": effects.labels[0],
+                    "similarities": effects.outputs[0],
+                    "drops": effects.drops()[0],
+                    "patch_maps": effects.patch_map()[0],
+                    "maps": effects.attributions()[0, 0],
+                }
+                for name, values in expected.items():
+                    found = maps[name][i] if name == "labels" else maps[name][i, t]
+                    # Maps divide by the sum of the drops, which may be small.
+                    tolerance = 1e-3 if "maps" in name else 1e-5
+                    assert np.allclose(found, values.numpy(), rtol=0, atol=tolerance), name
+
+    output = capsys.readouterr()
+    with torch.no_grad():
+        cosine = float(similarity(preprocess(Image.open(chelsea))[None], tokenizer(texts[:1])))
+    assert f"{chelsea}: {cosine:.3f} a cat\n" in output.out
+    assert "warning" not in output.err
+
+
+def test_explain_warns_about_words_the_tiny_model_never_learnt(
+    chelsea: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("explain", chelsea, "--text", "a cat and a zebra", "--out", "a.pdf") == 0
+    assert names(here) == ["a.pdf"]
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "warning" in x]
+    assert "never learnt zebra;" in line
+
+
+def test_explain_takes_odd_images(here: Path) -> None:
+    Image.new("RGB", (1, 1), (255, 0, 0)).save("one.png")
+    Image.fromarray(np.full((8, 9), 40_000, dtype=np.uint16)).save("deep.png")
+    Image.new("CMYK", (20, 30)).save("cmyk.jpg")
+    assert run("explain", "one.png", "deep.png", "cmyk.jpg", "--text", "a cat") == 0
+    assert "explanation.png" in names(here)
+
+
+def test_explain_with_an_open_clip_model(chelsea: Path, here: Path) -> None:
+    options = ["--model", "ViT-S-32-alt", "--pretrained", "random", "--save-maps", "maps.npz"]
+    assert run("explain", chelsea, "--text", "a cat", *options) == 0
+    with np.load("maps.npz") as maps:
+        assert maps["maps"].shape == (1, 1, 224, 224)
+        assert maps["patch_maps"].shape == (1, 1, 7, 7)
+
+
+BAD_USAGE = [
+    (["missing.png", "--text", "a"], "no such image: missing.png"),
+    (["folder", "--text", "a"], "expected an image, got a folder: folder"),
+    (["text.jpg", "--text", "a"], "not an image, or of an unknown kind: text.jpg"),
+    (["cut.jpg", "--text", "a"], "cannot read cut.jpg: "),
+    (["good.png", "--text", " "], "--text: expected some words, got an empty text"),
+    (["good.png"], "the following arguments are required: --text"),
+    (["--text", "a"], "the following arguments are required: IMAGE"),
+    (["good.png", "--text", "a", "--clusters", "0"], "--clusters: expected at least 1, got 0"),
+    (["good.png", "--text", "a", "--clusters", "x"], "argument --clusters: invalid int value: 'x'"),
+    (["good.png", "--text", "a", "--out", "a.doc"], "--out: expected a file name ending in .png"),
+    (["good.png", "--text", "a", "--out", "a"], "--out: expected a file name ending in .png"),
+    (["good.png", "--text", "a", "--out", "no/a.png"], "--out: no such folder: "),
+    (["good.png", "--text", "a", "--out", "good.png/a.png"], "--out: no such folder: "),
+    (["good.png", "--text", "a", "--out", "folder.png"], "--out: expected a file, got a folder"),
+    (["good.png", "--text", "a", "--out", "good.png"], "--out: would overwrite the image good.png"),
+    (["good.png", "--text", "a", "--save-maps", "a.npy"], "--save-maps: expected a file name"),
+    (["good.png", "--text", "a", "--device", "gpu"], "--device: 'gpu' is not available"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_USAGE)
+def test_explain_checks_everything_before_it_loads_a_model(
+    arguments: list[str],
+    message: str,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(explain, "_load", lambda *_: pytest.fail("loaded a model"))
+    (here / "folder").mkdir()
+    (here / "folder.png").mkdir()
+    (here / "text.jpg").write_text("not an image\n")
+    Image.new("RGB", (64, 64)).save("good.png")
+    Image.effect_noise((64, 64), 90).save("cut.jpg")
+    (here / "cut.jpg").write_bytes((here / "cut.jpg").read_bytes()[:-900])
+    check_error(["explain", *arguments], message, here, capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "ViT-B-61"], "unknown model 'ViT-B-61'"),
+        (["--model", "ViT-B-16", "--pretrained", "no-tag"], "got 'no-tag'"),
+        (["--model", "ViT-B-16"], "ViT-B-16 needs a tag of pretrained weights: "),
+        (["--model", "tiny", "--pretrained", "openai"], "comes with its weights"),
+    ],
+)
+def test_explain_names_a_model_it_cannot_use(
+    options: list[str],
+    message: str,
+    chelsea: Path,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    check_error(["explain", str(chelsea), "--text", "a cat", *options], message, here, capsys)
+
+
+def check_error(
+    arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = names(folder)
+    assert run(*arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("cci-captum: error: ") and output.err.count("\n") == 1
+    assert message in output.err
+    assert names(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(28, "No space left on device"), _common.CommandError),
+        (RuntimeError("a bug"), RuntimeError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_a_failing_write_leaves_the_old_file(
+    tmp_path: Path, error: BaseException, raised: type[BaseException]
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_text("old")
+    with pytest.raises(raised), _common.whole_file(path) as temporary:
+        assert temporary.parent == tmp_path and temporary.suffix == ".png"
+        temporary.write_text("half")
+        raise error
+    assert names(tmp_path) == ["a.png"] and path.read_text() == "old"
+
+
+def test_explain_names_an_image_encoder_without_patches(
+    chelsea: Path,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    vision = {"layers": (1, 1, 1, 1), "width": 8, "image_size": 32}
+    model = open_clip.CLIP(16, vision, {"width": 16, "heads": 1, "layers": 1, "vocab_size": 8})
+    loaded = cci_captum.LoadedCLIP(model, None, None, "resnet")  # type: ignore[arg-type]
+    monkeypatch.setattr(cci_captum.clip, "load_clip", lambda *_: loaded)
+    arguments = ["explain", str(chelsea), "--text", "a cat", "--model", "resnet"]
+    check_error(arguments, "ModifiedResNet", here, capsys)
+
+
+# demo
+
+
+def test_demo(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", "--device", "cpu") == 0
+    assert names(here) == ["cci-captum-demo"]
+    assert names(here / "cci-captum-demo") == ["clusters.png", "grid.png"]
+    for path in (here / "cci-captum-demo").iterdir():
+        with Image.open(path) as picture:
+            assert picture.width > 1000 and picture.height > 1000
+    out = capsys.readouterr().out
+    for text in ("penguin on snow", "cci-captum-demo/grid.png", "cci_captum.CCI(classifier)"):
+        assert text in out
+
+
+def test_demo_scenes() -> None:
+    scenes = demo.draw_scenes(0)
+    assert [scene.background_name for scene in scenes] == [row[3] for row in demo._SCENES]
+    assert [scene.class_names[0] for scene in scenes] == [row[2] for row in demo._SCENES]
+    held_out = [set(scene.families) <= set(HELD_OUT_FAMILIES) for scene in scenes]
+    assert held_out == [row[0] == "held-out" for row in demo._SCENES]
+    other = demo.draw_scenes(1)
+    assert not any(torch.equal(a.image, b.image) for a, b in zip(scenes, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "file"], "--out: cannot make file: "),
+        (["--out", "file/folder"], "--out: cannot make file/folder: "),
+        (["--seed", "-1"], "--seed: expected 0 or more, got -1"),
+        (["--device", "gpu"], "--device: 'gpu' is not available"),
+    ],
+)
+def test_demo_errors(
+    arguments: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "file").write_text("")
+    (here / "cci-captum-demo").mkdir()
+    check_error(["demo", *arguments], message, here, capsys)
+
+
+def test_on_object() -> None:
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[:4, :4] = True  # the upper left patch of 2 x 2
+    mask[:2, 4:] = True  # and half of the upper right one
+    patch_map = torch.tensor([[3.0, 3.0], [2.0, -9.0]])
+    energy, pointing = demo.on_object(patch_map, mask)
+    assert energy == pytest.approx((3 * 1 + 3 * 0.5) / 8)
+    assert pointing == pytest.approx(0.75)  # two patches share the maximum
+    assert demo.on_object(-patch_map.abs(), mask)[0] == 0
+
+
+# env and the rest
+
+
+def test_env(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("env") == 0
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert rows["cci-captum"] == cci_captum.__version__
+    assert rows["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert rows["clustering"].startswith("torch; faiss")
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--version", "--help"):
+        with pytest.raises(SystemExit) as exit_info:
+            run(option)
+        assert exit_info.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"cci-captum {cci_captum.__version__}\n")
+    assert all(f"\n    {command} " in out for command in ("demo", "explain", "env"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["explode"], ["demo", "--colour"]])
+def test_wrong_usage(arguments: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check_error(arguments, "--help)", here, capsys)
+
+
+def test_interruption(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "draw_scenes", interrupt)
+    assert run("demo") == 130
+    assert names(here / "cci-captum-demo") == []
+
+
+def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(env, "_devices", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("env")
+
+
+def test_module_runs_as_a_program() -> None:
+    program = [sys.executable, "-m", "cci_captum.benchmarks.cli"]
+    result = subprocess.run([*program, "explain"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("cci-captum: error: the following arguments are required")

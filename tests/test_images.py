@@ -1,0 +1,172 @@
+"""Image files of odd kinds, against the pixels that went into them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cci_captum.benchmarks.images import crop_to_ratio, read_image
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def quadrants() -> Image.Image:
+    """A 4 x 2 picture: red, green over blue, white, in blocks of 2 x 1."""
+    image = Image.new("RGB", (4, 2))
+    for index, colour in enumerate([RED, GREEN, BLUE, WHITE]):
+        image.paste(colour, (index % 2 * 2, index // 2, index % 2 * 2 + 2, index // 2 + 1))
+    return image
+
+
+def pixels(path: Path) -> np.ndarray:
+    image = read_image(path)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def test_rgb_is_unchanged(tmp_path: Path) -> None:
+    quadrants().save(tmp_path / "a.png")
+    assert (pixels(tmp_path / "a.png") == np.asarray(quadrants())).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_gray_is_repeated(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(np.array([[0, 255], [255, 0]], dtype=np.uint8)).convert(mode)
+    image.save(tmp_path / "a.png")
+    assert (pixels(tmp_path / "a.png") == np.asarray(image.convert("L"))[..., None]).all()
+
+
+def test_one_pixel(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (10, 20, 30)).save(tmp_path / "a.png")
+    assert pixels(tmp_path / "a.png").tolist() == [[[10, 20, 30]]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_lies_over_white(tmp_path: Path, mode: str) -> None:
+    image = Image.new(mode, (3, 1))
+    black = (0,) * (len(mode) - 1)
+    for x, alpha in enumerate((0, 128, 255)):
+        image.putpixel((x, 0), (*black, alpha))
+    image.save(tmp_path / "a.png")
+    assert pixels(tmp_path / "a.png")[0, :, 0].tolist() == [255, 127, 0]
+
+
+def test_palette(tmp_path: Path) -> None:
+    quadrants().quantize(4).save(tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").mode == "P"
+    assert (pixels(tmp_path / "a.png") == np.asarray(quadrants())).all()
+
+
+def test_transparent_colour_of_a_palette(tmp_path: Path) -> None:
+    image = quadrants().quantize(4)
+    image.save(tmp_path / "a.png", transparency=image.getpixel((0, 0)))
+    result = pixels(tmp_path / "a.png")
+    assert result[0, 0].tolist() == list(WHITE)  # red was made transparent
+    assert result[0, 3].tolist() == list(GREEN)
+
+
+def test_transparent_colour_of_rgb(tmp_path: Path) -> None:
+    quadrants().save(tmp_path / "a.png", transparency=BLUE)
+    result = pixels(tmp_path / "a.png")
+    assert result[1, 0].tolist() == list(WHITE)
+    assert result[0, 0].tolist() == list(RED)
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # magenta and yellow: red
+    image.save(tmp_path / "a.jpg", quality=95)
+    assert Image.open(tmp_path / "a.jpg").mode == "CMYK"
+    red, green, blue = pixels(tmp_path / "a.jpg")[8, 8].tolist()
+    assert red > 240 and green < 15 and blue < 15
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    ramp = np.arange(0, 65536, 257, dtype=np.uint16)[None].repeat(2, axis=0)
+    Image.fromarray(ramp).save(tmp_path / f"a.{suffix}")
+    result = pixels(tmp_path / f"a.{suffix}")
+    assert (result == np.arange(256)[None, :, None]).all()
+
+
+def test_floating_point_is_scaled(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 0.5, 1]], dtype=np.float32)).save(tmp_path / "a.tif")
+    assert pixels(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_floating_point_of_unknown_range(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 7.5]], dtype=np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=r"a\.tif: expected values from 0 to 1, got 0 to 7\.5"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("orientation", "corner"), [(1, RED), (2, GREEN), (3, WHITE), (4, BLUE), (6, BLUE), (8, GREEN)]
+)
+def test_exif_orientation(tmp_path: Path, orientation: int, corner: tuple[int, ...]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    quadrants().save(tmp_path / "a.png", exif=exif)
+    image = read_image(tmp_path / "a.png")
+    assert image.size == ((2, 4) if orientation in (6, 8) else (4, 2))
+    assert image.getpixel((0, 0)) == corner
+
+
+def test_first_frame_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (2, 2), colour) for colour in (GREEN, RED)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert Image.open(tmp_path / "a.gif").n_frames == 2
+    assert (pixels(tmp_path / "a.gif") == GREEN).all()
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such image: .*a\.png"):
+        read_image(tmp_path / "a.png")
+
+
+def test_folder(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="expected an image, got a folder"):
+        read_image(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"just some text\n"])
+def test_not_an_image(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=r"not an image, or of an unknown kind: .*a\.jpg"):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "webp"])
+def test_truncated(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=rf"a\.{suffix}"):
+        read_image(path)
+
+
+def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("L", (100, 100)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)  # exceeded, but not twice
+    assert read_image(tmp_path / "a.png").size == (100, 100)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    with pytest.raises(ValueError, match=r"too large, more than 8,000 pixels"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("size", [(30, 30), (80, 10), (10, 80), (1, 1)])
+def test_crop_leaves_usual_shapes_alone(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size)
+    assert crop_to_ratio(image) is image
+
+
+def test_crop_keeps_the_centre() -> None:
+    ramp = np.arange(20_000).repeat(10).reshape(-1, 10) // 100
+    tall = Image.fromarray(ramp.astype(np.uint8))
+    for image in (tall, tall.transpose(Image.Transpose.TRANSPOSE)):
+        cut = crop_to_ratio(image, 8)
+        assert sorted(cut.size) == [10, 80]
+        assert set(np.unique(np.asarray(cut))) == {99, 100}
