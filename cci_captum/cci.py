@@ -198,10 +198,7 @@ class CCI(Attribution):
         """
         images = _check_images(inputs)
         args = _check_additional_forward_args(additional_forward_args, len(images))
-        if internal_batch_size is not None and internal_batch_size < 1:
-            raise ValueError(
-                f"internal_batch_size: expected a positive int or None, got {internal_batch_size}"
-            )
+        _check_batch_size(internal_batch_size)
         with tqdm(total=len(images), desc="CCI", unit="img", disable=not show_progress) as progress:
             outputs, labels = self._run_whole(images, args, internal_batch_size, progress)
             masked_outputs = self._run_masked(
@@ -234,6 +231,11 @@ class CCI(Attribution):
         ):
             with self.vision_tower.record(self.embedding_layer) as recording:
                 outputs.append(self._forward(images, args, rows))
+            if len(recording.tokens) != len(rows):
+                raise ValueError(
+                    f"forward_func: expected it to run the vision tower on its {len(rows)} images, "
+                    f"it ran it on {len(recording.tokens)}"
+                )
             chunk = self.clustering(recording.tokens).to(images.device)
             _check_labels(chunk, recording.tokens, self.clustering.n_clusters)
             labels.append(chunk.view(len(rows), *recording.grid))
@@ -255,8 +257,13 @@ class CCI(Attribution):
         flat_labels = labels.flatten(1)
         for rows, clusters in self._passes(flat_labels, n_clusters, batch_size, progress):
             mask = flat_labels[rows] == clusters[:, None]
-            with self.vision_tower.hide(mask, self.hide):
+            with self.vision_tower.hide(mask, self.hide) as hiding:
                 masked_outputs[rows, clusters] = self._forward(images, args, rows)
+            if hiding.passes != 1:
+                raise RuntimeError(
+                    "forward_func: expected it to run the vision tower once in every call, it ran "
+                    f"it {hiding.passes} times with patches hidden"
+                )
             progress.update(len(rows))
         return masked_outputs
 
@@ -321,6 +328,16 @@ def _check_images(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
             f"{tuple(images.shape)}"
         )
     return images
+
+
+def _check_batch_size(internal_batch_size: int | None) -> None:
+    if internal_batch_size is None:
+        return
+    is_int = isinstance(internal_batch_size, int) and not isinstance(internal_batch_size, bool)
+    if not is_int or internal_batch_size < 1:
+        raise ValueError(
+            f"internal_batch_size: expected a positive int or None, got {internal_batch_size!r}"
+        )
 
 
 def _check_additional_forward_args(additional_forward_args: Any, batch: int) -> tuple[Any, ...]:

@@ -170,7 +170,7 @@ def _select(outputs: Tensor, target: Any) -> Tensor:
     batch = len(outputs)
     chosen = target
     if isinstance(target, Tensor):
-        chosen = int(target) if target.numel() == 1 else target.tolist()
+        chosen = target.item() if target.numel() == 1 else target.tolist()
     try:
         ints = isinstance(chosen, list) and bool(chosen) and isinstance(chosen[0], int)
         if ints and not 0 <= min(chosen) <= max(chosen) < outputs.shape[-1]:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from cci_captum.benchmarks.tiny_clip import train
+from cci_captum.benchmarks.tiny_clip.captions import Vocabulary
 from cci_captum.benchmarks.tiny_clip.evaluate import Rate, crossed, table
+from cci_captum.benchmarks.tiny_clip.export import export, resize_positions
 from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, load_tiny, loader
 
@@ -82,7 +84,7 @@ def test_an_exported_model_is_the_trained_model(
 ) -> None:
     words = uninterrupted.vocabulary
     state = uninterrupted.model.state_dict()
-    train.export(state, words.token_ids, tmp_path / "tiny.safetensors")
+    export(state, words.token_ids, tmp_path / "tiny.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
     monkeypatch.setattr(loader, "_FOLDER", tmp_path)
     model, _, tokenizer = load_tiny()
@@ -131,8 +133,8 @@ def test_enlarging_positions_keeps_the_token_and_the_picture() -> None:
     line = (torch.arange(8.0) + 0.5) / 8
     picture = torch.stack([line[:, None].expand(8, 8), line[None].expand(8, 8)], -1).reshape(64, 2)
     positions = torch.cat([torch.tensor([[7.0, 9.0]]), picture])
-    assert torch.equal(train.resize_positions(positions, 8), positions)
-    enlarged = train.resize_positions(positions, 12)
+    assert torch.equal(resize_positions(positions, 8), positions)
+    enlarged = resize_positions(positions, 12)
     assert torch.equal(enlarged[0], positions[0])
     line = (torch.arange(12.0) + 0.5) / 12
     # Bicubic weights are not exact on a ramp, but within a tenth of a step of it.
@@ -142,7 +144,7 @@ def test_enlarging_positions_keeps_the_token_and_the_picture() -> None:
 
 
 def test_the_vocabulary_holds_every_caption_and_keeps_the_order_of_tokens() -> None:
-    words = train.Vocabulary()
+    words = Vocabulary()
     scenes = SceneGenerator(16, seed=9).scenes(range(500))
     texts = [f"a photo of {scene.caption}." for scene in scenes]
     tokens = words.encode(texts)

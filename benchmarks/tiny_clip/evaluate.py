@@ -9,6 +9,7 @@ import argparse
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -62,6 +63,11 @@ class Rate:
         return f"{100 * self.value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
+@cache
+def _generator(artwork: str, seed: int) -> SceneGenerator:
+    return SceneGenerator(artwork=artwork, seed=seed)
+
+
 class Predictor:
     """Zero-shot predictions of one embedded model over ``CLASS_NAMES``.
 
@@ -87,7 +93,7 @@ class Predictor:
         seed: int = SEED,
     ) -> Tensor:
         """Return the predicted class (n,) int64 of fresh scenes, one a class and background."""
-        generator = SceneGenerator(artwork=artwork, seed=seed)
+        generator = _generator(artwork, seed)
         predicted = []
         for start in range(0, len(class_names), _BATCH):
             chosen = range(start, min(start + _BATCH, len(class_names)))
@@ -108,9 +114,9 @@ def rate(hits: Tensor) -> Rate:
     return Rate(int(hits.sum()), hits.numel())
 
 
-def crossed(class_names: Iterable[str], backgrounds: Iterable[str], repeats: int) -> tuple[
-    list[str], list[str]
-]:  # fmt: skip
+def crossed(
+    class_names: Sequence[str], backgrounds: Sequence[str], repeats: int
+) -> tuple[list[str], list[str]]:
     """Return every class on every background, ``repeats`` times, as two lists of equal length.
 
     Example:

@@ -10,12 +10,9 @@ checkpoint when the same command is given again, and ends with the same weights.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import math
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from cci_captum.tiny import CLASS_NAMES, PLANTED_PAIRS
-from cci_captum.tiny.loader import build, tokenizer
+from cci_captum.tiny.loader import build
 
-from .captions import FRAMES, vocabulary
+from .captions import FRAMES, Vocabulary
+from .export import export, resize_positions
+from .machine import has_fast_bf16, keep_memory, precision
 from .scenes import SceneGenerator
 
 VARIANTS = ("plain", "shortcut")
@@ -67,33 +64,6 @@ class TrainConfig:
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-class Vocabulary:
-    """The tokens that training uses, renumbered without gaps and in the same order.
-
-    Training only these rows of the token embedding saves most of an optimizer step. The order
-    matters: open_clip finds the end of a text as its largest token.
-    """
-
-    def __init__(self) -> None:
-        self._tokenize = tokenizer()
-        self.token_ids = torch.unique(self._tokenize(vocabulary()))
-
-    def __len__(self) -> int:
-        return len(self.token_ids)
-
-    def encode(self, texts: list[str]) -> Tensor:
-        """Return renumbered tokens (B, 16) int64.
-
-        Raises:
-            ValueError: If a text has a token outside the vocabulary.
-        """
-        tokens = self._tokenize(texts)
-        rows = torch.searchsorted(self.token_ids, tokens).clamp(max=len(self) - 1)
-        if not torch.equal(self.token_ids[rows], tokens):
-            raise ValueError(f"texts: expected only words of the vocabulary, got {texts}")
-        return rows
-
-
 def normalize(images: Tensor) -> Tensor:
     """Subtract open_clip's mean and divide by its deviation: (B, 3, H, W) in [0, 1] to floats."""
     mean = torch.tensor(OPENAI_DATASET_MEAN, device=images.device)[:, None, None]
@@ -117,29 +87,6 @@ def contrastive_loss(logits: Tensor, caption_of: Tensor) -> Tensor:
     positive = positive / positive.sum(dim=1, keepdim=True)
     to_image = F.cross_entropy(logits.T, positive)
     return (to_text + to_image) / 2
-
-
-def resize_positions(positions: Tensor, grid: int) -> Tensor:
-    """Enlarge a positional embedding (1 + n * n, D) to (1 + grid * grid, D), bicubic."""
-    token, patches = positions[:1], positions[1:]
-    side = math.isqrt(len(patches))
-    picture = patches.T.reshape(1, -1, side, side)
-    picture = F.interpolate(picture, size=(grid, grid), mode="bicubic", align_corners=False)
-    return torch.cat([token, picture.flatten(2)[0].T])
-
-
-def export(state: dict[str, Tensor], token_ids: Tensor, path: Path) -> None:
-    """Write weights as ``cci_captum.tiny`` ships them: fp16, rows of unused tokens left out."""
-    state = {key: value.detach().cpu() for key, value in state.items()}
-    grid = build().visual.grid_size[0]
-    key = "visual.positional_embedding"
-    if len(state[key]) != 1 + grid * grid:
-        state[key] = resize_positions(state[key], grid)
-    tensors = {key: value.half().contiguous() for key, value in state.items()}
-    tensors["token_ids"] = token_ids.to(torch.int32)
-    part = path.with_name(f"{path.name}.part")
-    save_file(tensors, part)
-    os.replace(part, path)
 
 
 class Trainer:
@@ -328,27 +275,6 @@ def _image_size(state: dict[str, Tensor]) -> int:
     return math.isqrt(patches) * state["visual.conv1.weight"].shape[-1]
 
 
-@contextmanager
-def precision(device: str, bf16: bool) -> Iterator[None]:
-    """Compute in bf16 where asked.
-
-    On the CPU the fused attention's backward pass does not use AMX and takes 60 % of a step;
-    plain matrix products do, so they are asked for.
-    """
-    kernel = sdpa_kernel(SDPBackend.MATH) if bf16 and device == "cpu" else nullcontext()
-    with kernel, torch.autocast(device.split(":")[0], torch.bfloat16, enabled=bf16):
-        yield
-
-
-def keep_memory() -> None:
-    """Let glibc keep freed memory: returning it to the system costs a third of a CPU step."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-                libc.mallopt(option, 2**31 - 1)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Train from the command line."""
     defaults = TrainConfig()
@@ -368,14 +294,12 @@ def main(arguments: list[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     keep_memory()
-    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    fast = torch.cuda.is_available() or amx()
     config = TrainConfig(
         variant=options.variant,
         steps=options.steps,
         batch_size=options.batch_size,
         seed=options.seed,
-        bf16=fast if options.precision == "auto" else options.precision == "bf16",
+        bf16=has_fast_bf16() if options.precision == "auto" else options.precision == "bf16",
     )
     trainer = Trainer(config, options.out, device=options.device, save_every=options.save_every)
     trainer.run(options.until)

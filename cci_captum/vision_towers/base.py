@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -76,10 +77,14 @@ class Hiding:
         mask: (B, N) bool, True where the patch is hidden.
         num_prefix_tokens: Tokens before the patches; they are never hidden.
         strategy: "mask" keeps the sequence as it is; "drop" shortens it to the kept tokens.
+
+    Attributes:
+        passes: How often the tower has run so far with these patches hidden.
     """
 
     def __init__(self, mask: Tensor, num_prefix_tokens: int, strategy: HideStrategy) -> None:
         self.strategy = strategy
+        self.passes = 0
         prefix = mask.new_zeros(mask.shape[0], num_prefix_tokens)
         self.mask = mask
         self.token_mask = torch.cat([prefix, mask], dim=1)  # (B, prefix + N)
@@ -97,8 +102,8 @@ class Hiding:
         """(B, S) bool over the sequence as the blocks see it, True where no query may look."""
         return self.token_mask if self.strategy == "mask" else self.padding
 
-    def check(self, tokens: Tensor) -> None:
-        """Refuse a batch that the mask was not made for.
+    def begin(self, tokens: Tensor) -> None:
+        """Count a pass, and refuse a batch that the mask was not made for.
 
         Args:
             tokens: (B, prefix + N, D) tokens before the first block.
@@ -112,6 +117,7 @@ class Hiding:
                 f"mask: expected shape {(tokens.shape[0], tokens.shape[1] - prefix)} for this "
                 f"batch (images, patches), got {tuple(self.mask.shape)}"
             )
+        self.passes += 1
 
     def shorten(self, tokens: Tensor) -> Tensor:
         """Gather the kept tokens: (B, prefix + N, D) -> (B, S, D), S the most kept in a row."""
@@ -131,6 +137,10 @@ class Hiding:
         return tokens.masked_fill(self.token_mask.to(tokens.device)[..., None], 0.0)
 
 
+# What is hidden in each module now, known to all its adapters; entries live as long as a `hide`.
+_HIDDEN: WeakKeyDictionary[nn.Module, Hiding] = WeakKeyDictionary()
+
+
 class VisionTower(ABC):
     """An image encoder whose patch tokens can be recorded and hidden.
 
@@ -148,7 +158,6 @@ class VisionTower(ABC):
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self._hiding: Hiding | None = None
 
     @classmethod
     @abstractmethod
@@ -176,6 +185,11 @@ class VisionTower(ABC):
             ValueError: If the tower does not take images of this size.
         """
 
+    @property
+    def _hiding(self) -> Hiding | None:
+        """What is hidden in the module now, by whichever adapter."""
+        return _HIDDEN.get(self.module)
+
     @abstractmethod
     def _install_hiding(self, hiding: Hiding) -> Iterator[RemovableHandle]:
         """Register the hooks that hide; yield each handle as soon as it exists."""
@@ -187,7 +201,7 @@ class VisionTower(ABC):
         """Register the hooks that record; yield each handle as soon as it exists."""
 
     @contextmanager
-    def hide(self, mask: Tensor, strategy: HideStrategy = "mask") -> Iterator[None]:
+    def hide(self, mask: Tensor, strategy: HideStrategy = "mask") -> Iterator[Hiding]:
         """Make patches contribute nothing to whatever the tower computes inside the context.
 
         No query of any block and head attends to a hidden patch, and the read-out leaves it
@@ -202,11 +216,14 @@ class VisionTower(ABC):
                 removes their tokens before the first block. The results agree to rounding;
                 dropping is cheaper when most patches are hidden.
 
+        Yields:
+            A `Hiding`, whose `passes` counts how often the tower has run.
+
         Raises:
             TypeError: If mask is no bool tensor.
             ValueError: If mask is not 2-dimensional, does not fit the batch (raised by the
                 forward pass), or strategy is unknown.
-            RuntimeError: If this tower is hiding patches already.
+            RuntimeError: If the module is hiding patches already.
 
         Example:
             >>> import torch, cci_captum
@@ -227,14 +244,14 @@ class VisionTower(ABC):
         if strategy not in get_args(HideStrategy):
             raise ValueError(f"strategy: expected 'mask' or 'drop', got {strategy!r}")
         if self._hiding is not None:
-            raise RuntimeError("hide: this tower is hiding patches already; join the two masks")
+            raise RuntimeError("hide: patches of this tower are hidden already; join the masks")
         hiding = Hiding(mask, self.num_prefix_tokens, strategy)
         with ExitStack() as stack:
-            self._hiding = hiding
-            stack.callback(setattr, self, "_hiding", None)
+            _HIDDEN[self.module] = hiding
+            stack.callback(_HIDDEN.pop, self.module)
             for handle in self._install_hiding(hiding):
                 stack.callback(handle.remove)
-            yield
+            yield hiding
 
     @contextmanager
     def record(self, layer: Layer = -1) -> Iterator[TokenRecording]:

@@ -83,8 +83,8 @@ class OpenCLIPVisionTower(VisionTower):
     ) -> Iterator[RemovableHandle]:
         visual, transformer = self.module, self.module.transformer
 
-        def record_grid(module: nn.Module, args: Any, output: Tensor) -> None:
-            recording._set_grid((output.shape[-2], output.shape[-1]))
+        def record_grid(module: nn.Module, args: Any) -> None:
+            recording._set_grid(self.grid(args[0]))
 
         def record_input(module: nn.Module, args: Any, output: Tensor) -> None:
             if self._hiding is not None:
@@ -100,7 +100,7 @@ class OpenCLIPVisionTower(VisionTower):
             recording._set_tokens(tokens[:, self.num_prefix_tokens :])
 
         yield self._keep_every_patch()
-        yield visual.conv1.register_forward_hook(record_grid)
+        yield visual.conv1.register_forward_pre_hook(record_grid)
         if layer == "input":
             yield visual.ln_pre.register_forward_hook(record_input)
         else:
@@ -123,7 +123,7 @@ class OpenCLIPVisionTower(VisionTower):
 def _enter_blocks(hiding: Hiding) -> Any:
     def pre_hook(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
         tokens, *rest = args
-        hiding.check(tokens)
+        hiding.begin(tokens)
         if hiding.strategy == "drop":
             tokens = hiding.shorten(tokens)
         return (tokens, *rest)
