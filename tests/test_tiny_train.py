@@ -18,8 +18,10 @@ from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, load_tiny, loader
 
 CONFIG = train.TrainConfig(
-    steps=6, batch_size=4, warmup=2, image_sizes=(32, 96), first_share=0.5, learning_rate=1e-3
+    steps=4, batch_size=4, warmup=2, image_sizes=(32, 96), first_share=0.5, learning_rate=1e-3
 )
+
+SHIPPED = {"batch_size": 2, "warmup": 150, "image_sizes": (64, 96), "first_share": 0.9}
 
 
 def run(folder: Path, *stops: int, config: train.TrainConfig = CONFIG) -> train.Trainer:
@@ -45,7 +47,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> train.Trainer:
 def test_a_resumed_run_ends_with_the_same_weights(
     uninterrupted: train.Trainer, tmp_path: Path
 ) -> None:
-    resumed = run(tmp_path, 1, 3, 4, CONFIG.steps)
+    resumed = run(tmp_path, 1, 2, CONFIG.steps)  # the pictures grow at step 2
     assert resumed.step == CONFIG.steps
     expected = uninterrupted.model.state_dict()
     for key, value in resumed.model.state_dict().items():
@@ -77,6 +79,22 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
         train.Trainer(replace(CONFIG, seed=1), tmp_path, device="cpu")
     with pytest.raises(ValueError, match="variant: expected one of"):
         train.Trainer(replace(CONFIG, variant="other"), tmp_path, device="cpu")
+
+
+def test_the_command_stops_goes_on_and_takes_more_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train.Trainer, "accuracy", lambda *arguments: 0.0)
+    weights = tmp_path / "tiny-shortcut.safetensors"
+    command = ["--variant", "shortcut", "--batch-size", "2", "--device", "cpu"]
+    command += ["--precision", "fp32", "--save-every", "1", "--out", str(tmp_path)]
+    train.main([*command, "--steps", "2", "--until", "1"])
+    assert not weights.exists()
+    train.main([*command, "--steps", "3"])
+    assert weights.exists()
+    trainer = train.Trainer(replace(CONFIG, variant="shortcut", steps=3, **SHIPPED), tmp_path)
+    assert trainer.step == 3
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 3 / 150)
 
 
 def test_an_exported_model_is_the_trained_model(

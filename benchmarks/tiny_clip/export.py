@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,5 +33,5 @@ def export(state: dict[str, Tensor], token_ids: Tensor, path: Path) -> None:
     tensors = {key: value.half().contiguous() for key, value in state.items()}
     tensors["token_ids"] = token_ids.to(torch.int32)
     part = path.with_name(f"{path.name}.part")
-    save_file(tensors, part)
+    part.write_bytes(save(tensors))
     os.replace(part, path)
