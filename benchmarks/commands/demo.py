@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from cci_captum.benchmarks.tiny_clip.scenes import Scene
     from cci_captum.effects import ClusterEffects
 
-_SCENES = (  # artwork, kind, class of the first object, background
-    ("train", "one", "penguin", "snow"),
-    ("train", "two", "dog", "grass"),
-    ("train", "one", "guitar", "bricks"),
-    ("held-out", "one", "elephant", "sand"),
-    ("held-out", "two", "strawberry", "wood"),
-    ("held-out", "one", "snail", "clouds"),
+# Artwork, kind, class of the first object, background, number. The numbers were chosen, among the
+# first twelve of seed 0, for scenes that show what the models do; other seeds are not chosen.
+_SCENES = (
+    ("train", "one", "penguin", "snow", 2),
+    ("train", "two", "dog", "grass", 10),
+    ("train", "one", "guitar", "bricks", 1),
+    ("held-out", "one", "elephant", "sand", 4),
+    ("held-out", "two", "strawberry", "wood", 9),
+    ("held-out", "one", "apple", "clouds", 4),
 )
 
 _NEXT = """
@@ -102,8 +104,8 @@ def draw_scenes(seed: int) -> list[Scene]:
 
     generators = {artwork: SceneGenerator(artwork=artwork, seed=seed) for artwork, *_ in _SCENES}
     return [
-        generators[artwork].scene(index, class_name=name, background=background, kind=kind)
-        for index, (artwork, kind, name, background) in enumerate(_SCENES)
+        generators[artwork].scene(number, class_name=name, background=background, kind=kind)
+        for artwork, kind, name, background, number in _SCENES
     ]
 
 
