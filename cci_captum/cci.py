@@ -145,7 +145,8 @@ class CCI(Attribution):
             additional_forward_args: Further arguments of forward_func; tensors have one row
                 an image (0-dimensional ones and other objects are passed on as they are).
             internal_batch_size: Most images in one forward pass; bounds the memory and
-                changes nothing else. None runs B, then all masked images at once.
+                changes no result. None is B, as many as in inputs; on a GPU, more than a
+                small B is faster.
             show_progress: Show a progress bar on stderr.
             upsample: "nearest", "bilinear" or "bicubic"; see `ClusterEffects.attributions`.
 
@@ -198,12 +199,10 @@ class CCI(Attribution):
         """
         images = _check_images(inputs)
         args = _check_additional_forward_args(additional_forward_args, len(images))
-        _check_batch_size(internal_batch_size)
+        batch_size = _check_batch_size(internal_batch_size, len(images))
         with tqdm(total=len(images), desc="CCI", unit="img", disable=not show_progress) as progress:
-            outputs, labels = self._run_whole(images, args, internal_batch_size, progress)
-            masked_outputs = self._run_masked(
-                images, args, outputs, labels, internal_batch_size, progress
-            )
+            outputs, labels = self._run_whole(images, args, batch_size, progress)
+            masked_outputs = self._run_masked(images, args, outputs, labels, batch_size, progress)
         return ClusterEffects(
             labels=labels,
             outputs=outputs,
@@ -222,13 +221,11 @@ class CCI(Attribution):
         return False
 
     def _run_whole(
-        self, images: Tensor, args: tuple[Any, ...], batch_size: int | None, progress: tqdm
+        self, images: Tensor, args: tuple[Any, ...], batch_size: int, progress: tqdm
     ) -> tuple[Tensor, Tensor]:
         """Outputs with nothing hidden, and the clusters (B, h, w)."""
         outputs, labels = [], []
-        for rows in torch.arange(len(images), device=images.device).split(
-            batch_size or len(images)
-        ):
+        for rows in torch.arange(len(images), device=images.device).split(batch_size):
             with self.vision_tower.record(self.embedding_layer) as recording:
                 outputs.append(self._forward(images, args, rows))
             if len(recording.tokens) != len(rows):
@@ -248,7 +245,7 @@ class CCI(Attribution):
         args: tuple[Any, ...],
         outputs: Tensor,
         labels: Tensor,
-        batch_size: int | None,
+        batch_size: int,
         progress: tqdm,
     ) -> Tensor:
         """Outputs with each cluster hidden, (B, K, ...); absent clusters repeat `outputs`."""
@@ -268,7 +265,7 @@ class CCI(Attribution):
         return masked_outputs
 
     def _passes(
-        self, labels: Tensor, n_clusters: int, batch_size: int | None, progress: tqdm
+        self, labels: Tensor, n_clusters: int, batch_size: int, progress: tqdm
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Pairs (image, cluster) that exist, batch by batch."""
         sizes = nn.functional.one_hot(labels, n_clusters).sum(dim=1)  # (B, K)
@@ -277,8 +274,6 @@ class CCI(Attribution):
             # A batch is as long as its longest row: put rows of like length together.
             order = sizes[rows, clusters].argsort(stable=True)
             rows, clusters = rows[order], clusters[order]
-            batch_size = batch_size or len(labels)
-        batch_size = batch_size or len(rows)
         progress.total += len(rows)
         progress.refresh()
         yield from zip(rows.split(batch_size), clusters.split(batch_size), strict=True)
@@ -330,14 +325,15 @@ def _check_images(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
     return images
 
 
-def _check_batch_size(internal_batch_size: int | None) -> None:
+def _check_batch_size(internal_batch_size: int | None, batch: int) -> int:
     if internal_batch_size is None:
-        return
+        return batch
     is_int = isinstance(internal_batch_size, int) and not isinstance(internal_batch_size, bool)
     if not is_int or internal_batch_size < 1:
         raise ValueError(
             f"internal_batch_size: expected a positive int or None, got {internal_batch_size!r}"
         )
+    return internal_batch_size
 
 
 def _check_additional_forward_args(additional_forward_args: Any, batch: int) -> tuple[Any, ...]:

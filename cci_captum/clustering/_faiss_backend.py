@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -78,8 +79,7 @@ def _search(faiss: ModuleType, device: torch.device) -> Iterator[Nearest]:
     meanwhile: more do not pay at this size, and rounding then depends on no setting.
     """
     if device.type == "cuda":
-        import faiss.contrib.torch_utils
-
+        import_module("faiss.contrib.torch_utils")
         resources = faiss.StandardGpuResources()
         resources.setTempMemory(32 * 2**20)
         with torch.cuda.device(device):

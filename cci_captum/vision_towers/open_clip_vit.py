@@ -132,14 +132,16 @@ def _enter_blocks(hiding: Hiding) -> Any:
 
 
 def _hide_keys(attention: nn.Module, hiding: Hiding) -> RemovableHandle:
-    """Add the hidden keys to an attention module's own mask argument."""
+    """Hand the hidden keys to an attention module, which gets no mask in an image encoder."""
 
     def multihead(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         mask = hiding.key_padding_mask
         if mask is not None:
-            mask = mask.to(args[0].device)
-            given = kwargs.get("key_padding_mask")
-            kwargs = {**kwargs, "key_padding_mask": mask if given is None else mask | given}
+            # A floating point mask, which PyTorch adds to the logits. With a bool one, its fast
+            # path for inference would be taken, which with a mask is the slower of the two.
+            logits = torch.zeros_like(mask, dtype=args[0].dtype, device=args[0].device)
+            logits.masked_fill_(mask.to(logits.device), -torch.inf)
+            kwargs = {**kwargs, "key_padding_mask": logits}
         return args, kwargs
 
     def own(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
