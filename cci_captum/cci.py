@@ -279,7 +279,7 @@ class CCI(Attribution):
         yield from zip(rows.split(batch_size), clusters.split(batch_size), strict=True)
 
     def _forward(self, images: Tensor, args: tuple[Any, ...], rows: Tensor) -> Tensor:
-        """forward_func on some rows of the batch, its output checked and at least float32."""
+        """forward_func on some rows: its output, checked, at least float32, beside the images."""
         output = _run_forward(
             self.forward_func,
             images[rows],
@@ -301,7 +301,8 @@ class CCI(Attribution):
                 f"forward_func: expected {len(rows)} rows of output for {len(rows)} images, got "
                 f"shape {tuple(output.shape)}"
             )
-        return output.detach().to(torch.promote_types(output.dtype, torch.float32))
+        dtype = torch.promote_types(output.dtype, torch.float32)
+        return output.detach().to(images.device, dtype)
 
 
 def _check_images(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
