@@ -124,11 +124,13 @@ def _check_weights(name: str, pretrained: str | None) -> str:
         return pretrained
     if pretrained and open_clip.is_pretrained_cfg(name, pretrained):
         return pretrained
-    choice = ", ".join([*tags, "random"])
     if pretrained is None:
+        choice = ", ".join([*tags, "random"])
         raise ValueError(f"pretrained: {name} needs a tag of pretrained weights: {choice}")
+    close = difflib.get_close_matches(pretrained, tags, n=5, cutoff=0.4) or tags
     raise ValueError(
-        f"pretrained: expected a tag of {name} ({choice}) or a checkpoint file, got {pretrained!r}"
+        f"pretrained: expected a tag of {name} or a checkpoint file, got {pretrained!r}; close "
+        f"tags: {', '.join(close)} (open_clip.list_pretrained_tags_by_model({name!r}) lists all)"
     )
 
 
