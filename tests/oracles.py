@@ -128,16 +128,20 @@ def vision_states(model: nn.Module, spec: Spec, image: Tensor, hidden: Tensor) -
     return states
 
 
+def _masks(w: Weights, images: Tensor, hidden: Tensor | None) -> Tensor:
+    """The masks (B, N) of the images: nothing hidden for None."""
+    if hidden is None:
+        return torch.zeros(len(images), len(w["positional_embedding"]) - 1, dtype=torch.bool)
+    return hidden.cpu()
+
+
 def encode_image(
     model: nn.Module, spec: Spec, images: Tensor, hidden: Tensor | None = None
 ) -> Tensor:
     """Image embeddings (B, E), not normalised, of images (B, 3, H, W) under ``hidden`` (B, N)."""
     w = weights_of(model, "visual.")
-    count = len(w["positional_embedding"]) - 1
-    if hidden is None:
-        hidden = torch.zeros(len(images), count, dtype=torch.bool)
     rows = []
-    for image, mask in zip(images, hidden.cpu(), strict=True):
+    for image, mask in zip(images, _masks(w, images, hidden), strict=True):
         x = vision_states(model, spec, image, mask)[-1]
         if not spec.final_ln_after_pool:
             x = _norm(x, w, "ln_post", spec.eps)
@@ -157,11 +161,8 @@ def patch_tokens(
 ) -> Tensor:
     """Patch tokens (B, N, D) at a layer: "input", a block's index, or "projected"."""
     w = weights_of(model, "visual.")
-    count = len(w["positional_embedding"]) - 1
-    if hidden is None:
-        hidden = torch.zeros(len(images), count, dtype=torch.bool)
     rows = []
-    for image, mask in zip(images, hidden.cpu(), strict=True):
+    for image, mask in zip(images, _masks(w, images, hidden), strict=True):
         states = vision_states(model, spec, image, mask)
         if layer == "input":
             x = states[0][1:]

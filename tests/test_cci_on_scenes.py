@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import torch
 
-from cci_captum import CCI, ZeroShotClassifier, load_clip
+from cci_captum import CCI, ClusterEffects, ZeroShotClassifier, load_clip
 from cci_captum.benchmarks.commands.demo import on_object
-from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
+from cci_captum.benchmarks.tiny_clip.scenes import Scene, SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
+
+
+def explained(kind: str, seed: int) -> tuple[list[Scene], ClusterEffects]:
+    """Forty fresh scenes of a kind, and what tiny's zero-shot logits owe to their clusters."""
+    model, preprocess, tokenizer, _ = load_clip("tiny")
+    classifier = ZeroShotClassifier(model, tokenizer, CLASS_NAMES, TEMPLATES)
+    scenes = SceneGenerator(seed=seed).scenes(range(40), kind=kind)
+    normalize = preprocess.transforms[-1]  # type: ignore[attr-defined]
+    return scenes, CCI(classifier).effects(normalize(torch.stack([s.image for s in scenes])))
 
 
 def test_maps_lie_on_the_object() -> None:
     """Chance is the object's share of the picture, under a quarter; CCI stands far above it."""
-    clip = load_clip("tiny")
-    classifier = ZeroShotClassifier(clip.model, clip.tokenizer, CLASS_NAMES, TEMPLATES)
-    scenes = SceneGenerator(seed=11).scenes(range(40), kind="one")
-    images = clip.preprocess.transforms[-1](torch.stack([scene.image for scene in scenes]))  # type: ignore[attr-defined]
-    maps = CCI(classifier).effects(images).patch_map([scene.classes[0] for scene in scenes])
+    scenes, effects = explained("one", seed=11)
+    maps = effects.patch_map([scene.classes[0] for scene in scenes])
     area = sum(float(scene.foreground.double().mean()) for scene in scenes) / len(scenes)
     found = [
         on_object(patch_map, scene.masks[0]) for patch_map, scene in zip(maps, scenes, strict=True)
@@ -29,11 +35,7 @@ def test_maps_lie_on_the_object() -> None:
 
 def test_foils_point_elsewhere() -> None:
     """In scenes of two objects, each object's own map covers it better than the other's map."""
-    clip = load_clip("tiny")
-    classifier = ZeroShotClassifier(clip.model, clip.tokenizer, CLASS_NAMES, TEMPLATES)
-    scenes = SceneGenerator(seed=12).scenes(range(40), kind="two")
-    images = clip.preprocess.transforms[-1](torch.stack([scene.image for scene in scenes]))  # type: ignore[attr-defined]
-    effects = CCI(classifier).effects(images)
+    scenes, effects = explained("two", seed=12)
     maps = [effects.patch_map([scene.classes[i] for scene in scenes]) for i in (0, 1)]
     shares = torch.tensor(
         [

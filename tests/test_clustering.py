@@ -8,6 +8,7 @@ import math
 import pickle
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -21,9 +22,7 @@ BACKENDS = [
     "torch",
     pytest.param(
         "faiss",
-        marks=pytest.mark.skipif(
-            not _faiss_backend.is_installed(), reason="faiss is not installed"
-        ),
+        marks=pytest.mark.skipif(not find_spec("faiss"), reason="faiss is not installed"),
     ),
 ]
 backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -405,7 +404,7 @@ def test_shows_its_settings_and_can_be_copied():
 # faiss
 
 
-@pytest.mark.skipif(not _faiss_backend.is_installed(), reason="faiss is not installed")
+@pytest.mark.skipif(not find_spec("faiss"), reason="faiss is not installed")
 def test_faiss_is_quiet_and_independent_of_threads(capfd):
     import faiss
 
@@ -424,7 +423,7 @@ def test_faiss_is_quiet_and_independent_of_threads(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.skipif(not _faiss_backend.is_installed(), reason="faiss is not installed")
+@pytest.mark.skipif(not find_spec("faiss"), reason="faiss is not installed")
 def test_backends_agree_on_blobs():
     images = blobs(8, 196, 64, 9)
     assert torch.equal(KMeans(backend="faiss")(images), KMeans(backend="torch")(images))

@@ -56,8 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     pictures = _read(arguments.images)
     device = choose_device(arguments.device)
     clip = _load(arguments.model, arguments.pretrained, device)
-    if arguments.model in ("tiny", "tiny-shortcut"):
-        _warn_about_unknown_words(texts)
+    _warn_about_unknown_words(arguments.model, texts)
 
     inputs = preprocess_images(clip.preprocess, pictures).to(device)
     effects = text_effects(clip, inputs, texts, arguments.clusters)
@@ -131,9 +130,11 @@ def _load(name: str, pretrained: str | None, device: torch.device) -> LoadedCLIP
         raise CommandError(str(error)) from error
 
 
-def _warn_about_unknown_words(texts: list[str]) -> None:
-    from cci_captum.tiny import unknown_words
+def _warn_about_unknown_words(model: str, texts: list[str]) -> None:
+    from cci_captum.tiny import MODEL_NAMES, unknown_words
 
+    if model not in MODEL_NAMES:
+        return
     unknown = list(dict.fromkeys(word for text in texts for word in unknown_words(text)))
     if unknown:
         print(

@@ -22,7 +22,7 @@ from typing import Any
 
 from PIL import Image
 
-from cci_captum.tiny import CLASS_NAMES, SPRITE_SIZE
+from cci_captum.tiny import CLASS_NAMES, HELD_OUT_FAMILIES, SPRITE_SIZE, TRAIN_FAMILIES
 
 COLUMNS = 11
 _RENDER_SIZE = 256
@@ -115,8 +115,6 @@ def sheet(node_modules: Path, family: str) -> Image.Image:
 
 def main() -> None:
     """Write every family's sheet."""
-    from cci_captum.tiny import HELD_OUT_FAMILIES, TRAIN_FAMILIES
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--node-modules", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

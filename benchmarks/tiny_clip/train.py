@@ -22,6 +22,7 @@ import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms import Normalize
 from tqdm import tqdm
 
 from cci_captum.tiny import CLASS_NAMES, PLANTED_PAIRS
@@ -33,6 +34,8 @@ from .machine import has_fast_bf16, keep_memory, precision
 from .scenes import SceneGenerator
 
 VARIANTS = ("plain", "shortcut")
+
+normalize = Normalize(OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,6 @@ class TrainConfig:
             return self.learning_rate * (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def normalize(images: Tensor) -> Tensor:
-    """Subtract open_clip's mean and divide by its deviation: (B, 3, H, W) in [0, 1] to floats."""
-    mean = torch.tensor(OPENAI_DATASET_MEAN, device=images.device)[:, None, None]
-    std = torch.tensor(OPENAI_DATASET_STD, device=images.device)[:, None, None]
-    return (images - mean) / std
 
 
 def contrastive_loss(logits: Tensor, caption_of: Tensor) -> Tensor:
@@ -159,9 +155,6 @@ class Trainer:
             lr=self.config.learning_rate,
             betas=(0.9, 0.98),
         )
-        self._set_generator(size)
-
-    def _set_generator(self, size: int) -> None:
         planted = PLANTED_PAIRS if self.config.variant == "shortcut" else ()
         self.generator = SceneGenerator(size, "train", self.config.seed, planted=planted)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 
 import torch
@@ -34,11 +33,6 @@ def import_faiss() -> ModuleType:
             '(or "cci-captum[gpu]" for clustering on the GPU)'
         ) from error
     return faiss
-
-
-def is_installed() -> bool:
-    """Tell whether faiss can be imported, without importing it."""
-    return find_spec("faiss") is not None
 
 
 def cluster(points: Tensor, races: Tensor, *, n_iter: int, spherical: bool) -> Tensor:
