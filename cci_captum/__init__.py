@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .clip import ImageTextSimilarity, LoadedCLIP, ZeroShotClassifier, load_clip
     from .clustering import KMeans
     from .effects import ClusterEffects
+    from .patch_attribution import PatchAttribution
     from .vision_towers import VisionTower, find_vision_tower
     from .visualization import attribution_grid, show_clusters
 
@@ -26,6 +27,7 @@ _MODULES = {
     "ImageTextSimilarity": "clip",
     "KMeans": "clustering",
     "LoadedCLIP": "clip",
+    "PatchAttribution": "patch_attribution",
     "VisionTower": "vision_towers",
     "ZeroShotClassifier": "clip",
     "attribution_grid": "visualization",
@@ -40,6 +42,7 @@ __all__ = [
     "ImageTextSimilarity",
     "KMeans",
     "LoadedCLIP",
+    "PatchAttribution",
     "VisionTower",
     "ZeroShotClassifier",
     "__version__",

@@ -175,9 +175,16 @@ class ImageTextSimilarity(nn.Module):
             raise ValueError(
                 f"text: expected {len(images)} rows of tokens, one an image, got {len(text)}"
             )
+        return (self.encode_images(images) * self.encode_texts(text)).sum(dim=-1)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Normalised image features, (B, E), at least float32, of images (B, 3, H, W)."""
+        return _unit(_encode_image(self.model, images))
+
+    def encode_texts(self, text: Tensor) -> Tensor:
+        """Normalised text features, (B, E), at least float32, of tokens (B, L)."""
         unique, index = torch.unique(text, dim=0, return_inverse=True)
-        text_features = _unit(self.model.encode_text(unique))[index]
-        return (_unit(_encode_image(self.model, images)) * text_features).sum(dim=-1)
+        return _unit(self.model.encode_text(unique))[index]
 
 
 class ZeroShotClassifier(nn.Module):
@@ -193,6 +200,8 @@ class ZeroShotClassifier(nn.Module):
         class_names: C names, in the order of the logits.
         templates: One format string with "{}" for the name, several of them, or
             "openai-imagenet" for OpenAI's 80 ImageNet templates.
+        logit_scale: What the cosines are multiplied by. None is the model's own scale, and its
+            bias where it has one (SigLIP); 1.0 gives plain cosines.
 
     Attributes:
         class_names: Tuple of the C names.
@@ -218,6 +227,8 @@ class ZeroShotClassifier(nn.Module):
         tokenizer: Callable[..., Tensor],
         class_names: Sequence[str],
         templates: str | Sequence[str] = "a photo of a {}.",
+        *,
+        logit_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.model: Any = _check_clip(model)
@@ -230,6 +241,7 @@ class ZeroShotClassifier(nn.Module):
             model, tokenizer, self.class_names, _resolve_templates(templates)
         )
         self.register_buffer("text_features", features, persistent=False)
+        self.logit_scale = logit_scale
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of every class.
@@ -240,12 +252,18 @@ class ZeroShotClassifier(nn.Module):
         Returns:
             (B, C) logits, at least float32.
         """
-        features = _unit(_encode_image(self.model, images))
+        features = self.encode_images(images)
         with torch.autocast(images.device.type, enabled=False):
-            logits = features @ self.text_features.to(features.dtype).T
-            logits = self.model.logit_scale.exp() * logits
+            cosines = features @ self.text_features.to(features.dtype).T
+            if self.logit_scale is not None:
+                return self.logit_scale * cosines
+            logits = self.model.logit_scale.exp() * cosines
             bias = getattr(self.model, "logit_bias", None)
             return logits if bias is None else logits + bias
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Normalised image features, (B, E), at least float32, of images (B, 3, H, W)."""
+        return _unit(_encode_image(self.model, images))
 
 
 def _check_clip(model: nn.Module) -> Any:

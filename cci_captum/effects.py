@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from captum._utils.common import ExpansionTypes, _expand_target, _select_targets
+from captum._utils.common import ExpansionTypes, _expand_target
 from torch import Tensor
 
+from ._arguments import Upsample, check_upsample, enlarge, select_target
+
 Normalization = Literal["relative", "paper", "none"]
-Upsample = Literal["nearest", "bilinear", "bicubic"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +83,9 @@ class ClusterEffects:
             ValueError: If target does not choose one existing output an image.
         """
         batch, clusters = self.masked_outputs.shape[:2]
-        output = _select(self.outputs, target)
+        output = select_target(self.outputs, target)
         repeated = _expand_target(target, clusters, ExpansionTypes.repeat_interleave)
-        masked = _select(self.masked_outputs.flatten(0, 1), repeated)
+        masked = select_target(self.masked_outputs.flatten(0, 1), repeated)
         return output[:, None] - masked.view(batch, clusters)
 
     def weights(self, target: Any = None) -> Tensor:
@@ -151,40 +152,5 @@ class ClusterEffects:
         """
         check_upsample(upsample)
         channels, height, width = self.image_shape
-        patch_map = self.patch_map(target)[:, None]
-        if upsample == "nearest":
-            maps = F.interpolate(patch_map, (height, width), mode="nearest-exact")
-        else:
-            maps = F.interpolate(patch_map, (height, width), mode=upsample, align_corners=False)
-        return maps.repeat(1, channels, 1, 1)
-
-
-def check_upsample(upsample: str) -> None:
-    """Raise ValueError unless `upsample` is one of the `Upsample` modes."""
-    if upsample not in get_args(Upsample):
-        raise ValueError(f"upsample: expected one of {get_args(Upsample)}, got {upsample!r}")
-
-
-def _select(outputs: Tensor, target: Any) -> Tensor:
-    """One output an image by Captum's target rules: (B, ...) -> (B,)."""
-    batch = len(outputs)
-    chosen = target
-    if isinstance(target, Tensor):
-        chosen = target.item() if target.numel() == 1 else target.tolist()
-    try:
-        ints = isinstance(chosen, list) and bool(chosen) and isinstance(chosen[0], int)
-        if ints and not 0 <= min(chosen) <= max(chosen) < outputs.shape[-1]:
-            raise IndexError  # a gather on the GPU would not say so
-        selected = _select_targets(outputs, chosen)
-    except (AssertionError, IndexError, TypeError) as error:
-        raise ValueError(
-            f"target: expected indices into outputs of shape {tuple(outputs.shape)} (an int, "
-            f"{batch} ints, a tuple of {outputs.ndim - 1} ints, or {batch} such tuples), got "
-            f"{target!r}"
-        ) from error
-    if selected.numel() != batch:
-        raise ValueError(
-            f"target: outputs have shape {tuple(outputs.shape)}; choose one output an image, "
-            f"got target {target!r}, which leaves {tuple(selected.shape)}"
-        )
-    return selected.reshape(batch)
+        maps = enlarge(self.patch_map(target), (height, width), upsample)
+        return maps[:, None].repeat(1, channels, 1, 1)

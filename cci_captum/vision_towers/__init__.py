@@ -10,10 +10,24 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from torch import nn
 
-from .base import HideStrategy, Layer, TokenRecording, VisionTower
+from .base import Layer, VisionTower
+from .blocks import AttentionBlock, join_heads
+from .hiding import HideStrategy, Hiding
 from .open_clip_vit import OpenCLIPVisionTower
+from .recording import AttentionRecording, BlockAttention, TokenRecording
 
-__all__ = ["HideStrategy", "Layer", "TokenRecording", "VisionTower", "find_vision_tower"]
+__all__ = [
+    "AttentionBlock",
+    "AttentionRecording",
+    "BlockAttention",
+    "HideStrategy",
+    "Hiding",
+    "Layer",
+    "TokenRecording",
+    "VisionTower",
+    "find_vision_tower",
+    "join_heads",
+]
 
 _ADAPTERS: tuple[type[VisionTower], ...] = (OpenCLIPVisionTower,)
 _SUPPORTED = "open_clip.transformer.VisionTransformer (class-token or average pooling)"

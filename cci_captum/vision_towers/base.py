@@ -11,7 +11,7 @@ This package imports nothing of ours.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, get_args
 from weakref import WeakKeyDictionary
@@ -20,121 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-HideStrategy = Literal["mask", "drop"]
+from .blocks import AttentionBlock, join_heads
+from .hiding import HideStrategy, Hiding
+from .recording import AttentionRecording, BlockAttention, TokenRecording
+
 Layer = int | Literal["input", "projected"]
-
-
-class TokenRecording:
-    """The patch tokens of one forward pass, filled in while `VisionTower.record` is active.
-
-    Attributes:
-        tokens: (B, h * w, D) patch tokens in raster order, prefix tokens left out, detached.
-        grid: (h, w), the patch grid of the images that the tower itself received.
-
-    Raises:
-        RuntimeError: On reading before the tower ran, or when it runs twice.
-    """
-
-    def __init__(self) -> None:
-        self._tokens: Tensor | None = None
-        self._grid: tuple[int, int] | None = None
-
-    @property
-    def tokens(self) -> Tensor:
-        """(B, h * w, D) patch tokens."""
-        return self._read(self._tokens)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(h, w) of the patch grid."""
-        return self._read(self._grid)
-
-    @staticmethod
-    def _read(value: Any) -> Any:
-        if value is None:
-            raise RuntimeError(
-                "no tokens were recorded: forward_func did not run the vision tower; "
-                "pass the vision_tower that forward_func calls"
-            )
-        return value
-
-    def _set_tokens(self, tokens: Tensor) -> None:
-        if self._tokens is not None:
-            raise RuntimeError(
-                "the vision tower ran more than once in one call of forward_func; "
-                "expected exactly one pass over the whole batch"
-            )
-        self._tokens = tokens.detach()
-
-    def _set_grid(self, grid: tuple[int, int]) -> None:
-        self._grid = grid
-
-
-class Hiding:
-    """Which patches of the current batch are hidden, and how tokens map back to the grid.
-
-    Args:
-        mask: (B, N) bool, True where the patch is hidden.
-        num_prefix_tokens: Tokens before the patches; they are never hidden.
-        strategy: "mask" keeps the sequence as it is; "drop" shortens it to the kept tokens.
-
-    Attributes:
-        passes: How often the tower has run so far with these patches hidden.
-    """
-
-    def __init__(self, mask: Tensor, num_prefix_tokens: int, strategy: HideStrategy) -> None:
-        self.strategy = strategy
-        self.passes = 0
-        prefix = mask.new_zeros(mask.shape[0], num_prefix_tokens)
-        self.mask = mask
-        self.token_mask = torch.cat([prefix, mask], dim=1)  # (B, prefix + N)
-        if strategy == "drop":
-            kept = (~self.token_mask).sum(dim=1)  # (B,)
-            # A stable sort of the mask lists each row's kept tokens first, in raster order.
-            order = self.token_mask.to(torch.uint8).argsort(dim=1, stable=True)
-            longest = int(kept.max()) if len(kept) else 0
-            self.kept_index = order[:, :longest]
-            padding = torch.arange(longest, device=mask.device) >= kept[:, None]
-            self.padding: Tensor | None = padding if bool(padding.any()) else None
-
-    @property
-    def key_padding_mask(self) -> Tensor | None:
-        """(B, S) bool over the sequence as the blocks see it, True where no query may look."""
-        return self.token_mask if self.strategy == "mask" else self.padding
-
-    def begin(self, tokens: Tensor) -> None:
-        """Count a pass, and refuse a batch that the mask was not made for.
-
-        Args:
-            tokens: (B, prefix + N, D) tokens before the first block.
-
-        Raises:
-            ValueError: If batch size or number of tokens differ from the mask's.
-        """
-        if tuple(tokens.shape[:2]) != tuple(self.token_mask.shape):
-            prefix = self.token_mask.shape[1] - self.mask.shape[1]
-            raise ValueError(
-                f"mask: expected shape {(tokens.shape[0], tokens.shape[1] - prefix)} for this "
-                f"batch (images, patches), got {tuple(self.mask.shape)}"
-            )
-        self.passes += 1
-
-    def shorten(self, tokens: Tensor) -> Tensor:
-        """Gather the kept tokens: (B, prefix + N, D) -> (B, S, D), S the most kept in a row."""
-        index = self.kept_index.to(tokens.device)[..., None].expand(-1, -1, tokens.shape[-1])
-        return tokens.gather(1, index)
-
-    def restore(self, tokens: Tensor) -> Tensor:
-        """Put a block's tokens (B, S, D) back: (B, prefix + N, D), zero where hidden."""
-        if self.strategy == "drop":
-            index = self.kept_index.to(tokens.device)[..., None].expand(-1, -1, tokens.shape[-1])
-            full = tokens.new_zeros(*self.token_mask.shape, tokens.shape[-1])
-            tokens = full.scatter(1, index, tokens)
-        return self.zero_hidden(tokens)
-
-    def zero_hidden(self, tokens: Tensor) -> Tensor:
-        """Zero the hidden tokens of (B, prefix + N, D)."""
-        return tokens.masked_fill(self.token_mask.to(tokens.device)[..., None], 0.0)
 
 
 # What is hidden in each module now, known to all its adapters; entries live as long as a `hide`.
@@ -142,7 +32,7 @@ _HIDDEN: WeakKeyDictionary[nn.Module, Hiding] = WeakKeyDictionary()
 
 
 class VisionTower(ABC):
-    """An image encoder whose patch tokens can be recorded and hidden.
+    """An image encoder whose patch tokens can be recorded and hidden, and its attention read.
 
     Use `cci_captum.vision_towers.find_vision_tower` to make one.
 
@@ -175,6 +65,37 @@ class VisionTower(ABC):
         """Number of attention blocks."""
 
     @abstractmethod
+    def block(self, index: int) -> AttentionBlock:
+        """The block of this index; negative ones count from the end.
+
+        Raises:
+            ValueError: If there is no such block.
+        """
+
+    @abstractmethod
+    def pool(self, tokens: Tensor, dim: int = 1) -> Tensor:
+        """Reduce the dimension of all T tokens to what the image feature is read out from.
+
+        The class token itself, or the mean over the patches where the model pools so. Works on
+        any tensor that has tokens along `dim`: features, rows of attention.
+        """
+
+    @abstractmethod
+    def project(self, tokens: Tensor) -> Tensor:
+        """Any tokens of the last block's output into the joint space: norm and projection.
+
+        Args:
+            tokens: (..., D).
+
+        Returns:
+            (..., E), not normalised; rows are independent of one another.
+        """
+
+    @abstractmethod
+    def read_out(self, tokens: Tensor) -> Tensor:
+        """The image feature, (B, E), from all tokens of the last block's output, (B, T, D)."""
+
+    @abstractmethod
     def grid(self, images: Tensor) -> tuple[int, int]:
         """The patch grid (h, w) of images that go straight into the tower.
 
@@ -198,7 +119,11 @@ class VisionTower(ABC):
     def _install_recording(
         self, layer: Layer, recording: TokenRecording
     ) -> Iterator[RemovableHandle]:
-        """Register the hooks that record; yield each handle as soon as it exists."""
+        """Register the hooks that record tokens; yield each handle as soon as it exists."""
+
+    @abstractmethod
+    def _install_entry(self, enter: Callable[[Tensor], None]) -> Iterator[RemovableHandle]:
+        """Call `enter` with the images of each pass, and keep every patch in train mode too."""
 
     @contextmanager
     def hide(self, mask: Tensor, strategy: HideStrategy = "mask") -> Iterator[Hiding]:
@@ -283,9 +208,103 @@ class VisionTower(ABC):
         self.check_layer(layer)
         recording = TokenRecording()
         with ExitStack() as stack:
+            for handle in self._install_entry(lambda images: recording._enter(self.grid(images))):
+                stack.callback(handle.remove)
             for handle in self._install_recording(layer, recording):
                 stack.callback(handle.remove)
             yield recording
+
+    @contextmanager
+    def record_attention(
+        self,
+        blocks: Sequence[int] = (-1,),
+        *,
+        single_head: bool = False,
+        requires_grad: bool = False,
+    ) -> Iterator[AttentionRecording]:
+        """Record what the attention of some blocks computes in the one pass run inside.
+
+        Fused kernels never form attention probabilities, so these blocks compute their
+        attention in the open, and the pass goes on with that result: the same function as
+        before (to rounding), or with `single_head` another one. Patches that `hide` hides with
+        strategy "mask" stay hidden.
+
+        Args:
+            blocks: Indices of the blocks; negative ones count from the end.
+            single_head: Compute these blocks with one head over the full width, with logits
+                divided by sqrt(D), as the released code of Grad-ECLIP (arXiv 2502.18816) does.
+            requires_grad: Gradients flow from everything after the first of these blocks to
+                what is recorded, whatever the caller's grad mode and the parameters'
+                requires_grad; no graph is kept of what comes before it. Differentiate inside
+                the context.
+
+        Yields:
+            The `AttentionRecording`, filled once the tower has run.
+
+        Raises:
+            ValueError: If there is no such block.
+
+        Example:
+            >>> import torch, cci_captum
+            >>> clip = cci_captum.load_clip("tiny")
+            >>> tower = cci_captum.find_vision_tower(clip.model)
+            >>> with torch.no_grad(), tower.record_attention([0, -1]) as recording:
+            ...     features = clip.model.encode_image(torch.zeros(1, 3, 96, 96))
+            >>> first, last = recording.blocks
+            >>> bool(last.probabilities.sum(dim=-1).allclose(torch.ones(())))
+            True
+        """
+        adapters = {index % self.num_blocks: self.block(index) for index in blocks}
+        recording = AttentionRecording([index % self.num_blocks for index in blocks])
+
+        def enter(images: Tensor) -> None:
+            recording._enter(self.grid(images))
+            if requires_grad:
+                torch.set_grad_enabled(False)
+
+        with ExitStack() as stack:
+            if requires_grad:
+                stack.enter_context(torch.set_grad_enabled(True))
+            for handle in self._install_entry(enter):
+                stack.callback(handle.remove)
+            if requires_grad:
+                first = adapters[min(adapters)].module
+                stack.callback(first.register_forward_pre_hook(_begin_graph).remove)
+            for index, block in adapters.items():
+                for handle in self._install_open_attention(index, block, single_head, recording):
+                    stack.callback(handle.remove)
+            yield recording
+
+    def _install_open_attention(
+        self, index: int, block: AttentionBlock, single_head: bool, recording: AttentionRecording
+    ) -> Iterator[RemovableHandle]:
+        """Replace what a block's attention puts out by the same, computed step by step."""
+        entered: list[Tensor] = []
+
+        def enter(module: nn.Module, args: Any) -> None:
+            entered[:] = [args[0]]
+
+        def attend(module: nn.Module, args: Any, output: Any) -> Any:
+            queries, keys, values = block.project_qkv(args[0])
+            if single_head:
+                queries, keys, values = (join_heads(x)[:, None] for x in (queries, keys, values))
+            wide = torch.promote_types(queries.dtype, torch.float32)
+            logits = queries.to(wide) @ keys.to(wide).mT / queries.shape[-1] ** 0.5
+            hidden = None if self._hiding is None else self._hiding.key_padding_mask
+            if hidden is not None:
+                logits = logits.masked_fill(hidden.to(logits.device)[:, None, None], -torch.inf)
+            probabilities = logits.softmax(dim=-1)
+            context = join_heads(probabilities.to(values.dtype) @ values)
+            # A checkpointed block runs once more in the backward pass: the first run counts.
+            recording._blocks.setdefault(
+                index,
+                BlockAttention(block, entered[0], queries, keys, values, probabilities, context),
+            )
+            projected = block.project_out(context)
+            return (projected, *output[1:]) if isinstance(output, tuple) else projected
+
+        yield block.module.register_forward_pre_hook(enter)
+        yield block.attention.register_forward_hook(attend)
 
     def check_layer(self, layer: Layer, argument: str = "layer") -> None:
         """Raise ValueError, naming `argument`, unless `record` takes this layer."""
@@ -298,8 +317,23 @@ class VisionTower(ABC):
             f"'projected', got {layer!r}"
         )
 
+    def check_block(self, index: int, argument: str = "block") -> None:
+        """Raise ValueError, naming `argument`, unless there is a block of this index."""
+        last = self.num_blocks - 1
+        if not isinstance(index, int) or isinstance(index, bool) or not -last - 1 <= index <= last:
+            raise ValueError(
+                f"{argument}: expected a block index from {-last - 1} to {last}, got {index!r}"
+            )
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.module).__name__}, num_blocks={self.num_blocks})"
+
+
+def _begin_graph(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    """A forward pre-hook from which on gradients flow, and to no further than its input."""
+    torch.set_grad_enabled(True)
+    tokens, *rest = args
+    return (tokens.detach().requires_grad_(), *rest)
 
 
 def replace_output(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:

@@ -6,16 +6,19 @@ non-square grids, and both of open_clip's block types.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import Attention, VisionTransformer
+from open_clip.transformer import Attention, CustomResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .base import Hiding, Layer, TokenRecording, VisionTower, replace_output
+from .base import Layer, VisionTower, replace_output
+from .blocks import AttentionBlock
+from .hiding import Hiding
+from .recording import TokenRecording
 
 
 class OpenCLIPVisionTower(VisionTower):
@@ -47,6 +50,33 @@ class OpenCLIPVisionTower(VisionTower):
     def num_blocks(self) -> int:
         """Number of attention blocks."""
         return len(self.module.transformer.resblocks)
+
+    def block(self, index: int) -> AttentionBlock:
+        """The block of this index; see `VisionTower.block`."""
+        self.check_block(index)
+        return _Block(self.module.transformer.resblocks[index])
+
+    def pool(self, tokens: Tensor, dim: int = 1) -> Tensor:
+        """The class token, or the mean of the patches; see `VisionTower.pool`."""
+        if self.module.pool_type == "tok":
+            return tokens.select(dim, 0)
+        patches = tokens.shape[dim] - self.num_prefix_tokens
+        return tokens.narrow(dim, self.num_prefix_tokens, patches).mean(dim)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """The final norm and the projection; see `VisionTower.project`."""
+        # .forward, not a call: the final norm may carry the hooks that hide.
+        tokens = self.module.ln_post.forward(tokens)
+        return tokens if self.module.proj is None else tokens @ self.module.proj
+
+    def read_out(self, tokens: Tensor) -> Tensor:
+        """The image feature; see `VisionTower.read_out`."""
+        norm, projection = self.module.ln_post.forward, self.module.proj
+        if self.module.final_ln_after_pool:
+            feature = norm(self.pool(tokens))
+        else:
+            feature = self.pool(norm(tokens))
+        return feature if projection is None else feature @ projection
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """The patch grid (h, w); see `VisionTower.grid`."""
@@ -83,9 +113,6 @@ class OpenCLIPVisionTower(VisionTower):
     ) -> Iterator[RemovableHandle]:
         visual, transformer = self.module, self.module.transformer
 
-        def record_grid(module: nn.Module, args: Any) -> None:
-            recording._set_grid(self.grid(args[0]))
-
         def record_input(module: nn.Module, args: Any, output: Tensor) -> None:
             if self._hiding is not None:
                 output = self._hiding.zero_hidden(output)
@@ -94,30 +121,62 @@ class OpenCLIPVisionTower(VisionTower):
         def record_block(module: nn.Module, args: Any, output: Tensor) -> None:
             tokens = output if transformer.batch_first else output.transpose(0, 1)
             if layer == "projected":
-                tokens = self._project(tokens)
+                tokens = self.project(tokens)
+                wide = torch.promote_types(tokens.dtype, torch.float32)
+                tokens = F.normalize(tokens.to(wide), dim=-1)
             if self._hiding is not None:
                 tokens = self._hiding.restore(tokens)
             recording._set_tokens(tokens[:, self.num_prefix_tokens :])
 
-        yield self._keep_every_patch()
-        yield visual.conv1.register_forward_pre_hook(record_grid)
         if layer == "input":
             yield visual.ln_pre.register_forward_hook(record_input)
         else:
             block = transformer.resblocks[-1 if layer == "projected" else layer]
             yield block.register_forward_hook(record_block)
 
+    def _install_entry(self, enter: Callable[[Tensor], None]) -> Iterator[RemovableHandle]:
+        yield self.module.conv1.register_forward_pre_hook(lambda module, args: enter(args[0]))
+        yield self._keep_every_patch()
+
     def _keep_every_patch(self) -> RemovableHandle:
         """Undo patch dropout, which in train mode would shuffle and remove patches."""
         return self.module.patch_dropout.register_forward_hook(lambda module, args, output: args[0])
 
-    def _project(self, tokens: Tensor) -> Tensor:
-        # .forward, not a call: the final norm may carry the hooks that hide.
-        tokens = self.module.ln_post.forward(tokens)
-        if self.module.proj is not None:
-            tokens = tokens @ self.module.proj
-        wide = torch.promote_types(tokens.dtype, torch.float32)
-        return F.normalize(tokens.to(wide), dim=-1)
+
+class _Block(AttentionBlock):
+    """open_clip's ResidualAttentionBlock and CustomResidualAttentionBlock."""
+
+    module: Any
+    attention: Any
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.attention = module.attn
+        self.num_heads = module.attn.num_heads
+
+    def project_qkv(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        joined = F.linear(inputs, self.attention.in_proj_weight, self.attention.in_proj_bias)
+        split = joined.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        queries, keys, values = split  # each (B, H, T, d)
+        if isinstance(self.attention, Attention):
+            queries, keys = self.attention.ln_q(queries), self.attention.ln_k(keys)
+        return queries, keys, values
+
+    def project_out(self, context: Tensor) -> Tensor:
+        if isinstance(self.attention, Attention):
+            if self.attention.head_scale is not None:
+                heads = context.unflatten(-1, (self.num_heads, -1))
+                context = (heads * self.attention.head_scale.view(-1, 1)).flatten(-2)
+            context = self.attention.ln_inner(context)
+        return self.attention.out_proj(context)
+
+    def add_attention(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        if isinstance(self.module, CustomResidualAttentionBlock):
+            attention = self.module.ln_attn(attention)
+        return tokens + self.module.ls_1(attention)
+
+    def add_mlp(self, tokens: Tensor) -> Tensor:
+        return tokens + self.module.ls_2(self.module.mlp(self.module.ln_2(tokens)))
 
 
 def _enter_blocks(hiding: Hiding) -> Any:

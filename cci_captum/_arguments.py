@@ -1,0 +1,125 @@
+"""What the arguments of Captum's `attribute` mean, and the errors for those that do not fit.
+
+Shared by all methods, so that inputs, target and additional_forward_args mean the same in each.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch.nn.functional as F
+from captum._utils.common import _format_additional_forward_args, _select_targets
+from torch import Tensor
+
+Upsample = Literal["nearest", "bilinear", "bicubic"]
+
+
+def check_images(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The one tensor of images in `inputs`, or an error that says what is wrong with it."""
+    images = inputs
+    if isinstance(inputs, tuple):
+        if len(inputs) != 1:
+            raise ValueError(
+                f"inputs: expected one tensor of images, got {len(inputs)}; pass other tensors "
+                "as additional_forward_args"
+            )
+        images = inputs[0]
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"inputs: expected a floating point tensor of images, got {got}")
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(
+            f"inputs: expected images of shape (B, 3, H, W), B at least 1, got "
+            f"{tuple(images.shape)}"
+        )
+    return images
+
+
+def check_batch_size(internal_batch_size: int | None, batch: int) -> int:
+    if internal_batch_size is None:
+        return batch
+    is_int = isinstance(internal_batch_size, int) and not isinstance(internal_batch_size, bool)
+    if not is_int or internal_batch_size < 1:
+        raise ValueError(
+            f"internal_batch_size: expected a positive int or None, got {internal_batch_size!r}"
+        )
+    return internal_batch_size
+
+
+def check_additional_forward_args(additional_forward_args: Any, batch: int) -> tuple[Any, ...]:
+    args = _format_additional_forward_args(additional_forward_args) or ()
+    for index, arg in enumerate(args):
+        if isinstance(arg, Tensor) and arg.ndim and len(arg) != batch:
+            raise ValueError(
+                f"additional_forward_args[{index}]: expected one row for each of the {batch} "
+                f"images, got shape {tuple(arg.shape)}; expand it to {batch} rows"
+            )
+    return args
+
+
+def rows_of_target(target: Any, rows: slice, batch: int) -> Any:
+    """The part of a target that belongs to some of the B images.
+
+    Raises:
+        ValueError: If target is a list or tensor of another length than B.
+    """
+    is_tensor = isinstance(target, Tensor) and target.numel() > 1
+    if not is_tensor and not isinstance(target, list):
+        return target
+    if len(target) != batch:
+        raise ValueError(
+            f"target: expected one for each of the {batch} images, got {len(target)}: {target!r}"
+        )
+    return target[rows]
+
+
+def rows_of_args(args: tuple[Any, ...], rows: slice | Tensor) -> tuple[Any, ...]:
+    """The part of checked additional_forward_args that belongs to some of the images."""
+    return tuple(
+        arg[rows.to(arg.device) if isinstance(rows, Tensor) else rows]
+        if isinstance(arg, Tensor) and arg.ndim
+        else arg
+        for arg in args
+    )
+
+
+def enlarge(patch_map: Tensor, size: tuple[int, int], upsample: Upsample) -> Tensor:
+    """Resize maps on the patch grid, (B, h, w), to the images' size, (B, H, W)."""
+    if upsample == "nearest":
+        return F.interpolate(patch_map[:, None], size, mode="nearest-exact")[:, 0]
+    return F.interpolate(patch_map[:, None], size, mode=upsample, align_corners=False)[:, 0]
+
+
+def check_upsample(upsample: str) -> None:
+    """Raise ValueError unless `upsample` is one of the `Upsample` modes."""
+    if upsample not in get_args(Upsample):
+        raise ValueError(f"upsample: expected one of {get_args(Upsample)}, got {upsample!r}")
+
+
+def select_target(outputs: Tensor, target: Any) -> Tensor:
+    """One output an image by Captum's target rules: (B, ...) -> (B,).
+
+    Raises:
+        ValueError: If target does not choose one existing output an image.
+    """
+    batch = len(outputs)
+    chosen = target
+    if isinstance(target, Tensor):
+        chosen = target.item() if target.numel() == 1 else target.tolist()
+    try:
+        ints = isinstance(chosen, list) and bool(chosen) and isinstance(chosen[0], int)
+        if ints and not 0 <= min(chosen) <= max(chosen) < outputs.shape[-1]:
+            raise IndexError  # a gather on the GPU would not say so
+        selected = _select_targets(outputs, chosen)
+    except (AssertionError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"target: expected indices into outputs of shape {tuple(outputs.shape)} (an int, "
+            f"{batch} ints, a tuple of {outputs.ndim - 1} ints, or {batch} such tuples), got "
+            f"{target!r}"
+        ) from error
+    if selected.numel() != batch:
+        raise ValueError(
+            f"target: outputs have shape {tuple(outputs.shape)}; choose one output an image, "
+            f"got target {target!r}, which leaves {tuple(selected.shape)}"
+        )
+    return selected.reshape(batch)

@@ -1,0 +1,88 @@
+"""What CCI and its controls share: clusters of an image's own patch embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .clustering import KMeans
+from .patch_attribution import PatchAttribution
+from .vision_towers import Layer, VisionTower
+
+
+class Clustering(Protocol):
+    """Anything that puts patches into at most `n_clusters` groups, image by image."""
+
+    @property
+    def n_clusters(self) -> int:
+        """The most groups an image can have."""
+        ...
+
+    def __call__(self, embeddings: Tensor, /) -> Tensor:
+        """(B, N, D) patch embeddings -> (B, N) int64 labels from 0 to n_clusters - 1."""
+        ...
+
+
+class ClusterAttribution(PatchAttribution):
+    """A method that gives every cluster of patches one value.
+
+    Args:
+        forward_func: See `PatchAttribution`.
+        vision_tower: See `PatchAttribution`.
+        clustering: From (B, N, D) patch embeddings to (B, N) labels. None is `KMeans(7)`.
+        embedding_layer: Whose output is clustered: a block's index (-1 the last), "input" or
+            "projected"; see `VisionTower.record`.
+
+    Raises:
+        TypeError: See `PatchAttribution`; or if clustering is not callable.
+        ValueError: See `PatchAttribution`; or if the layer does not exist.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        vision_tower: nn.Module | VisionTower | None = None,
+        *,
+        clustering: Clustering | None = None,
+        embedding_layer: Layer = -1,
+    ) -> None:
+        super().__init__(forward_func, vision_tower)
+        self.vision_tower.check_layer(embedding_layer, "embedding_layer")
+        if clustering is not None and not (
+            callable(clustering) and hasattr(clustering, "n_clusters")
+        ):
+            raise TypeError(
+                "clustering: expected a callable with an attribute n_clusters, such as "
+                f"cci_captum.KMeans(7), got {clustering!r}"
+            )
+        self.clustering: Clustering = KMeans() if clustering is None else clustering
+        self.embedding_layer = embedding_layer
+
+    def _cluster(self, images: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """One plain pass: outputs (B, ...) and each patch's cluster (B, h, w), int64."""
+        with self.vision_tower.record(self.embedding_layer) as recording:
+            outputs = self._run_forward(images, args)
+        if len(recording.tokens) != len(images):
+            raise ValueError(
+                f"forward_func: expected it to run the vision tower on its {len(images)} images, "
+                f"it ran it on {len(recording.tokens)}"
+            )
+        labels = self.clustering(recording.tokens).to(images.device)
+        _check_labels(labels, recording.tokens, self.clustering.n_clusters)
+        return outputs, labels.view(len(images), *recording.grid)
+
+
+def _check_labels(labels: Tensor, tokens: Tensor, n_clusters: int) -> None:
+    if labels.shape != tokens.shape[:2] or labels.dtype != torch.int64:
+        raise ValueError(
+            f"clustering: expected int64 labels of shape {tuple(tokens.shape[:2])}, got "
+            f"{labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= n_clusters):
+        raise ValueError(
+            f"clustering: expected labels from 0 to {n_clusters - 1} (n_clusters - 1), got "
+            f"{int(labels.min())} to {int(labels.max())}"
+        )

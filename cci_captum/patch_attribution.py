@@ -1,0 +1,271 @@
+"""The interface that CCI and its rivals share: Captum's, for maps over images and patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from captum._utils.common import _format_output, _is_tuple, _run_forward
+from captum.attr import Attribution
+from captum.log import log_usage
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ._arguments import (
+    Upsample,
+    check_additional_forward_args,
+    check_batch_size,
+    check_images,
+    check_upsample,
+    enlarge,
+    rows_of_args,
+    rows_of_target,
+)
+from .vision_towers import VisionTower, find_vision_tower
+
+TensorOrTuple = TypeVar("TensorOrTuple", Tensor, tuple[Tensor, ...])
+
+
+class ImageAttribution(Attribution):
+    """A Captum method that gives every image one map, repeated over the channels.
+
+    Subclasses write `_pixel_map`.
+
+    Args:
+        forward_func: Module or function from images (B, 3, H, W) and any further arguments to
+            (B,) scores or (B, C) outputs.
+
+    Raises:
+        TypeError: If forward_func is not callable.
+    """
+
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        if not callable(forward_func):
+            raise TypeError(
+                f"forward_func: expected a module or function, got {type(forward_func).__name__}"
+            )
+        super().__init__(forward_func)
+
+    @log_usage()  # Captum's NoiseTunnel relies on this decorator
+    def attribute(
+        self,
+        inputs: TensorOrTuple,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        internal_batch_size: int | None = None,
+        show_progress: bool = False,
+        upsample: Upsample = "nearest",
+    ) -> TensorOrTuple:
+        """How much each pixel's surroundings contribute to the target.
+
+        Args:
+            inputs: (B, 3, H, W) floating point images, ready for forward_func, or a one-tuple
+                of them.
+            target: The output to explain, by Captum's rules: None where forward_func returns
+                one score an image, else an int, a list or tensor of B ints, or a tuple.
+            additional_forward_args: Further arguments of forward_func; tensors have one row
+                an image (0-dimensional ones and other objects are passed on as they are).
+            internal_batch_size: Most images in one forward pass; bounds the memory and
+                changes no result. None is B, as many as in inputs; on a GPU, more than a
+                small B is faster.
+            show_progress: Show a progress bar on stderr.
+            upsample: How a map on the patch grid is enlarged: "nearest" keeps the patches'
+                borders; "bilinear" and "bicubic" smooth the map, which faithfulness metrics
+                reward on most data.
+
+        Returns:
+            Attributions of the inputs' shape (every channel holds the same map), detached, at
+            least float32; a one-tuple for a one-tuple.
+
+        Raises:
+            TypeError: If inputs or the output of forward_func have the wrong type.
+            ValueError: If shapes, target or an option do not fit.
+            RuntimeError: If forward_func does not run the vision tower exactly once.
+        """
+        check_upsample(upsample)
+        images = check_images(inputs)
+        maps = self._pixel_map(
+            images,
+            target,
+            additional_forward_args,
+            internal_batch_size=internal_batch_size,
+            show_progress=show_progress,
+            upsample=upsample,
+        )
+        return repeat_over_channels(maps, inputs)
+
+    def _pixel_map(
+        self,
+        images: Tensor,
+        target: Any,
+        additional_forward_args: Any,
+        *,
+        internal_batch_size: int | None,
+        show_progress: bool,
+        upsample: Upsample,
+    ) -> Tensor:
+        """(B, H, W) maps of checked images."""
+        raise NotImplementedError(f"{type(self).__name__} has no _pixel_map")
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name in Captum's reports."""
+        return cls.__name__
+
+    def has_convergence_delta(self) -> bool:
+        """False: the maps need not add up to anything (Captum's interface)."""
+        return False
+
+    def _run_forward(self, images: Tensor, args: tuple[Any, ...]) -> Tensor:
+        """The output of forward_func, checked, at least float32: (B,) or (B, C, ...)."""
+        output = _run_forward(self.forward_func, images, additional_forward_args=args)
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                "forward_func: expected it to return a tensor of shape (B,) or (B, C), got "
+                f"{type(output).__name__}; ImageTextSimilarity and ZeroShotClassifier wrap CLIP "
+                "models so that they do"
+            )
+        if output.ndim == 0 and len(images) == 1:
+            output = output[None]
+        if output.ndim == 0 or len(output) != len(images):
+            raise ValueError(
+                f"forward_func: expected {len(images)} rows of output for {len(images)} images, "
+                f"got shape {tuple(output.shape)}"
+            )
+        return output.to(images.device, torch.promote_types(output.dtype, torch.float32))
+
+
+class PatchAttribution(ImageAttribution):
+    """A Captum method whose map lives on the patches of an image encoder.
+
+    To write one's own, subclass it and write `_patch_map` for a batch of images; arguments,
+    batching, resizing and errors are then those of all methods here.
+
+    Args:
+        forward_func: Module or function from images (B, 3, H, W) and any further arguments to
+            (B,) scores or (B, C) outputs.
+        vision_tower: The image encoder that forward_func runs, once a call: a module, or its
+            adapter from `find_vision_tower`. None finds it in forward_func.
+
+    Raises:
+        TypeError: If an argument has the wrong type or the image encoder is of a kind that
+            cannot be explained.
+        ValueError: If no image encoder or several are found.
+
+    Example:
+        >>> import torch, cci_captum
+        >>> class Brightness(cci_captum.PatchAttribution):
+        ...     def _patch_map(self, images, target, args):
+        ...         h, w = self.vision_tower.grid(images)
+        ...         return torch.nn.functional.adaptive_avg_pool2d(images, (h, w)).mean(dim=1)
+        >>> clip = cci_captum.load_clip("tiny")
+        >>> method = Brightness(cci_captum.ImageTextSimilarity(clip.model))
+        >>> method.attribute(torch.zeros(2, 3, 96, 96)).shape
+        torch.Size([2, 3, 96, 96])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        vision_tower: nn.Module | VisionTower | None = None,
+    ) -> None:
+        super().__init__(forward_func)
+        if vision_tower is None:
+            if not isinstance(forward_func, nn.Module):
+                raise ValueError(
+                    "vision_tower: a forward_func that is no module needs the image encoder "
+                    "that it runs, for instance vision_tower=model.visual"
+                )
+            vision_tower = forward_func
+        self.vision_tower = find_vision_tower(vision_tower)
+
+    def patch_map(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        internal_batch_size: int | None = None,
+        show_progress: bool = False,
+    ) -> Tensor:
+        """The method's raw values, before any resizing or normalisation.
+
+        Args:
+            inputs: See `attribute`.
+            target: See `attribute`.
+            additional_forward_args: See `attribute`.
+            internal_batch_size: See `attribute`.
+            show_progress: See `attribute`.
+
+        Returns:
+            (B, h, w) map on the patch grid, detached, at least float32.
+
+        Raises:
+            TypeError: See `attribute`.
+            ValueError: See `attribute`.
+            RuntimeError: See `attribute`.
+        """
+        images = check_images(inputs)
+        batch = len(images)
+        args = check_additional_forward_args(additional_forward_args, batch)
+        step = check_batch_size(internal_batch_size, batch)
+        maps = []
+        # Gradients need tensors that were not made in inference mode; the caller may be in it.
+        with torch.inference_mode(False), torch.no_grad():
+            images, *rest = (_outside_inference(value) for value in (images, *args))
+            args = tuple(rest)
+            progress = tqdm(
+                total=batch, desc=self.get_name(), unit="img", disable=not show_progress
+            )
+            with progress:
+                for start in range(0, batch, step):
+                    rows = slice(start, start + step)
+                    chunk = self._patch_map(
+                        images[rows],
+                        rows_of_target(target, rows, batch),
+                        rows_of_args(args, rows),
+                    )
+                    maps.append(chunk.detach().to(images.device))
+                    progress.update(len(chunk))
+        joined = torch.cat(maps)
+        return joined.to(torch.promote_types(joined.dtype, torch.float32))
+
+    def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
+        """(B, h, w) maps of a batch: checked images, their targets and forward arguments.
+
+        Called without gradients; `VisionTower.record_attention(requires_grad=True)` gives them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no _patch_map")
+
+    def _pixel_map(
+        self,
+        images: Tensor,
+        target: Any,
+        additional_forward_args: Any,
+        *,
+        internal_batch_size: int | None,
+        show_progress: bool,
+        upsample: Upsample,
+    ) -> Tensor:
+        patch_map = self.patch_map(
+            images,
+            target,
+            additional_forward_args,
+            internal_batch_size=internal_batch_size,
+            show_progress=show_progress,
+        )
+        return enlarge(patch_map, (images.shape[2], images.shape[3]), upsample)
+
+
+def repeat_over_channels(maps: Tensor, inputs: Any) -> Any:
+    """(B, H, W) maps as attributions of the inputs: their shape, and a tuple for a tuple."""
+    images = check_images(inputs)
+    maps = maps.to(torch.promote_types(images.dtype, torch.float32))
+    attributions = maps[:, None].repeat(1, images.shape[1], 1, 1)
+    return _format_output(_is_tuple(inputs), (attributions,))
+
+
+def _outside_inference(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
