@@ -1,4 +1,77 @@
-"""Published attribution methods, one a file, each a `captum.attr.Attribution`.
+"""Published attribution methods with CCI's interface, one a file, to compare it with.
 
-May import `cci_captum`; nothing in `cci_captum` imports from here.
+`registry` lists them all, with what a comparison has to know about each. Imports cci_captum,
+never benchmarks. Names are imported when first used.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .attention_rollout import AttentionRollout
+    from .clip_surgery import CLIPSurgery
+    from .cluster_ablation import ClusterAblation
+    from .cluster_kernel_shap import ClusterKernelShap
+    from .cluster_lime import ClusterLime
+    from .game import GAME
+    from .grad_cam import GradCAM
+    from .grad_eclip import GradECLIP
+    from .ground_truth import GroundTruth
+    from .m2ib import M2IB
+    from .mask_clip import MaskCLIP
+    from .random import Random
+    from .registry import METHODS, Method, find_method
+    from .rise import RISE
+    from .self_attention import SelfAttention
+
+_MODULES = {
+    "GAME": "game",
+    "M2IB": "m2ib",
+    "METHODS": "registry",
+    "RISE": "rise",
+    "AttentionRollout": "attention_rollout",
+    "CLIPSurgery": "clip_surgery",
+    "ClusterAblation": "cluster_ablation",
+    "ClusterKernelShap": "cluster_kernel_shap",
+    "ClusterLime": "cluster_lime",
+    "GradCAM": "grad_cam",
+    "GradECLIP": "grad_eclip",
+    "GroundTruth": "ground_truth",
+    "MaskCLIP": "mask_clip",
+    "Method": "registry",
+    "Random": "random",
+    "SelfAttention": "self_attention",
+    "find_method": "registry",
+}
+
+__all__ = [
+    "GAME",
+    "M2IB",
+    "METHODS",
+    "RISE",
+    "AttentionRollout",
+    "CLIPSurgery",
+    "ClusterAblation",
+    "ClusterKernelShap",
+    "ClusterLime",
+    "GradCAM",
+    "GradECLIP",
+    "GroundTruth",
+    "MaskCLIP",
+    "Method",
+    "Random",
+    "SelfAttention",
+    "find_method",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

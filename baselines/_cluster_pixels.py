@@ -1,0 +1,159 @@
+"""What ClusterAblation, ClusterLime and ClusterKernelShap share: clusters replaced as pixels.
+
+They are controls for CCI. It hides a cluster inside attention; these replace the same cluster's
+pixels, as Captum's own methods do. The difference is what masking attention brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum._utils.models.model import Model
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from cci_captum._arguments import enlarge, rows_of_args, rows_of_target, select_target
+from cci_captum.cluster_attribution import ClusterAttribution, Clustering
+from cci_captum.vision_towers import Layer, VisionTower
+
+
+class ClusterPixels(ClusterAttribution):
+    """A method that replaces the pixels of clusters by a baseline.
+
+    Args:
+        forward_func: See `PatchAttribution`.
+        vision_tower: See `PatchAttribution`.
+        clustering: See `CCI`.
+        embedding_layer: See `CCI`.
+        baseline: What replaces pixels, in the units of inputs: a number, or a tensor that
+            broadcasts to (3, H, W). 0 is the mean colour of normalised images.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        vision_tower: nn.Module | VisionTower | None = None,
+        *,
+        clustering: Clustering | None = None,
+        embedding_layer: Layer = -1,
+        baseline: float | Tensor = 0.0,
+    ) -> None:
+        super().__init__(
+            forward_func, vision_tower, clustering=clustering, embedding_layer=embedding_layer
+        )
+        self.baseline = baseline
+
+    def _baselines(self, images: Tensor) -> Tensor:
+        """The replaced pixels of every image, (B, 3, H, W)."""
+        return torch.as_tensor(self.baseline).to(images).expand_as(images)
+
+    def _scores(self, target: Any) -> Callable[..., Tensor]:
+        """forward_func, reduced to the target's score: (images, *args) -> (B,)."""
+        return lambda images, *args: select_target(self._run_forward(images, args), target)
+
+
+class SampledClusters(ClusterPixels):
+    """A linear model, fitted to each image, of the score over which clusters are kept.
+
+    Args:
+        forward_func: See `ClusterPixels`.
+        vision_tower: See `ClusterPixels`.
+        clustering: See `ClusterPixels`.
+        embedding_layer: See `ClusterPixels`.
+        baseline: See `ClusterPixels`.
+        n_samples: Sets of kept clusters that are tried, a forward pass of one image each.
+        seed: Of the sets; each image starts from it, so that results do not depend on what
+            else is in the batch.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        vision_tower: nn.Module | VisionTower | None = None,
+        *,
+        clustering: Clustering | None = None,
+        embedding_layer: Layer = -1,
+        baseline: float | Tensor = 0.0,
+        n_samples: int = 100,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            forward_func,
+            vision_tower,
+            clustering=clustering,
+            embedding_layer=embedding_layer,
+            baseline=baseline,
+        )
+        if not isinstance(n_samples, int) or isinstance(n_samples, bool) or n_samples < 1:
+            raise ValueError(f"n_samples: expected a positive int, got {n_samples!r}")
+        self.n_samples = n_samples
+        self.seed = seed
+
+    def _explainer(self, scores: Callable[..., Tensor]) -> Any:
+        """Captum's explainer of a (B,) score."""
+        raise NotImplementedError(f"{type(self).__name__} has no _explainer")
+
+    def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
+        _, labels = self._cluster(images, args)
+        baselines = self._baselines(images)
+        devices = [images.device] if images.device.type == "cuda" else []
+        maps = []
+        for row in range(len(images)):
+            one = slice(row, row + 1)
+            own_target = rows_of_target(target, one, len(images))
+            if isinstance(own_target, list):
+                (own_target,) = own_target  # so that it holds for any number of samples
+            scores = self._scores(own_target)
+            clusters, index = labels[row].unique(return_inverse=True)
+            if len(clusters) == 1:
+                own_args = rows_of_args(args, one)
+                values = scores(images[one], *own_args) - scores(baselines[one], *own_args)
+            else:
+                with torch.random.fork_rng(devices):
+                    torch.manual_seed(self.seed)
+                    values = self._explainer(scores).attribute(
+                        images[one],
+                        baselines=baselines[one],
+                        additional_forward_args=rows_of_args(args, one),
+                        feature_mask=feature_mask(index[None], images[one]),
+                        n_samples=self.n_samples,
+                        perturbations_per_eval=len(images),
+                        return_input_shape=False,
+                    )[0]
+            maps.append(values.to(images.device)[index])
+        return torch.stack(maps)
+
+
+class LeastSquares(Model):
+    """Weighted linear regression with an intercept, for Captum's surrogate methods.
+
+    Captum's own need scikit-learn, and the default of its Lime, a Lasso with alpha = 0.01, puts
+    every weight to zero where scores move in hundredths, as cosines do.
+    """
+
+    def fit(self, train_data: DataLoader, **kwargs: object) -> None:
+        """Fit to one batch of (kept clusters (n, K), scores (n,), weights (n,))."""
+        ((kept, scores, weights),) = train_data
+        kept, scores = kept.double().cpu(), scores.double().cpu().flatten()
+        scale = weights.double().cpu().flatten().sqrt()[:, None]
+        design = torch.cat([kept, torch.ones(len(kept), 1, dtype=torch.float64)], dim=1)
+        # gelsd finds the smallest solution where the sets do not determine one.
+        self._solution = torch.linalg.lstsq(
+            design * scale, scores[:, None] * scale, driver="gelsd"
+        ).solution[:, 0]
+
+    def representation(self) -> Tensor:
+        """(1, K) float64 coefficients, without the intercept."""
+        return self._solution[None, :-1]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The model's scores, (n,), of kept clusters (n, K)."""
+        return x.double().cpu() @ self._solution[:-1] + self._solution[-1]
+
+
+def feature_mask(labels: Tensor, images: Tensor) -> Tensor:
+    """Patch labels (B, h, w) as Captum's feature_mask of the images, (B, 3, H, W) int64."""
+    enlarged = enlarge(labels.float(), (images.shape[2], images.shape[3]), "nearest").long()
+    return enlarged[:, None].expand(-1, images.shape[1], -1, -1)

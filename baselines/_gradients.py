@@ -1,0 +1,31 @@
+"""Derivatives of a score with respect to what a tower recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def gradients(scores: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Derivatives of each image's score with respect to its rows, at least float32.
+
+    Args:
+        scores: (B,) scores; score b depends on row b alone, as in any model without batch
+            statistics.
+        tensors: Tensors of B rows that the scores were computed from.
+
+    Returns:
+        One gradient a tensor, of its shape; zero where the scores do not depend on it.
+
+    Raises:
+        RuntimeError: If no gradient reaches the scores.
+    """
+    if not scores.requires_grad:
+        raise RuntimeError(
+            "forward_func: no gradient flows from the vision tower to its output; expected it "
+            "not to detach what the tower returns, nor to compute with it under torch.no_grad"
+        )
+    found = torch.autograd.grad(scores.sum(), tensors, materialize_grads=True)
+    return [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in found]

@@ -1,0 +1,66 @@
+"""What methods share that compare patches with a text's embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cci_captum._arguments import select_target
+from cci_captum.clip import ImageTextSimilarity, ZeroShotClassifier
+from cci_captum.patch_attribution import PatchAttribution
+from cci_captum.vision_towers import VisionTower
+
+
+class TextAttribution(PatchAttribution):
+    """A method that needs the embedding of the text to explain, not only a score.
+
+    Args:
+        forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`.
+        vision_tower: See `PatchAttribution`.
+
+    Raises:
+        TypeError: If forward_func is of another kind; see also `PatchAttribution`.
+        ValueError: See `PatchAttribution`.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        vision_tower: nn.Module | VisionTower | None = None,
+    ) -> None:
+        if not isinstance(forward_func, (ImageTextSimilarity, ZeroShotClassifier)):
+            raise TypeError(
+                f"forward_func: {type(self).__name__} compares patches with text embeddings; "
+                "expected an ImageTextSimilarity or a ZeroShotClassifier, got "
+                f"{type(forward_func).__name__}"
+            )
+        super().__init__(forward_func, vision_tower)
+        self.clip: ImageTextSimilarity | ZeroShotClassifier = forward_func
+
+    def _text_features(self, target: Any, args: tuple[Any, ...], batch: int) -> Tensor:
+        """(B, E) unit embeddings of the texts to explain, at least float32."""
+        if isinstance(self.clip, ZeroShotClassifier):
+            return class_features(self.clip)[class_index(self.clip, target, batch)]
+        if len(args) != 1:
+            raise ValueError(
+                "additional_forward_args: expected the text tokens that ImageTextSimilarity takes, "
+                f"got {len(args)} arguments"
+            )
+        features = self.clip.encode_texts(args[0])
+        select_target(features[:, 0], target)  # one score an image: only None fits
+        return features
+
+
+def class_features(classifier: ZeroShotClassifier) -> Tensor:
+    """(C, E) unit embeddings of the classes, at least float32."""
+    features = classifier.text_features
+    return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
+def class_index(classifier: ZeroShotClassifier, target: Any, batch: int) -> Tensor:
+    """(B,) index of the target class."""
+    count, device = len(classifier.class_names), classifier.text_features.device
+    return select_target(torch.arange(count, device=device).expand(batch, -1), target)

@@ -1,0 +1,129 @@
+"""CLIP Surgery: patch features from a second path of value-value attention, less what is common.
+
+Li, Wang, Duan, Li: "CLIP Surgery for Better Explainability with Enhancement in
+Open-Vocabulary Tasks", arXiv 2304.05653.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cci_captum.clip import ZeroShotClassifier
+from cci_captum.vision_towers import BlockAttention, VisionTower, join_heads
+
+from ._text import TextAttribution, class_features, class_index
+
+
+class CLIPSurgery(TextAttribution):
+    """Cosines of surgically changed patch features with the text, less redundant features.
+
+    Architecture surgery: beside the model's own path, a second one starts with the tokens that
+    enter the first of the last `n_blocks` blocks. In each of these it adds the output projection
+    of softmax(v v^T / sqrt(d)) v, with v the values of the model's own path, and no MLP. At the
+    end the final norm and the projection make unit patch features F_i of it. The user's model
+    runs as it is; the second path is computed from what its blocks' values were.
+
+    Feature surgery: with C classes, s = softmax_c(temperature * cos(f, t_c)) for the image's
+    feature f, w_c = s_c / mean(s), and the map is w_c F_i . t_c less its mean over the classes.
+    With one text there are no classes to compare: `redundant_text` is subtracted from it,
+    F_i . (t - t_redundant); without one the map is F_i . t. One forward pass of the image
+    encoder.
+
+    The released code divides patch features by their norm over the tokens; here every patch
+    has unit length, as the paper writes it.
+
+    Args:
+        forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`.
+        vision_tower: See `PatchAttribution`.
+        n_blocks: Blocks with a second path; all of them in a model with fewer.
+        feature_surgery: False leaves feature surgery out: F_i . t.
+        temperature: Of the softmax over classes.
+        redundant_text: (1, L) tokens of a text that stands for what all texts share (the
+            authors take the empty string); subtracted from every text, also from classes.
+
+    Raises:
+        TypeError: If forward_func is of another kind; see also `PatchAttribution`.
+        ValueError: If an option is out of range; see also `PatchAttribution`.
+
+    Example:
+        >>> import torch, cci_captum
+        >>> from cci_captum.baselines import CLIPSurgery
+        >>> clip = cci_captum.load_clip("tiny")
+        >>> classifier = cci_captum.ZeroShotClassifier(clip.model, clip.tokenizer, ["cat", "dog"])
+        >>> CLIPSurgery(classifier).patch_map(torch.zeros(2, 3, 96, 96), target=1).shape
+        torch.Size([2, 12, 12])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        vision_tower: nn.Module | VisionTower | None = None,
+        *,
+        n_blocks: int = 6,
+        feature_surgery: bool = True,
+        temperature: float = 2.0,
+        redundant_text: Tensor | None = None,
+    ) -> None:
+        super().__init__(forward_func, vision_tower)
+        if not isinstance(n_blocks, int) or isinstance(n_blocks, bool) or n_blocks < 1:
+            raise ValueError(f"n_blocks: expected a positive int, got {n_blocks!r}")
+        if redundant_text is not None and (redundant_text.ndim != 2 or len(redundant_text) != 1):
+            raise ValueError(
+                "redundant_text: expected the tokens of one text, shape (1, L), got "
+                f"{tuple(redundant_text.shape)}"
+            )
+        self.n_blocks = n_blocks
+        self.feature_surgery = feature_surgery
+        self.temperature = temperature
+        self.redundant_text = redundant_text
+
+    def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
+        tower = self.vision_tower
+        count = min(self.n_blocks, tower.num_blocks)
+        text = self._text_features(target, args, len(images))
+        with tower.record_attention(range(-count, 0)) as recording:
+            features = self.clip.encode_images(images)
+        tokens = recording.blocks[0].tokens
+        for block in recording.blocks:
+            tokens = block.block.add_attention(tokens, _value_attention(block))
+        projected = tower.project(tokens[:, tower.num_prefix_tokens :])
+        patches = F.normalize(projected.to(text.dtype), dim=-1)
+        with torch.autocast(images.device.type, enabled=False):
+            if not self.feature_surgery:
+                patch_map = _dot(patches, text)
+            elif self.redundant_text is not None:
+                patch_map = _dot(patches, text - self._redundant_features(text.device))
+            elif isinstance(self.clip, ZeroShotClassifier) and len(self.clip.class_names) > 1:
+                index = class_index(self.clip, target, len(images))
+                classes = class_features(self.clip)
+                weights = (self.temperature * features @ classes.T).softmax(dim=1)  # (B, C)
+                weights = weights / weights.mean(dim=1, keepdim=True)
+                weighted = (patches @ classes.T) * weights[:, None]  # (B, N, C)
+                chosen = weighted.gather(2, index[:, None, None].expand(-1, weighted.shape[1], 1))
+                patch_map = chosen[..., 0] - weighted.mean(dim=-1)
+            else:
+                patch_map = _dot(patches, text)
+        return patch_map.unflatten(1, recording.grid)
+
+    def _redundant_features(self, device: torch.device) -> Tensor:
+        """(1, E) unit embedding of the redundant text."""
+        assert self.redundant_text is not None
+        features = self.clip.model.encode_text(self.redundant_text.to(device))
+        return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
+
+
+def _dot(patches: Tensor, text: Tensor) -> Tensor:
+    """(B, N, E) patches with their image's text, (B, E): (B, N)."""
+    return (patches * text[:, None]).sum(dim=-1)
+
+
+def _value_attention(recorded: BlockAttention) -> Tensor:
+    """The projected output of softmax(v v^T / sqrt(d)) v, head by head: (B, T, D)."""
+    values = recorded.values
+    attended = F.scaled_dot_product_attention(values, values, values)
+    return recorded.block.project_out(join_heads(attended))

@@ -1,0 +1,76 @@
+"""GAME, generic attention-model explainability: attention weighted by its gradient.
+
+Chefer, Gur, Wolf: "Generic Attention-model Explainability for Interpreting Bi-Modal and
+Encoder-Decoder Transformers", arXiv 2103.15679, equations 5 and 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from cci_captum._arguments import select_target
+from cci_captum.patch_attribution import PatchAttribution
+from cci_captum.vision_towers import VisionTower
+
+from ._gradients import gradients
+
+Layers = Literal["last", "all"]
+
+
+class GAME(PatchAttribution):
+    """The class token's row of R, where R = I and then R = R + M_l R block by block.
+
+    M_l is the mean over heads of ReLU(A_l * d score / d A_l), A_l the block's attention. In
+    models that average their patches, the mean over the patches' rows. One forward and one
+    backward pass through the blocks concerned.
+
+    Args:
+        forward_func: See `PatchAttribution`.
+        vision_tower: See `PatchAttribution`.
+        layers: "last" starts with R = I before the last block, as the authors do for CLIP's
+            image encoder and arXiv 2502.18816 compares it; "all" follows every block, as the
+            paper writes it, and keeps the graph of all of them in memory.
+
+    Raises:
+        TypeError: See `PatchAttribution`.
+        ValueError: See `PatchAttribution`; or if layers is unknown.
+
+    Example:
+        >>> import torch, cci_captum
+        >>> from cci_captum.baselines import GAME
+        >>> clip = cci_captum.load_clip("tiny")
+        >>> classifier = cci_captum.ZeroShotClassifier(clip.model, clip.tokenizer, ["cat", "dog"])
+        >>> GAME(classifier).patch_map(torch.zeros(2, 3, 96, 96), target=[0, 1]).shape
+        torch.Size([2, 12, 12])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        vision_tower: nn.Module | VisionTower | None = None,
+        *,
+        layers: Layers = "last",
+    ) -> None:
+        super().__init__(forward_func, vision_tower)
+        if layers not in get_args(Layers):
+            raise ValueError(f"layers: expected one of {get_args(Layers)}, got {layers!r}")
+        self.layers = layers
+
+    def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
+        tower = self.vision_tower
+        blocks = (-1,) if self.layers == "last" else range(tower.num_blocks)
+        with tower.record_attention(blocks, requires_grad=True) as recording:
+            scores = select_target(self._run_forward(images, args), target)
+            attentions = [block.probabilities for block in recording.blocks]
+            found = gradients(scores, attentions)
+        size = attentions[0].shape[-1]
+        relevance = torch.eye(size, device=images.device).expand(len(images), size, size)
+        for attention, gradient in zip(attentions, found, strict=True):
+            relevant = (attention.detach() * gradient).relu().mean(dim=1)
+            relevance = relevance + relevant @ relevance
+        row = tower.pool(relevance, dim=1)
+        return row[:, tower.num_prefix_tokens :].unflatten(1, recording.grid)

@@ -1,0 +1,132 @@
+"""GradCAM on the tokens of an image encoder, or on any convolutional layer.
+
+Selvaraju et al.: "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+Localization", arXiv 1610.02391; on tokens as the comparison in arXiv 2502.18816 reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from captum._utils.gradient import compute_layer_gradients_and_eval
+from captum.attr import LayerGradCam
+from torch import Tensor, nn
+
+from cci_captum._arguments import select_target
+from cci_captum.patch_attribution import ImageAttribution, PatchAttribution
+from cci_captum.vision_towers import VisionTower
+
+
+class GradCAM(PatchAttribution):
+    """ReLU(sum_c weight_c x_ic), weight_c the mean over all tokens of d score / d x_c.
+
+    Gradients and activations come from Captum's layer machinery; the choice of the layer and
+    the way from tokens to the patch grid are done here. One forward and one backward pass.
+
+    Args:
+        forward_func: See `PatchAttribution`.
+        vision_tower: See `PatchAttribution`; not needed where layer is a module.
+        layer: Which tokens x are: None those that enter the last block (the output of the last
+            block itself has no gradient at the patches of a model that reads out its class
+            token), an int the output of that block, "input" what enters the first; or a module
+            with output (B, D, h, w), for which the result is that of `captum.attr.LayerGradCam`.
+        single_head: Compute the last block's attention with one head over the full width, as
+            the released comparison does; see `GradECLIP`.
+        relu: Keep positive values only, as the paper does.
+
+    Raises:
+        TypeError: See `PatchAttribution`.
+        ValueError: See `PatchAttribution`; or if the layer does not exist.
+
+    Example:
+        >>> import torch, cci_captum
+        >>> from cci_captum.baselines import GradCAM
+        >>> clip = cci_captum.load_clip("tiny")
+        >>> classifier = cci_captum.ZeroShotClassifier(clip.model, clip.tokenizer, ["cat", "dog"])
+        >>> images = torch.rand(2, 3, 96, 96)
+        >>> GradCAM(classifier).patch_map(images, target=[0, 1]).shape
+        torch.Size([2, 12, 12])
+        >>> GradCAM(classifier, layer=clip.model.visual.conv1).patch_map(images, target=1).shape
+        torch.Size([2, 12, 12])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        vision_tower: nn.Module | VisionTower | None = None,
+        *,
+        layer: int | Literal["input"] | nn.Module | None = None,
+        single_head: bool = False,
+        relu: bool = True,
+    ) -> None:
+        if isinstance(layer, nn.Module) and not single_head:
+            ImageAttribution.__init__(self, forward_func)
+        else:
+            super().__init__(forward_func, vision_tower)
+        if not isinstance(layer, nn.Module):
+            self._block, self._at_input = self._tokens_of(layer)
+        self.layer = layer
+        self.single_head = single_head
+        self.relu = relu
+
+    def _tokens_of(self, layer: int | str | None) -> tuple[nn.Module, bool]:
+        """The block, and whether what it takes in is meant, not what it puts out."""
+        if layer is None:
+            return self.vision_tower.block(-1).module, True
+        if layer == "input":
+            return self.vision_tower.block(0).module, True
+        if isinstance(layer, str):
+            raise ValueError(
+                f"layer: expected None, a block's index, 'input' or a module, got {layer!r}"
+            )
+        self.vision_tower.check_block(layer, "layer")
+        return self.vision_tower.block(layer).module, False
+
+    def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
+        def scores(images: Tensor, *args: Any) -> Tensor:
+            return select_target(self._run_forward(images, args), target)
+
+        if isinstance(self.layer, nn.Module):
+            return self._convolutional(scores, images, args)
+        patch_map, grid = self._tokens(scores, images, args)
+        patch_map = patch_map.relu() if self.relu else patch_map
+        return patch_map.unflatten(1, grid)
+
+    def _tokens(
+        self, scores: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """(B, N) map and the patch grid."""
+        tower = self.vision_tower
+        with tower.record_attention(single_head=self.single_head) as recording:
+            (gradient,), (tokens,) = compute_layer_gradients_and_eval(
+                scores,
+                self._block,
+                images,
+                additional_forward_args=args,
+                attribute_to_layer_input=self._at_input,
+            )
+        wide = torch.promote_types(tokens.dtype, torch.float32)
+        weights = gradient.to(wide).mean(dim=1, keepdim=True)  # (B, 1, D)
+        patches = tokens[:, tower.num_prefix_tokens :]
+        return (weights * patches).sum(dim=-1), recording.grid
+
+    def _convolutional(
+        self, scores: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]
+    ) -> Tensor:
+        """(B, h, w) map of a layer with output (B, D, h, w)."""
+        method = LayerGradCam(scores, self.layer)
+        options = {"additional_forward_args": args, "relu_attributions": self.relu}
+        if self.single_head:
+            with self.vision_tower.record_attention(single_head=True):
+                maps = method.attribute(images, **options)
+        else:
+            maps = method.attribute(images, **options)
+        if maps.ndim != 4:
+            raise ValueError(
+                "layer: expected a module with output (B, D, h, w), or a block's index for the "
+                f"tokens of the vision tower; {type(self.layer).__name__} has output of "
+                f"{maps.ndim} dimensions"
+            )
+        return maps[:, 0]

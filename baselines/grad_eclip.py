@@ -1,0 +1,94 @@
+"""Grad-ECLIP: channels weighted by their gradient, patches by how the query likes their key.
+
+Zhao, Wang, Hsiao, Chan: "Grad-ECLIP: Gradient-based Visual and Textual Explanations for CLIP",
+arXiv 2502.18816.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cci_captum._arguments import select_target
+from cci_captum.patch_attribution import PatchAttribution
+from cci_captum.vision_towers import VisionTower, join_heads
+
+from ._gradients import gradients
+
+
+class GradECLIP(PatchAttribution):
+    """ReLU(sum_c g_c v_ic lambda_i), from the attention of the last block.
+
+    o is what that attention puts out before its output projection, g the gradient of the score
+    with respect to o at the class token, v_i the value of patch i, and lambda_i the cosine of
+    the output-projected query of the class token with the output-projected key of patch i,
+    scaled to [0, 1] over the patches. One forward pass, and a backward pass through half a
+    block.
+
+    Where it goes beyond the paper: in models that average their patches there is no class
+    token that is read out; g is then summed over all tokens, and the query is the mean of the
+    patches' queries. With a class token both are the same as in the paper.
+
+    Args:
+        forward_func: See `PatchAttribution`.
+        vision_tower: See `PatchAttribution`.
+        single_head: Compute the last block's attention with one head over the full width, in
+            the forward pass too, as the released code does: the explained score is then that
+            of the changed model. False keeps the model's own heads.
+        key_similarity: Weight patches by lambda; False is the paper's "wo-ksim".
+
+    Raises:
+        TypeError: See `PatchAttribution`.
+        ValueError: See `PatchAttribution`.
+
+    Example:
+        >>> import torch, cci_captum
+        >>> from cci_captum.baselines import GradECLIP
+        >>> clip = cci_captum.load_clip("tiny")
+        >>> method = GradECLIP(cci_captum.ImageTextSimilarity(clip.model))
+        >>> text = clip.tokenizer(["a penguin", "a dog"])
+        >>> method.attribute(torch.zeros(2, 3, 96, 96), additional_forward_args=text).shape
+        torch.Size([2, 3, 96, 96])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        vision_tower: nn.Module | VisionTower | None = None,
+        *,
+        single_head: bool = True,
+        key_similarity: bool = True,
+    ) -> None:
+        super().__init__(forward_func, vision_tower)
+        self.single_head = single_head
+        self.key_similarity = key_similarity
+
+    def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
+        tower = self.vision_tower
+        with tower.record_attention(single_head=self.single_head, requires_grad=True) as recording:
+            scores = select_target(self._run_forward(images, args), target)
+            (last,) = recording.blocks
+            (gradient,) = gradients(scores, [last.context])
+        channel_weights = gradient.sum(dim=1, keepdim=True)  # (B, 1, D)
+        values = join_heads(last.values)[:, tower.num_prefix_tokens :].detach()
+        patch_map = (channel_weights * values).sum(dim=-1)  # (B, N)
+        if self.key_similarity:
+            query = tower.pool(join_heads(last.queries), dim=1)[:, None]
+            keys = join_heads(last.keys)[:, tower.num_prefix_tokens :]
+            similarity = F.cosine_similarity(
+                last.block.project_out(query).to(gradient.dtype),
+                last.block.project_out(keys).to(gradient.dtype),
+                dim=-1,
+            )
+            patch_map = patch_map * _min_max(similarity)
+        return patch_map.relu().unflatten(1, recording.grid)
+
+
+def _min_max(values: Tensor) -> Tensor:
+    """Rows of (B, N) scaled to [0, 1]; 1 where all values of a row are the same."""
+    low, high = values.aminmax(dim=1, keepdim=True)
+    return torch.where(high > low, (values - low) / (high - low), 1.0)

@@ -1,0 +1,62 @@
+"""Random maps: the lower reference of every comparison."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cci_captum.patch_attribution import PatchAttribution
+from cci_captum.vision_towers import VisionTower
+
+
+class Random(PatchAttribution):
+    """A uniform random number for every patch, whatever the target.
+
+    On patches, not pixels: painting over scattered pixels harms a model in another way than
+    painting over patches, which is what all other maps are compared by. An image's map depends
+    on the seed and on the image itself, not on its place in the batch; two images have
+    different maps. One forward pass, to learn the patch grid.
+
+    Args:
+        forward_func: See `PatchAttribution`.
+        vision_tower: See `PatchAttribution`.
+        seed: Of the maps.
+
+    Raises:
+        TypeError: See `PatchAttribution`.
+        ValueError: See `PatchAttribution`.
+
+    Example:
+        >>> import torch, cci_captum
+        >>> from cci_captum.baselines import Random
+        >>> clip = cci_captum.load_clip("tiny")
+        >>> method = Random(clip.model.encode_image, clip.model.visual)
+        >>> method.patch_map(torch.zeros(2, 3, 96, 96)).shape
+        torch.Size([2, 12, 12])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        vision_tower: nn.Module | VisionTower | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(forward_func, vision_tower)
+        self.seed = seed
+
+    def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
+        with self.vision_tower.record("input") as recording:
+            self._run_forward(images, args)
+        maps = [torch.rand(recording.grid, generator=self._generator(image)) for image in images]
+        return torch.stack(maps)
+
+    def _generator(self, image: Tensor) -> torch.Generator:
+        """Numbers that depend on the seed and the image's content alone."""
+        content = image.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        digest = hashlib.sha256(f"{self.seed}:".encode() + content).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))

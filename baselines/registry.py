@@ -1,0 +1,187 @@
+"""Every method by its name, with what a comparison has to know about it.
+
+Facts only, no torch: the classes are imported when they are asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from cci_captum.patch_attribution import ImageAttribution
+
+
+@dataclass(frozen=True)
+class Method:
+    """One attribution method.
+
+    Attributes:
+        name: As the command line takes it.
+        title: As a paper prints it.
+        paper: Where it comes from.
+        path: "module:class".
+        forward_passes: Forward passes of forward_func an image, with the default options.
+        resolution: "patch" (it has `patch_map`) or "pixel".
+        needs_gradients: Whether it differentiates the model.
+        needs_text: Whether it needs the text's embedding, so that forward_func must be an
+            ImageTextSimilarity or a ZeroShotClassifier.
+        needs_masks: Whether `attribute` takes the true masks (a reference, not a method).
+    """
+
+    name: str
+    title: str
+    paper: str
+    path: str
+    forward_passes: str
+    resolution: Literal["patch", "pixel"] = "patch"
+    needs_gradients: bool = False
+    needs_text: bool = False
+    needs_masks: bool = False
+
+    @property
+    def cls(self) -> type[ImageAttribution]:
+        """The class, imported now."""
+        module, name = self.path.split(":")
+        return getattr(import_module(module), name)
+
+
+_METHODS = (
+    Method(
+        name="cci",
+        title="CCI",
+        paper="Agarwal et al. 2026, arXiv 2511.12978",
+        path="cci_captum.cci:CCI",
+        forward_passes="K + 1",
+    ),
+    Method(
+        name="grad-eclip",
+        title="Grad-ECLIP",
+        paper="Zhao et al. 2025, arXiv 2502.18816",
+        path="cci_captum.baselines.grad_eclip:GradECLIP",
+        forward_passes="1",
+        needs_gradients=True,
+    ),
+    Method(
+        name="maskclip",
+        title="MaskCLIP",
+        paper="Zhou et al. 2022, arXiv 2112.01071",
+        path="cci_captum.baselines.mask_clip:MaskCLIP",
+        forward_passes="1",
+        needs_text=True,
+    ),
+    Method(
+        name="gradcam",
+        title="GradCAM",
+        paper="Selvaraju et al. 2017, arXiv 1610.02391",
+        path="cci_captum.baselines.grad_cam:GradCAM",
+        forward_passes="1",
+        needs_gradients=True,
+    ),
+    Method(
+        name="self-attention",
+        title="Self-attention",
+        paper="Caron et al. 2021, arXiv 2104.14294",
+        path="cci_captum.baselines.self_attention:SelfAttention",
+        forward_passes="1",
+    ),
+    Method(
+        name="rollout",
+        title="Rollout",
+        paper="Abnar and Zuidema 2020, arXiv 2005.00928",
+        path="cci_captum.baselines.attention_rollout:AttentionRollout",
+        forward_passes="1",
+    ),
+    Method(
+        name="game",
+        title="GAME",
+        paper="Chefer et al. 2021, arXiv 2103.15679",
+        path="cci_captum.baselines.game:GAME",
+        forward_passes="1",
+        needs_gradients=True,
+    ),
+    Method(
+        name="rise",
+        title="RISE",
+        paper="Petsiuk et al. 2018, arXiv 1806.07421",
+        path="cci_captum.baselines.rise:RISE",
+        forward_passes="4000",
+        resolution="pixel",
+    ),
+    Method(
+        name="clip-surgery",
+        title="CLIP Surgery",
+        paper="Li et al. 2023, arXiv 2304.05653",
+        path="cci_captum.baselines.clip_surgery:CLIPSurgery",
+        forward_passes="1",
+        needs_text=True,
+    ),
+    Method(
+        name="m2ib",
+        title="M2IB",
+        paper="Wang et al. 2023, arXiv 2312.17174",
+        path="cci_captum.baselines.m2ib:M2IB",
+        forward_passes="1 + 100 of 2 blocks",
+        needs_gradients=True,
+        needs_text=True,
+    ),
+    Method(
+        name="cluster-ablation",
+        title="Cluster ablation",
+        paper="Captum's FeatureAblation on CCI's clusters",
+        path="cci_captum.baselines.cluster_ablation:ClusterAblation",
+        forward_passes="K + 2",
+    ),
+    Method(
+        name="cluster-lime",
+        title="Cluster LIME",
+        paper="Ribeiro et al. 2016, arXiv 1602.04938, on CCI's clusters",
+        path="cci_captum.baselines.cluster_lime:ClusterLime",
+        forward_passes="101",
+    ),
+    Method(
+        name="cluster-kernelshap",
+        title="Cluster KernelSHAP",
+        paper="Lundberg and Lee 2017, arXiv 1705.07874, on CCI's clusters",
+        path="cci_captum.baselines.cluster_kernel_shap:ClusterKernelShap",
+        forward_passes="101",
+    ),
+    Method(
+        name="random",
+        title="Random",
+        paper="lower reference",
+        path="cci_captum.baselines.random:Random",
+        forward_passes="1",
+    ),
+    Method(
+        name="ground-truth",
+        title="Ground truth",
+        paper="upper reference",
+        path="cci_captum.baselines.ground_truth:GroundTruth",
+        forward_passes="0",
+        resolution="pixel",
+        needs_masks=True,
+    ),
+)
+
+METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
+
+
+def find_method(name: str) -> Method:
+    """The method of that name.
+
+    Args:
+        name: A key of `METHODS`, such as "grad-eclip".
+
+    Raises:
+        ValueError: If there is none; lists all.
+
+    Example:
+        >>> from cci_captum.baselines.registry import find_method
+        >>> find_method("grad-eclip").title
+        'Grad-ECLIP'
+    """
+    if name not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")
+    return METHODS[name]
