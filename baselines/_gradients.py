@@ -22,10 +22,15 @@ def gradients(scores: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     Raises:
         RuntimeError: If no gradient reaches the scores.
     """
+    found = torch.autograd.grad(differentiable(scores).sum(), tensors, materialize_grads=True)
+    return [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in found]
+
+
+def differentiable(scores: Tensor) -> Tensor:
+    """The scores themselves, or RuntimeError if no gradient reaches them."""
     if not scores.requires_grad:
         raise RuntimeError(
             "forward_func: no gradient flows from the vision tower to its output; expected it "
             "not to detach what the tower returns, nor to compute with it under torch.no_grad"
         )
-    found = torch.autograd.grad(scores.sum(), tensors, materialize_grads=True)
-    return [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in found]
+    return scores

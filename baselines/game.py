@@ -68,7 +68,8 @@ class GAME(PatchAttribution):
             attentions = [block.probabilities for block in recording.blocks]
             found = gradients(scores, attentions)
         size = attentions[0].shape[-1]
-        relevance = torch.eye(size, device=images.device).expand(len(images), size, size)
+        identity = torch.eye(size, dtype=found[0].dtype, device=images.device)
+        relevance = identity.expand(len(images), size, size)
         for attention, gradient in zip(attentions, found, strict=True):
             relevant = (attention.detach() * gradient).relu().mean(dim=1)
             relevance = relevance + relevant @ relevance

@@ -18,6 +18,8 @@ from cci_captum._arguments import select_target
 from cci_captum.patch_attribution import ImageAttribution, PatchAttribution
 from cci_captum.vision_towers import VisionTower
 
+from ._gradients import differentiable
+
 
 class GradCAM(PatchAttribution):
     """ReLU(sum_c weight_c x_ic), weight_c the mean over all tokens of d score / d x_c.
@@ -33,7 +35,7 @@ class GradCAM(PatchAttribution):
             token), an int the output of that block, "input" what enters the first; or a module
             with output (B, D, h, w), for which the result is that of `captum.attr.LayerGradCam`.
         single_head: Compute the last block's attention with one head over the full width, as
-            the released comparison does; see `GradECLIP`.
+            the released comparison does; see `GradECLIP`. For layers of tokens only.
         relu: Keep positive values only, as the paper does.
 
     Raises:
@@ -61,68 +63,64 @@ class GradCAM(PatchAttribution):
         single_head: bool = False,
         relu: bool = True,
     ) -> None:
-        if isinstance(layer, nn.Module) and not single_head:
+        if isinstance(layer, nn.Module):
+            if single_head:
+                raise ValueError("single_head: expected False where layer is a module, got True")
             ImageAttribution.__init__(self, forward_func)
         else:
             super().__init__(forward_func, vision_tower)
-        if not isinstance(layer, nn.Module):
-            self._block, self._at_input = self._tokens_of(layer)
-        self.layer = layer
+        self.is_module = isinstance(layer, nn.Module)
+        self.layer = layer if isinstance(layer, nn.Module) else self._layer_module(layer)
         self.single_head = single_head
         self.relu = relu
 
-    def _tokens_of(self, layer: int | str | None) -> tuple[nn.Module, bool]:
-        """The block, and whether what it takes in is meant, not what it puts out."""
+    def _layer_module(self, layer: int | str | None) -> nn.Module:
+        """The module that puts out the tokens of a layer."""
+        tower = self.vision_tower
         if layer is None:
-            return self.vision_tower.block(-1).module, True
+            layer = tower.num_blocks - 2 if tower.num_blocks > 1 else "input"
         if layer == "input":
-            return self.vision_tower.block(0).module, True
+            return tower.layer_module("input")
         if isinstance(layer, str):
             raise ValueError(
                 f"layer: expected None, a block's index, 'input' or a module, got {layer!r}"
             )
-        self.vision_tower.check_block(layer, "layer")
-        return self.vision_tower.block(layer).module, False
+        tower.check_block(layer, "layer")
+        return tower.layer_module(layer)
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         def scores(images: Tensor, *args: Any) -> Tensor:
-            return select_target(self._run_forward(images, args), target)
+            return differentiable(select_target(self._run_forward(images, args), target))
 
-        if isinstance(self.layer, nn.Module):
+        if self.is_module:
             return self._convolutional(scores, images, args)
-        patch_map, grid = self._tokens(scores, images, args)
-        patch_map = patch_map.relu() if self.relu else patch_map
-        return patch_map.unflatten(1, grid)
+        return self._tokens(scores, images, args)
 
     def _tokens(
         self, scores: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]
-    ) -> tuple[Tensor, tuple[int, int]]:
-        """(B, N) map and the patch grid."""
+    ) -> Tensor:
+        """(B, h, w) map of tokens, (B, T, D)."""
         tower = self.vision_tower
         with tower.record_attention(single_head=self.single_head) as recording:
             (gradient,), (tokens,) = compute_layer_gradients_and_eval(
                 scores,
-                self._block,
+                self.layer,
                 images,
                 additional_forward_args=args,
-                attribute_to_layer_input=self._at_input,
             )
         wide = torch.promote_types(tokens.dtype, torch.float32)
         weights = gradient.to(wide).mean(dim=1, keepdim=True)  # (B, 1, D)
         patches = tokens[:, tower.num_prefix_tokens :]
-        return (weights * patches).sum(dim=-1), recording.grid
+        patch_map = (weights * patches).sum(dim=-1).unflatten(1, recording.grid)
+        return patch_map.relu() if self.relu else patch_map
 
     def _convolutional(
         self, scores: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]
     ) -> Tensor:
         """(B, h, w) map of a layer with output (B, D, h, w)."""
-        method = LayerGradCam(scores, self.layer)
-        options = {"additional_forward_args": args, "relu_attributions": self.relu}
-        if self.single_head:
-            with self.vision_tower.record_attention(single_head=True):
-                maps = method.attribute(images, **options)
-        else:
-            maps = method.attribute(images, **options)
+        maps = LayerGradCam(scores, self.layer).attribute(
+            images, additional_forward_args=args, relu_attributions=self.relu
+        )
         if maps.ndim != 4:
             raise ValueError(
                 "layer: expected a module with output (B, D, h, w), or a block's index for the "

@@ -73,6 +73,14 @@ class VisionTower(ABC):
         """
 
     @abstractmethod
+    def layer_module(self, layer: int | Literal["input"]) -> nn.Module:
+        """The module whose output, (B, T, D), is all tokens of a layer; see `record`.
+
+        Raises:
+            ValueError: If there is no such block.
+        """
+
+    @abstractmethod
     def pool(self, tokens: Tensor, dim: int = 1) -> Tensor:
         """Reduce the dimension of all T tokens to what the image feature is read out from.
 

@@ -7,7 +7,7 @@ non-square grids, and both of open_clip's block types.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,10 @@ class OpenCLIPVisionTower(VisionTower):
         """The block of this index; see `VisionTower.block`."""
         self.check_block(index)
         return _Block(self.module.transformer.resblocks[index])
+
+    def layer_module(self, layer: int | Literal["input"]) -> nn.Module:
+        """The block, or the norm before the blocks; see `VisionTower.layer_module`."""
+        return self.module.ln_pre if layer == "input" else self.block(layer).module
 
     def pool(self, tokens: Tensor, dim: int = 1) -> Tensor:
         """The class token, or the mean of the patches; see `VisionTower.pool`."""
@@ -111,7 +115,7 @@ class OpenCLIPVisionTower(VisionTower):
     def _install_recording(
         self, layer: Layer, recording: TokenRecording
     ) -> Iterator[RemovableHandle]:
-        visual, transformer = self.module, self.module.transformer
+        transformer = self.module.transformer
 
         def record_input(module: nn.Module, args: Any, output: Tensor) -> None:
             if self._hiding is not None:
@@ -129,10 +133,10 @@ class OpenCLIPVisionTower(VisionTower):
             recording._set_tokens(tokens[:, self.num_prefix_tokens :])
 
         if layer == "input":
-            yield visual.ln_pre.register_forward_hook(record_input)
+            yield self.layer_module("input").register_forward_hook(record_input)
         else:
-            block = transformer.resblocks[-1 if layer == "projected" else layer]
-            yield block.register_forward_hook(record_block)
+            block = -1 if layer == "projected" else layer
+            yield self.layer_module(block).register_forward_hook(record_block)
 
     def _install_entry(self, enter: Callable[[Tensor], None]) -> Iterator[RemovableHandle]:
         yield self.module.conv1.register_forward_pre_hook(lambda module, args: enter(args[0]))
