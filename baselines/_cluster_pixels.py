@@ -14,7 +14,7 @@ from captum._utils.models.model import Model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cci_captum._arguments import enlarge, rows_of_args, rows_of_target, select_target
+from cci_captum._arguments import enlarge, rows_of_args, rows_of_target
 from cci_captum.cluster_attribution import ClusterAttribution, Clustering
 from cci_captum.vision_towers import Layer, VisionTower
 
@@ -49,9 +49,9 @@ class ClusterPixels(ClusterAttribution):
         """The replaced pixels of every image, (B, 3, H, W)."""
         return torch.as_tensor(self.baseline).to(images).expand_as(images)
 
-    def _scores(self, target: Any) -> Callable[..., Tensor]:
+    def _score_of(self, target: Any) -> Callable[..., Tensor]:
         """forward_func, reduced to the target's score: (images, *args) -> (B,)."""
-        return lambda images, *args: select_target(self._run_forward(images, args), target)
+        return lambda images, *args: self._score(images, target, args)
 
 
 class SampledClusters(ClusterPixels):
@@ -105,7 +105,7 @@ class SampledClusters(ClusterPixels):
             own_target = rows_of_target(target, one, len(images))
             if isinstance(own_target, list):
                 (own_target,) = own_target  # so that it holds for any number of samples
-            scores = self._scores(own_target)
+            scores = self._score_of(own_target)
             clusters, index = labels[row].unique(return_inverse=True)
             if len(clusters) == 1:
                 own_args = rows_of_args(args, one)

@@ -7,35 +7,37 @@ Open-Vocabulary Tasks", arXiv 2304.05653.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cci_captum.clip import ZeroShotClassifier
+from cci_captum.clip import ImageTextSimilarity, ZeroShotClassifier
 from cci_captum.vision_towers import BlockAttention, VisionTower, join_heads
 
 from ._text import TextAttribution, class_features, class_index
 
 
 class CLIPSurgery(TextAttribution):
-    """Cosines of surgically changed patch features with the text, less redundant features.
+    """Products of surgically changed patch features with the text, less redundant features.
 
     Architecture surgery: beside the model's own path, a second one starts with the tokens that
     enter the first of the last `n_blocks` blocks. In each of these it adds the output projection
     of softmax(v v^T / sqrt(d)) v, with v the values of the model's own path, and no MLP. At the
-    end the final norm and the projection make unit patch features F_i of it. The user's model
-    runs as it is; the second path is computed from what its blocks' values were.
+    end the final norm and the projection make patch features F_i of it. The user's model runs as
+    it is; the second path is computed from what its blocks' values were.
 
-    Feature surgery: with C classes, s = softmax_c(temperature * cos(f, t_c)) for the image's
-    feature f, w_c = s_c / mean(s), and the map is w_c F_i . t_c less its mean over the classes.
-    With one text there are no classes to compare: `redundant_text` is subtracted from it,
+    Feature surgery: with C classes, s = softmax_c(temperature * f . t_c) for the image's feature
+    f, w_c = s_c / mean(s), and the map is w_c F_i . t_c less its mean over the classes. With one
+    text there are no classes to compare: `redundant_text` is subtracted from it,
     F_i . (t - t_redundant); without one the map is F_i . t. One forward pass of the image
     encoder.
 
-    The released code divides patch features by their norm over the tokens; here every patch
-    has unit length, as the paper writes it.
+    The released code differs from the paper in two places, and is the default, so that the
+    method is as good as its authors' own: features are divided by their norm over the tokens,
+    channel by channel, and weights w_c come from each patch's own feature.
+    `as_released=False` is the paper: unit features, weights from the image's feature.
 
     Args:
         forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`.
@@ -43,6 +45,7 @@ class CLIPSurgery(TextAttribution):
         n_blocks: Blocks with a second path; all of them in a model with fewer.
         feature_surgery: False leaves feature surgery out: F_i . t.
         temperature: Of the softmax over classes.
+        as_released: Follow the released code where it differs from the paper.
         redundant_text: (1, L) tokens of a text that stands for what all texts share (the
             authors take the empty string); subtracted from every text, also from classes.
 
@@ -67,6 +70,7 @@ class CLIPSurgery(TextAttribution):
         n_blocks: int = 6,
         feature_surgery: bool = True,
         temperature: float = 2.0,
+        as_released: bool = True,
         redundant_text: Tensor | None = None,
     ) -> None:
         super().__init__(forward_func, vision_tower)
@@ -80,6 +84,7 @@ class CLIPSurgery(TextAttribution):
         self.n_blocks = n_blocks
         self.feature_surgery = feature_surgery
         self.temperature = temperature
+        self.as_released = as_released
         self.redundant_text = redundant_text
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
@@ -87,34 +92,48 @@ class CLIPSurgery(TextAttribution):
         count = min(self.n_blocks, tower.num_blocks)
         text = self._text_features(target, args, len(images))
         with tower.record_attention(range(-count, 0)) as recording:
-            features = self.clip.encode_images(images)
-        tokens = recording.blocks[0].tokens
-        for block in recording.blocks:
-            tokens = block.block.add_attention(tokens, _value_attention(block))
-        projected = tower.project(tokens[:, tower.num_prefix_tokens :])
-        patches = F.normalize(projected.to(text.dtype), dim=-1)
+            self.clip.encode_images(images)
+        whole, patches = self._features(recording.blocks, text.dtype)
         with torch.autocast(images.device.type, enabled=False):
-            if not self.feature_surgery:
-                patch_map = _dot(patches, text)
-            elif self.redundant_text is not None:
+            if self.feature_surgery and self.redundant_text is not None:
                 patch_map = _dot(patches, text - self._redundant_features(text.device))
-            elif isinstance(self.clip, ZeroShotClassifier) and len(self.clip.class_names) > 1:
-                index = class_index(self.clip, target, len(images))
+            elif self.feature_surgery and _has_classes(self.clip):
                 classes = class_features(self.clip)
-                weights = (self.temperature * features @ classes.T).softmax(dim=1)  # (B, C)
-                weights = weights / weights.mean(dim=1, keepdim=True)
-                weighted = (patches @ classes.T) * weights[:, None]  # (B, N, C)
-                chosen = weighted.gather(2, index[:, None, None].expand(-1, weighted.shape[1], 1))
+                cosines = patches @ classes.T  # (B, N, C)
+                weighing = cosines if self.as_released else (whole @ classes.T)[:, None]
+                weights = (self.temperature * weighing).softmax(dim=-1)
+                weighted = cosines * weights / weights.mean(dim=-1, keepdim=True)
+                index = class_index(self.clip, target, len(images))[:, None, None]
+                chosen = weighted.gather(2, index.expand(-1, weighted.shape[1], 1))
                 patch_map = chosen[..., 0] - weighted.mean(dim=-1)
             else:
                 patch_map = _dot(patches, text)
         return patch_map.unflatten(1, recording.grid)
+
+    def _features(self, blocks: list[BlockAttention], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Features of the images (B, E), by the model's own path, and of patches (B, N, E)."""
+        tower = self.vision_tower
+        tokens = blocks[0].tokens
+        for recorded in blocks:
+            tokens = recorded.block.add_attention(tokens, _value_attention(recorded))
+        patches = tower.project(tokens[:, tower.num_prefix_tokens :])
+        last, block = blocks[-1], blocks[-1].block
+        own = block.add_attention(last.tokens, block.project_out(last.context))
+        whole = tower.read_out(block.add_mlp(own))
+        features = torch.cat([whole[:, None], patches], dim=1).to(dtype)
+        features = F.normalize(features, dim=1 if self.as_released else -1)
+        return features[:, 0], features[:, 1:]
 
     def _redundant_features(self, device: torch.device) -> Tensor:
         """(1, E) unit embedding of the redundant text."""
         assert self.redundant_text is not None
         features = self.clip.model.encode_text(self.redundant_text.to(device))
         return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
+
+
+def _has_classes(clip: ImageTextSimilarity | ZeroShotClassifier) -> TypeGuard[ZeroShotClassifier]:
+    """Whether there are classes that a text can be compared with."""
+    return isinstance(clip, ZeroShotClassifier) and len(clip.class_names) > 1
 
 
 def _dot(patches: Tensor, text: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class ClusterAblation(ClusterPixels):
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         _, labels = self._cluster(images, args)
-        attributions = FeatureAblation(self._scores(target)).attribute(
+        attributions = FeatureAblation(self._score_of(target)).attribute(
             images,
             baselines=self._baselines(images),
             additional_forward_args=args,

@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from cci_captum._arguments import select_target
 from cci_captum.patch_attribution import PatchAttribution
 from cci_captum.vision_towers import VisionTower
 
@@ -33,7 +32,8 @@ class GAME(PatchAttribution):
         vision_tower: See `PatchAttribution`.
         layers: "last" starts with R = I before the last block, as the authors do for CLIP's
             image encoder and arXiv 2502.18816 compares it; "all" follows every block, as the
-            paper writes it, and keeps the graph of all of them in memory.
+            paper writes it, and keeps the graph of all of them in memory; the map then depends
+            on the score's scale, since M_l enters it in powers up to the number of blocks.
 
     Raises:
         TypeError: See `PatchAttribution`.
@@ -64,7 +64,7 @@ class GAME(PatchAttribution):
         tower = self.vision_tower
         blocks = (-1,) if self.layers == "last" else range(tower.num_blocks)
         with tower.record_attention(blocks, requires_grad=True) as recording:
-            scores = select_target(self._run_forward(images, args), target)
+            scores = self._score(images, target, args)
             attentions = [block.probabilities for block in recording.blocks]
             found = gradients(scores, attentions)
         size = attentions[0].shape[-1]

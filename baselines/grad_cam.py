@@ -14,7 +14,6 @@ from captum._utils.gradient import compute_layer_gradients_and_eval
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
-from cci_captum._arguments import select_target
 from cci_captum.patch_attribution import ImageAttribution, PatchAttribution
 from cci_captum.vision_towers import VisionTower
 
@@ -90,7 +89,7 @@ class GradCAM(PatchAttribution):
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         def scores(images: Tensor, *args: Any) -> Tensor:
-            return differentiable(select_target(self._run_forward(images, args), target))
+            return differentiable(self._score(images, target, args))
 
         if self.is_module:
             return self._convolutional(scores, images, args)

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cci_captum._arguments import select_target
 from cci_captum.patch_attribution import PatchAttribution
 from cci_captum.vision_towers import VisionTower, join_heads
 
@@ -31,7 +30,9 @@ class GradECLIP(PatchAttribution):
 
     Where it goes beyond the paper: in models that average their patches there is no class
     token that is read out; g is then summed over all tokens, and the query is the mean of the
-    patches' queries. With a class token both are the same as in the paper.
+    patches' queries. With a class token both are the same as in the paper. Where attention has
+    norms of its own, q and k are taken after theirs, o before the one inside the attention,
+    and the output projection includes what stands before it.
 
     Args:
         forward_func: See `PatchAttribution`.
@@ -70,7 +71,7 @@ class GradECLIP(PatchAttribution):
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         tower = self.vision_tower
         with tower.record_attention(single_head=self.single_head, requires_grad=True) as recording:
-            scores = select_target(self._run_forward(images, args), target)
+            scores = self._score(images, target, args)
             (last,) = recording.blocks
             (gradient,) = gradients(scores, [last.context])
         channel_weights = gradient.sum(dim=1, keepdim=True)  # (B, 1, D)

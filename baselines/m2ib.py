@@ -52,7 +52,8 @@ class M2IB(TextAttribution):
         forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`.
         vision_tower: See `PatchAttribution`.
         layer: Index of the block whose output goes through the bottleneck, before the last
-            block. None is the third from the end (9 of 0 to 11, as the authors set it).
+            block. None is the third from the end (9 of 0 to 11, as the authors set it), or the
+            first of a shallower model.
         beta: Weight of the divergence.
         steps: Steps of Adam.
         lr: Learning rate of Adam.
@@ -87,6 +88,11 @@ class M2IB(TextAttribution):
     ) -> None:
         super().__init__(forward_func, vision_tower)
         depth = self.vision_tower.num_blocks
+        if depth < 2:
+            raise ValueError(
+                "vision_tower: expected at least two blocks, one before the bottleneck and one "
+                f"after, got {depth}"
+            )
         if layer is None:
             layer = max(0, depth - 3)
         self.vision_tower.check_block(layer, "layer")

@@ -39,7 +39,8 @@ class RISE(ImageAttribution):
     pass (None: at least 32, more where there are more images).
 
     The expectation is a weighted mean of scores, not zero where nothing matters: compare values
-    within one image.
+    within one image. The released code mirrors the grid of cells at its border before it
+    enlarges it, here its outermost cells are continued.
 
     Args:
         forward_func: Module or function from images and further arguments to scores.

@@ -21,6 +21,7 @@ from ._arguments import (
     enlarge,
     rows_of_args,
     rows_of_target,
+    select_target,
 )
 from .vision_towers import VisionTower, find_vision_tower
 
@@ -136,12 +137,16 @@ class ImageAttribution(Attribution):
             )
         return output.to(images.device, torch.promote_types(output.dtype, torch.float32))
 
+    def _score(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
+        """The target's score, (B,)."""
+        return select_target(self._run_forward(images, args), target)
+
 
 class PatchAttribution(ImageAttribution):
     """A Captum method whose map lives on the patches of an image encoder.
 
-    To write one's own, subclass it and write `_patch_map` for a batch of images; arguments,
-    batching, resizing and errors are then those of all methods here.
+    To write one's own, subclass it and write `_patch_map` for a batch of images, as in the
+    example; arguments, batching, resizing and errors are then those of all methods here.
 
     Args:
         forward_func: Module or function from images (B, 3, H, W) and any further arguments to
@@ -156,13 +161,18 @@ class PatchAttribution(ImageAttribution):
 
     Example:
         >>> import torch, cci_captum
-        >>> class Brightness(cci_captum.PatchAttribution):
+        >>> class InputGradient(cci_captum.PatchAttribution):
         ...     def _patch_map(self, images, target, args):
-        ...         h, w = self.vision_tower.grid(images)
-        ...         return torch.nn.functional.adaptive_avg_pool2d(images, (h, w)).mean(dim=1)
+        ...         with self.vision_tower.record_attention([-1], requires_grad=True) as recording:
+        ...             scores = self._score(images, target, args)
+        ...             (last,) = recording.blocks
+        ...             (gradient,) = torch.autograd.grad(scores.sum(), [last.tokens])
+        ...         patches = gradient[:, self.vision_tower.num_prefix_tokens :]
+        ...         return patches.norm(dim=-1).unflatten(1, recording.grid)
         >>> clip = cci_captum.load_clip("tiny")
-        >>> method = Brightness(cci_captum.ImageTextSimilarity(clip.model))
-        >>> method.attribute(torch.zeros(2, 3, 96, 96)).shape
+        >>> method = InputGradient(cci_captum.ImageTextSimilarity(clip.model))
+        >>> text = clip.tokenizer(["a cat", "a dog"])
+        >>> method.attribute(torch.zeros(2, 3, 96, 96), additional_forward_args=text).shape
         torch.Size([2, 3, 96, 96])
     """
 
