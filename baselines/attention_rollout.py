@@ -49,5 +49,5 @@ class AttentionRollout(PatchAttribution):
             attention = attention / attention.sum(dim=-1, keepdim=True)
             rollout = attention if rollout is None else attention @ rollout
         assert rollout is not None  # a tower has at least one block
-        row = tower.pool(rollout, dim=1)
-        return row[:, tower.num_prefix_tokens :].unflatten(1, recording.grid)
+        row = tower.pool(rollout)
+        return tower.patches(row).unflatten(1, recording.grid)

@@ -116,7 +116,7 @@ class CLIPSurgery(TextAttribution):
         tokens = blocks[0].tokens
         for recorded in blocks:
             tokens = recorded.block.add_attention(tokens, _value_attention(recorded))
-        patches = tower.project(tokens[:, tower.num_prefix_tokens :])
+        patches = tower.project(tower.patches(tokens))
         last, block = blocks[-1], blocks[-1].block
         own = block.add_attention(last.tokens, block.project_out(last.context))
         whole = tower.read_out(block.add_mlp(own))

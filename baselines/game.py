@@ -73,5 +73,5 @@ class GAME(PatchAttribution):
         for attention, gradient in zip(attentions, found, strict=True):
             relevant = (attention.detach() * gradient).relu().mean(dim=1)
             relevance = relevance + relevant @ relevance
-        row = tower.pool(relevance, dim=1)
-        return row[:, tower.num_prefix_tokens :].unflatten(1, recording.grid)
+        row = tower.pool(relevance)
+        return tower.patches(row).unflatten(1, recording.grid)

@@ -109,7 +109,7 @@ class GradCAM(PatchAttribution):
             )
         wide = torch.promote_types(tokens.dtype, torch.float32)
         weights = gradient.to(wide).mean(dim=1, keepdim=True)  # (B, 1, D)
-        patches = tokens[:, tower.num_prefix_tokens :]
+        patches = tower.patches(tokens)
         patch_map = (weights * patches).sum(dim=-1).unflatten(1, recording.grid)
         return patch_map.relu() if self.relu else patch_map
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cci_captum.patch_attribution import PatchAttribution
 from cci_captum.vision_towers import VisionTower, join_heads
 
 from ._gradients import gradients
+from ._similarity import projected_cosine
 
 
 class GradECLIP(PatchAttribution):
@@ -75,17 +75,12 @@ class GradECLIP(PatchAttribution):
             (last,) = recording.blocks
             (gradient,) = gradients(scores, [last.context])
         channel_weights = gradient.sum(dim=1, keepdim=True)  # (B, 1, D)
-        values = join_heads(last.values)[:, tower.num_prefix_tokens :].detach()
+        values = tower.patches(join_heads(last.values)).detach()
         patch_map = (channel_weights * values).sum(dim=-1)  # (B, N)
         if self.key_similarity:
-            query = tower.pool(join_heads(last.queries), dim=1)[:, None]
-            keys = join_heads(last.keys)[:, tower.num_prefix_tokens :]
-            similarity = F.cosine_similarity(
-                last.block.project_out(query).to(gradient.dtype),
-                last.block.project_out(keys).to(gradient.dtype),
-                dim=-1,
-            )
-            patch_map = patch_map * _min_max(similarity)
+            query = tower.pool(join_heads(last.queries))
+            keys = tower.patches(join_heads(last.keys))
+            patch_map = patch_map * _min_max(projected_cosine(last.block, query, keys))
         return patch_map.relu().unflatten(1, recording.grid)
 
 

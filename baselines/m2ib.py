@@ -161,7 +161,7 @@ class M2IB(TextAttribution):
                 (alpha.grad,) = torch.autograd.grad(loss.sum(), [alpha])
             optimizer.step()
             losses.append(loss.detach())
-        nats = _divergence(alpha.detach(), wide)[:, tower.num_prefix_tokens :].sum(dim=-1)
+        nats = tower.patches(_divergence(alpha.detach(), wide)).sum(dim=-1)
         return Bottleneck(nats.unflatten(1, recording.grid), torch.stack(losses, dim=1))
 
     def _encode_from(self, block: int, tokens: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cci_captum.vision_towers import VisionTower, join_heads
 
+from ._similarity import projected_cosine
 from ._text import TextAttribution
 
 
@@ -64,14 +64,10 @@ class MaskCLIP(TextAttribution):
         block = last.block
         values = block.project_out(join_heads(last.values))
         tokens = block.add_mlp(block.add_attention(last.tokens, values))
-        patches = tower.project(tokens[:, tower.num_prefix_tokens :]).to(text.dtype)
+        patches = tower.project(tower.patches(tokens)).to(text.dtype)
         patch_map = F.cosine_similarity(patches, text[:, None], dim=-1)
         if self.key_similarity:
             keys = join_heads(last.keys)
-            wide = torch.promote_types(keys.dtype, torch.float32)
-            patch_map = patch_map * F.cosine_similarity(
-                block.project_out(tower.pool(keys, dim=1)[:, None]).to(wide),
-                block.project_out(keys[:, tower.num_prefix_tokens :]).to(wide),
-                dim=-1,
-            )
+            similarity = projected_cosine(block, tower.pool(keys), tower.patches(keys))
+            patch_map = patch_map * similarity
         return patch_map.unflatten(1, recording.grid)

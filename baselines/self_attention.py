@@ -54,5 +54,5 @@ class SelfAttention(PatchAttribution):
         with tower.record_attention(single_head=self.single_head) as recording:
             self._run_forward(images, args)
         (last,) = recording.blocks
-        row = tower.pool(last.probabilities.mean(dim=1), dim=1)  # (B, T)
-        return row[:, tower.num_prefix_tokens :].unflatten(1, recording.grid)
+        row = tower.pool(last.probabilities.mean(dim=1))  # (B, T)
+        return tower.patches(row).unflatten(1, recording.grid)

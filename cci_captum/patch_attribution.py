@@ -167,7 +167,7 @@ class PatchAttribution(ImageAttribution):
         ...             scores = self._score(images, target, args)
         ...             (last,) = recording.blocks
         ...             (gradient,) = torch.autograd.grad(scores.sum(), [last.tokens])
-        ...         patches = gradient[:, self.vision_tower.num_prefix_tokens :]
+        ...         patches = self.vision_tower.patches(gradient)
         ...         return patches.norm(dim=-1).unflatten(1, recording.grid)
         >>> clip = cci_captum.load_clip("tiny")
         >>> method = InputGradient(cci_captum.ImageTextSimilarity(clip.model))

@@ -80,12 +80,16 @@ class VisionTower(ABC):
             ValueError: If there is no such block.
         """
 
-    @abstractmethod
-    def pool(self, tokens: Tensor, dim: int = 1) -> Tensor:
-        """Reduce the dimension of all T tokens to what the image feature is read out from.
+    def patches(self, tokens: Tensor) -> Tensor:
+        """All T tokens without the prefix tokens: (B, T, ...) -> (B, h * w, ...)."""
+        return tokens[:, self.num_prefix_tokens :]
 
-        The class token itself, or the mean over the patches where the model pools so. Works on
-        any tensor that has tokens along `dim`: features, rows of attention.
+    @abstractmethod
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Reduce all T tokens to what the image feature is read out from.
+
+        The class token itself, or the mean over the patches where the model pools so: features
+        (B, T, D) -> (B, D), queries by keys (B, T, T) -> (B, T).
         """
 
     @abstractmethod

@@ -60,12 +60,9 @@ class OpenCLIPVisionTower(VisionTower):
         """The block, or the norm before the blocks; see `VisionTower.layer_module`."""
         return self.module.ln_pre if layer == "input" else self.block(layer).module
 
-    def pool(self, tokens: Tensor, dim: int = 1) -> Tensor:
+    def pool(self, tokens: Tensor) -> Tensor:
         """The class token, or the mean of the patches; see `VisionTower.pool`."""
-        if self.module.pool_type == "tok":
-            return tokens.select(dim, 0)
-        patches = tokens.shape[dim] - self.num_prefix_tokens
-        return tokens.narrow(dim, self.num_prefix_tokens, patches).mean(dim)
+        return tokens[:, 0] if self.module.pool_type == "tok" else self.patches(tokens).mean(dim=1)
 
     def project(self, tokens: Tensor) -> Tensor:
         """The final norm and the projection; see `VisionTower.project`."""
@@ -120,7 +117,7 @@ class OpenCLIPVisionTower(VisionTower):
         def record_input(module: nn.Module, args: Any, output: Tensor) -> None:
             if self._hiding is not None:
                 output = self._hiding.zero_hidden(output)
-            recording._set_tokens(output[:, self.num_prefix_tokens :])
+            recording._set_tokens(self.patches(output))
 
         def record_block(module: nn.Module, args: Any, output: Tensor) -> None:
             tokens = output if transformer.batch_first else output.transpose(0, 1)
@@ -130,7 +127,7 @@ class OpenCLIPVisionTower(VisionTower):
                 tokens = F.normalize(tokens.to(wide), dim=-1)
             if self._hiding is not None:
                 tokens = self._hiding.restore(tokens)
-            recording._set_tokens(tokens[:, self.num_prefix_tokens :])
+            recording._set_tokens(self.patches(tokens))
 
         if layer == "input":
             yield self.layer_module("input").register_forward_hook(record_input)
