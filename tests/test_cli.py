@@ -5,17 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
 import torch
 from PIL import Image
+from tqdm.auto import tqdm
 
 import cci_captum
+from cci_captum.baselines.registry import METHODS, find_method
 from cci_captum.benchmarks import cli
-from cci_captum.benchmarks.commands import _common, demo, env, explain
-from cci_captum.tiny import HELD_OUT_FAMILIES
+from cci_captum.benchmarks.commands import _common, _side_by_side, demo, env, explain
+from cci_captum.benchmarks.localization import energy, pointing_game
+from cci_captum.tiny import CLASS_NAMES, HELD_OUT_FAMILIES, TEMPLATES
+from cci_captum.visualization import attribution_grid
 
 
 @pytest.fixture
@@ -33,6 +38,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def short_rise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RISE with eight masks in place of 4000."""
+    init = find_method("rise").cls.__init__
+    monkeypatch.setattr(init, "__kwdefaults__", {**(init.__kwdefaults__ or {}), "n_masks": 8})
 
 
 def names(folder: Path) -> list[str]:
@@ -66,6 +78,7 @@ def test_explain_writes_a_grid_and_the_maps(
         assert maps["images"].tolist() == [str(chelsea), str(wide)]
         assert maps["texts"].tolist() == texts
         assert maps["model"] == "tiny"
+        assert maps["methods"].tolist() == ["cci"]
         for i, image in enumerate([Image.open(chelsea), Image.new("RGB", (80, 10), (200,) * 3)]):
             for t, text in enumerate(texts):
                 effects = cci.effects(preprocess(image)[None], tokenizer([text]))
@@ -73,8 +86,8 @@ def test_explain_writes_a_grid_and_the_maps(
                     "labels": effects.labels[0],
                     "similarities": effects.outputs[0],
                     "drops": effects.drops()[0],
-                    "patch_maps": effects.patch_map()[0],
-                    "maps": effects.attributions()[0, 0],
+                    "patch_maps.cci": effects.patch_map()[0],
+                    "maps.cci": effects.attributions()[0, 0],
                 }
                 for name, values in expected.items():
                     found = maps[name][i] if name == "labels" else maps[name][i, t]
@@ -110,8 +123,62 @@ def test_explain_with_an_open_clip_model(chelsea: Path, here: Path) -> None:
     options = ["--model", "ViT-S-32-alt", "--pretrained", "random", "--save-maps", "maps.npz"]
     assert run("explain", chelsea, "--text", "a cat", *options) == 0
     with np.load("maps.npz") as maps:
-        assert maps["maps"].shape == (1, 1, 224, 224)
-        assert maps["patch_maps"].shape == (1, 1, 7, 7)
+        assert maps["maps.cci"].shape == (1, 1, 224, 224)
+        assert maps["patch_maps.cci"].shape == (1, 1, 7, 7)
+
+
+def test_explain_shows_methods_side_by_side(
+    chelsea: Path, here: Path, short_rise: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns: dict[str, list[str]] = {}
+    draw = attribution_grid
+
+    def recorded(*args: Any, **options: Any) -> Any:
+        columns["titles"] = options["titles"]
+        return draw(*args, **options)
+
+    monkeypatch.setattr(cci_captum.visualization, "attribution_grid", recorded)
+    texts = ["a cat", "a dog on grass"]
+    options = ["--text", texts[0], "--text", texts[1], "--device", "cpu", "--save-maps", "maps.npz"]
+    chosen = ["grad-eclip", "rise", "maskclip"]
+    methods = [word for name in [*chosen, "rise"] for word in ("--method", name)]
+    assert run("explain", chelsea, *options, *methods) == 0
+    shown = [f"{text}\n{find_method(name).title}" for text in texts for name in chosen]
+    assert columns["titles"] == ["image", *shown]
+
+    model, preprocess, tokenizer, _ = cci_captum.load_clip("tiny")
+    inputs = preprocess(Image.open(chelsea))[None]
+    with np.load("maps.npz") as maps:
+        assert maps["methods"].tolist() == chosen
+        assert not {"drops", "labels", "patch_maps.rise"} & {*maps}
+        for name in chosen:
+            explainer = find_method(name).cls(cci_captum.ImageTextSimilarity(model))
+            for t, text in enumerate(texts):
+                found = maps[f"maps.{name}"][0, t]
+                expected = explainer.attribute(inputs, additional_forward_args=tokenizer([text]))
+                assert np.allclose(found, expected[0, 0].numpy(), rtol=1e-3, atol=1e-6), name
+        for name in ("grad-eclip", "maskclip"):
+            assert maps[f"patch_maps.{name}"].shape == (1, 2, 12, 12)
+        with torch.no_grad():
+            cosines = cci_captum.ImageTextSimilarity(model)(
+                inputs.repeat(2, 1, 1, 1), tokenizer(texts)
+            )
+        assert np.allclose(maps["similarities"], cosines[None].numpy(), atol=1e-6)
+
+
+def test_explain_takes_every_method_with_one_text(chelsea: Path, short_rise: None) -> None:
+    """One text leaves CLIP Surgery no other class to compare with: no map may be blank."""
+    clip = cci_captum.load_clip("tiny")
+    inputs = clip.preprocess(Image.open(chelsea))[None]
+    methods = [method for method in METHODS.values() if not method.needs_masks]
+    explained = explain.explain(clip, inputs, ["a cat"], methods, clusters=3)
+    assert [*explained.maps] == methods
+    for method, maps in explained.maps.items():
+        size = (12, 12) if method.resolution == "patch" else (96, 96)
+        assert maps.shape == (1, 1, *size)
+        assert maps.isfinite().all() and maps.max() > maps.min(), method.name
+        if "cluster" in method.name or method.name == "cci":
+            assert len(maps.unique()) == 3, method.name
 
 
 BAD_USAGE = [
@@ -132,6 +199,11 @@ BAD_USAGE = [
     (["good.png", "--text", "a", "--out", "good.png"], "--out: would overwrite the image good.png"),
     (["good.png", "--text", "a", "--save-maps", "a.npy"], "--save-maps: expected a file name"),
     (["good.png", "--text", "a", "--device", "gpu"], "--device: 'gpu' is not available"),
+    (
+        ["good.png", "--text", "a", "--method", "ccl"],
+        f"error: --method: expected one of {', '.join(METHODS)}, got 'ccl'",
+    ),
+    (["good.png", "--text", "a", "--method", "ground-truth"], "ground-truth needs masks"),
 ]
 
 
@@ -224,13 +296,34 @@ def test_explain_names_an_image_encoder_without_patches(
 def test_demo(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("demo", "--device", "cpu") == 0
     assert names(here) == ["cci-captum-demo"]
-    assert names(here / "cci-captum-demo") == ["clusters.png", "grid.png"]
+    assert names(here / "cci-captum-demo") == ["clusters.png", "grid.png", "methods.png"]
     for path in (here / "cci-captum-demo").iterdir():
         with Image.open(path) as picture:
             assert picture.width > 1000 and picture.height > 1000
     out = capsys.readouterr().out
-    for text in ("penguin on snow", "cci-captum-demo/grid.png", "cci_captum.CCI(classifier)"):
+    for text in ("penguin on snow", "cci-captum-demo/methods.png", "cci_captum.CCI(classifier)"):
         assert text in out
+    table = out[out.index("\nmethod ") :].split("\n\n")[0].strip().splitlines()
+    titles = [find_method(name).title for name in ("cci", "grad-eclip", "maskclip", "gradcam")]
+    assert [row.rsplit(maxsplit=2)[0] for row in table[1:5]] == titles
+    assert table[5].startswith("means over these 6 scenes, which prove nothing: ")
+
+
+def test_demo_locates_the_object_that_the_model_is_surest_of() -> None:
+    scenes = demo.draw_scenes(0)
+    model, preprocess, tokenizer, _ = cci_captum.load_clip("tiny")
+    classifier = cci_captum.ZeroShotClassifier(model, tokenizer, CLASS_NAMES, TEMPLATES)
+    inputs = preprocess.transforms[-1](torch.stack([scene.image for scene in scenes]))  # type: ignore[attr-defined]
+    methods = [find_method("cci"), find_method("ground-truth")]
+    located = _side_by_side.locate(classifier, inputs, scenes, methods, tqdm(disable=True))
+    assert located.explained == ["penguin", "dog", "guitar", "elephant", "strawberry", "apple"]
+    ones = torch.ones(6, dtype=torch.float64)
+    assert torch.equal(located.energy[methods[1]], ones)
+    assert torch.equal(located.pointing[methods[1]], ones)
+    masks = torch.stack([scene.masks[0] for scene in scenes])  # here the explained ones
+    maps = cci_captum.CCI(classifier).patch_map(inputs, [scene.classes[0] for scene in scenes])
+    assert torch.allclose(located.energy[methods[0]], energy(maps, masks))
+    assert torch.allclose(located.pointing[methods[0]], pointing_game(maps, masks))
 
 
 def test_demo_scenes() -> None:
@@ -250,6 +343,7 @@ def test_demo_scenes() -> None:
         (["--out", "file/folder"], "--out: cannot make file/folder: "),
         (["--seed", "-1"], "--seed: expected 0 or more, got -1"),
         (["--device", "gpu"], "--device: 'gpu' is not available"),
+        (["--method", "ccl"], "--method: expected one of cci, "),
     ],
 )
 def test_demo_errors(
@@ -260,15 +354,39 @@ def test_demo_errors(
     check_error(["demo", *arguments], message, here, capsys)
 
 
-def test_on_object() -> None:
-    mask = torch.zeros(8, 8, dtype=torch.bool)
-    mask[:4, :4] = True  # the upper left patch of 2 x 2
-    mask[:2, 4:] = True  # and half of the upper right one
-    patch_map = torch.tensor([[3.0, 3.0], [2.0, -9.0]])
-    energy, pointing = demo.on_object(patch_map, mask)
-    assert energy == pytest.approx((3 * 1 + 3 * 0.5) / 8)
-    assert pointing == pytest.approx(0.75)  # two patches share the maximum
-    assert demo.on_object(-patch_map.abs(), mask)[0] == 0
+# methods
+
+
+def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("methods") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    first_words = [line.split()[0] for line in lines if line and not line.startswith(" ")]
+    assert [word for word in first_words if word in METHODS] == [*METHODS]
+    joined = " ".join(" ".join(lines).split())
+    assert all(method.title in joined for method in METHODS.values())
+    (row,) = [line for line in lines if line.startswith("grad-eclip ")]
+    assert row.split()[1:5] == ["Grad-ECLIP", "patch", "gradients", "1"]
+
+
+def test_methods_are_listed_without_loading_torch() -> None:
+    code = (
+        "import sys; from cci_captum.benchmarks.cli import main; "
+        "sys.exit(main(['methods']) or 'torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_choosing_methods() -> None:
+    def chosen(*given: str, masks: bool = True) -> list[str]:
+        return [method.name for method in _common.choose_methods(given, masks=masks)]
+
+    assert chosen("rise", "cci", "rise") == ["rise", "cci"]
+    assert chosen("all") == [*METHODS]
+    assert chosen("gradcam", "all", masks=False) == [
+        "gradcam",
+        *(name for name in METHODS if name not in ("gradcam", "ground-truth")),
+    ]
 
 
 # env and the rest
@@ -290,7 +408,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert exit_info.value.code == 0
     out = capsys.readouterr().out
     assert out.startswith(f"cci-captum {cci_captum.__version__}\n")
-    assert all(f"\n    {command} " in out for command in ("demo", "explain", "env"))
+    assert all(f"\n    {command} " in out for command in ("demo", "explain", "methods", "env"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["explode"], ["demo", "--colour"]])

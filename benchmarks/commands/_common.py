@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cci_captum.baselines.registry import METHODS, Method, find_method
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +35,29 @@ def choose_device(name: str) -> torch.device:
 def normalization(preprocess: Any) -> Any:
     """The last step of open_clip's preprocessing, torchvision's Normalize: it has mean and std."""
     return preprocess.transforms[-1]
+
+
+def choose_methods(names: Sequence[str], *, masks: bool) -> list[Method]:
+    """The methods of these names, each once; "all" is every method that can be used.
+
+    Args:
+        names: What the user gave as --method.
+        masks: Whether the command has masks for the methods that need them.
+    """
+    chosen: dict[str, Method] = {}
+    for name in names:
+        try:
+            methods = METHODS.values() if name == "all" else [find_method(name)]
+        except ValueError as error:
+            raise CommandError(f"--{error}") from error
+        for method in methods:
+            if masks or not method.needs_masks:
+                chosen[method.name] = method
+            elif name != "all":
+                raise CommandError(
+                    f"--method: {name} needs masks of the objects, which this command does not have"
+                )
+    return list(chosen.values())
 
 
 def check_output(path: Path, option: str, suffixes: tuple[str, ...]) -> None:

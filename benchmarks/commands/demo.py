@@ -6,12 +6,21 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._common import CommandError, check_folder, choose_device, normalization, whole_file
+from . import _side_by_side
+from ._common import (
+    CommandError,
+    check_folder,
+    choose_device,
+    choose_methods,
+    normalization,
+    whole_file,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from cci_captum.benchmarks.tiny_clip.scenes import Scene
+    from cci_captum.clip import ZeroShotClassifier
     from cci_captum.effects import ClusterEffects
 
 # Artwork, kind, class of the first object, background, number. The numbers were chosen, among the
@@ -25,6 +34,8 @@ _SCENES = (
     ("held-out", "one", "apple", "clouds", 4),
 )
 
+_METHODS = ("cci", "grad-eclip", "maskclip", "gradcam")
+
 _NEXT = """
 The same in your own code:
 
@@ -37,6 +48,8 @@ The same in your own code:
 class _Answers(NamedTuple):
     """What one model says about B scenes and C classes."""
 
+    classifier: ZeroShotClassifier
+    inputs: torch.Tensor  # (B, 3, H, W), normalised
     effects: ClusterEffects
     probabilities: torch.Tensor  # (B, C)
     predicted: list[int]
@@ -48,7 +61,14 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "demo",
         help="explain a tiny CLIP on six scenes",
         description="Explain the embedded tiny CLIP on six scenes: which parts made it predict "
-        "what it predicts. Writes grid.png and clusters.png.",
+        "what it predicts, and what other methods say. Writes grid.png, clusters.png, methods.png.",
+    )
+    parser.add_argument(
+        "--method",
+        action="append",
+        metavar="M",
+        help='a column of methods.png, named as in "cci-captum methods", or "all"; may be repeated '
+        f"({', '.join(_METHODS)})",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("cci-captum-demo"), help="folder (%(default)s)"
@@ -62,6 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Draw the scenes, ask both tiny models, write the pictures and print a table."""
     if arguments.seed < 0:
         raise CommandError(f"--seed: expected 0 or more, got {arguments.seed}")
+    methods = choose_methods(arguments.method or _METHODS, masks=True)
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -74,7 +95,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     from cci_captum.visualization import show_clusters
 
-    steps = tqdm(total=5, desc="demo", unit="step")
+    grid, clusters, side_by_side = (
+        arguments.out / f"{name}.png" for name in ("grid", "clusters", "methods")
+    )
+    steps = tqdm(total=5 + len(methods), desc="demo", unit="step")
     scenes = draw_scenes(arguments.seed)
     images = torch.stack([scene.image for scene in scenes])
     steps.update()
@@ -83,18 +107,25 @@ def run(arguments: argparse.Namespace) -> None:
     shortcut = _ask("tiny-shortcut", images, device)
     steps.update()
     others = [_other_class(scene, tiny, row) for row, scene in enumerate(scenes)]
-    with whole_file(arguments.out / "grid.png") as path:
-        _grid(scenes, images, tiny, others, shortcut).savefig(path, dpi=200)
+    row_titles = [
+        _described(scene, artwork) for scene, (artwork, *_) in zip(scenes, _SCENES, strict=True)
+    ]
+    with whole_file(grid) as path:
+        _grid(images, tiny, others, shortcut, row_titles).savefig(path, dpi=200)
     steps.update()
-    with whole_file(arguments.out / "clusters.png") as path:
+    with whole_file(clusters) as path:
         titles = [_named(tiny, row, tiny.predicted[row]) for row in range(len(scenes))]
         show_clusters(tiny.effects, images, target=tiny.predicted, row_titles=titles).savefig(
             path, dpi=200
         )
     steps.update()
+    located = _side_by_side.locate(tiny.classifier, tiny.inputs, scenes, methods, steps)
+    with whole_file(side_by_side) as path:
+        located.draw(images, row_titles).savefig(path, dpi=200)
     steps.close()
     _print_table(scenes, tiny, others)
-    print(f"\nwrote {arguments.out / 'grid.png'} and {arguments.out / 'clusters.png'}")
+    located.print_table()
+    print(f"\nwrote {grid}, {clusters} and {side_by_side}")
     print(_NEXT, end="")
 
 
@@ -109,27 +140,6 @@ def draw_scenes(seed: int) -> list[Scene]:
     ]
 
 
-def on_object(patch_map: torch.Tensor, mask: torch.Tensor) -> tuple[float, float]:
-    """How much of a map's positive part, and of its maximum, lies on an object.
-
-    Args:
-        patch_map: (h, w) map.
-        mask: (H, W) bool, the object's pixels; h and w divide H and W.
-
-    Returns:
-        Two shares in [0, 1]: the object's share of the positive energy (0 without any), and
-        its share of the pixels with the largest value (the expected pointing game hit).
-    """
-    import torch
-
-    height, width = patch_map.shape
-    covered = torch.nn.functional.adaptive_avg_pool2d(mask.double()[None], (height, width))[0]
-    positive = patch_map.double().clamp(min=0)
-    total = float(positive.sum())
-    energy = float((positive * covered).sum()) / total if total else 0.0
-    return energy, float(covered[patch_map == patch_map.max()].mean())
-
-
 def _ask(name: str, images: torch.Tensor, device: torch.device) -> _Answers:
     from cci_captum.cci import CCI
     from cci_captum.clip import ZeroShotClassifier, load_clip
@@ -137,9 +147,11 @@ def _ask(name: str, images: torch.Tensor, device: torch.device) -> _Answers:
 
     clip = load_clip(name, device=device)
     classifier = ZeroShotClassifier(clip.model, clip.tokenizer, CLASS_NAMES, TEMPLATES)
-    effects = CCI(classifier).effects(normalization(clip.preprocess)(images).to(device))
+    inputs = normalization(clip.preprocess)(images).to(device)
+    effects = CCI(classifier).effects(inputs)
     probabilities = effects.outputs.softmax(dim=1).cpu()
-    return _Answers(effects, probabilities, probabilities.argmax(dim=1).tolist())
+    predicted = probabilities.argmax(dim=1).tolist()
+    return _Answers(classifier, inputs, effects, probabilities, predicted)
 
 
 def _other_class(scene: Scene, tiny: _Answers, row: int) -> int:
@@ -163,11 +175,11 @@ def _described(scene: Scene, artwork: str) -> str:
 
 
 def _grid(
-    scenes: list[Scene],
     images: torch.Tensor,
     tiny: _Answers,
     others: list[int],
     shortcut: _Answers,
+    row_titles: list[str],
 ) -> Any:
     from cci_captum.visualization import attribution_grid
 
@@ -183,13 +195,12 @@ def _grid(
             name: [_named(answers, row, index) for row, index in enumerate(target)]
             for name, (answers, target) in columns.items()
         },
-        row_titles=[
-            _described(scene, artwork) for scene, (artwork, *_) in zip(scenes, _SCENES, strict=True)
-        ],
+        row_titles=row_titles,
     )
 
 
 def _print_table(scenes: list[Scene], tiny: _Answers, others: list[int]) -> None:
+    from cci_captum.benchmarks.localization import energy, pointing_game
     from cci_captum.tiny import CLASS_NAMES
 
     print(
@@ -203,9 +214,10 @@ def _print_table(scenes: list[Scene], tiny: _Answers, others: list[int]) -> None
             probability = float(tiny.probabilities[row, target])
             cells = f"{name:32} {CLASS_NAMES[target]:18} {probability:5.2f} {drop:8.2f}"
             if target in scene.classes:
-                mask = scene.masks[scene.classes.index(target)]
-                energy, pointing = on_object(tiny.effects.patch_map(target)[row].cpu(), mask)
-                cells += f" {energy:6.2f} {pointing:8.2f}"
+                patch_map = tiny.effects.patch_map(target)[row, None]
+                mask = scene.masks[scene.classes.index(target), None]
+                shares = [measure(patch_map, mask).item() for measure in (energy, pointing_game)]
+                cells += f" {shares[0]:6.2f} {shares[1]:8.2f}"
             print(cells)
     print(
         "top drop: of the logit, when the most important cluster is hidden; energy and pointing: "

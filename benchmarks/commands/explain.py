@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import argparse
 import sys
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._common import CommandError, check_output, choose_device, normalization, whole_file
+from cci_captum.baselines.registry import Method
+
+from ._common import (
+    CommandError,
+    check_output,
+    choose_device,
+    choose_methods,
+    normalization,
+    whole_file,
+)
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from cci_captum.clip import LoadedCLIP
+    from cci_captum.clip import LoadedCLIP, ZeroShotClassifier
     from cci_captum.effects import ClusterEffects
 
 _PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
 _FORWARD_BATCH = 32  # images in one forward pass: bounds the memory
+
+
+class Explained(NamedTuple):
+    """What some methods say about B images and T texts.
+
+    Attributes:
+        similarities: (B, T) cosines.
+        maps: Method -> (B, T, h, w) or, for methods of resolution "pixel", (B, T, H, W).
+        effects: CCI's effects on the cosines, where CCI is among the methods.
+    """
+
+    similarities: torch.Tensor
+    maps: dict[Method, torch.Tensor]
+    effects: ClusterEffects | None
 
 
 def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,15 +50,27 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "explain",
         help="explain the similarity of images and texts",
         description="Draw, for each image and text, which parts of the image match the text. "
-        "A row an image, a column a text, the cosine similarity below each map.",
+        "A row an image, a column a text (and method), the cosine similarity below each map.",
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files")
     parser.add_argument(
         "--text", action="append", required=True, metavar="T", help="a text; may be repeated"
     )
+    parser.add_argument(
+        "--method",
+        action="append",
+        metavar="M",
+        help='a method, named as in "cci-captum methods", or "all"; may be repeated (cci)',
+    )
     parser.add_argument("--model", default="tiny", help='"tiny" or an open_clip name (%(default)s)')
     parser.add_argument("--pretrained", metavar="TAG", help="open_clip tag or checkpoint file")
-    parser.add_argument("--clusters", type=int, default=7, metavar="K", help="(%(default)s)")
+    parser.add_argument(
+        "--clusters",
+        type=int,
+        default=7,
+        metavar="K",
+        help="for methods that cluster (%(default)s)",
+    )
     parser.add_argument("--device", default="auto", help='"cpu", "cuda", ... (%(default)s)')
     parser.add_argument(
         "--out", type=Path, default=Path("explanation.png"), help="picture (%(default)s)"
@@ -46,6 +82,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then load the model, explain, and write the files."""
     texts = _check_texts(arguments.text)
+    methods = choose_methods(arguments.method or ["cci"], masks=False)
     if arguments.clusters < 1:
         raise CommandError(f"--clusters: expected at least 1, got {arguments.clusters}")
     check_output(arguments.out, "--out", _PICTURES)
@@ -59,15 +96,15 @@ def run(arguments: argparse.Namespace) -> None:
     _warn_about_unknown_words(arguments.model, texts)
 
     inputs = preprocess_images(clip.preprocess, pictures).to(device)
-    effects = text_effects(clip, inputs, texts, arguments.clusters)
+    explained = explain(clip, inputs, texts, methods, arguments.clusters)
     names = [str(image) for image in arguments.images]
     with whole_file(arguments.out) as path:
-        _draw(clip, inputs, effects, names, texts).savefig(path, dpi=200)
+        _draw(clip, inputs, explained, names, texts).savefig(path, dpi=200)
     if arguments.save_maps:
         with whole_file(arguments.save_maps) as path:
-            _save_maps(path, effects, names, texts, clip.name)
-    for index, name in enumerate(names):
-        for text, cosine in zip(texts, effects.outputs[index].tolist(), strict=True):
+            _save_maps(path, explained, inputs, names, texts, clip.name)
+    for name, row in zip(names, explained.similarities.tolist(), strict=True):
+        for text, cosine in zip(texts, row, strict=True):
             print(f"{name}: {cosine:.3f} {text}")
     print(f"wrote {arguments.out}" + (f" and {arguments.save_maps}" if arguments.save_maps else ""))
 
@@ -82,24 +119,49 @@ def preprocess_images(preprocess: Any, pictures: list[Image]) -> torch.Tensor:
     return torch.stack([preprocess(crop_to_ratio(p) if crops else p) for p in pictures])
 
 
-def text_effects(
-    clip: LoadedCLIP, inputs: torch.Tensor, texts: list[str], clusters: int
-) -> ClusterEffects:
-    """Effects on the cosine with each text: the same passes serve all texts."""
+def explain(
+    clip: LoadedCLIP,
+    inputs: torch.Tensor,
+    texts: list[str],
+    methods: list[Method],
+    clusters: int = 7,
+) -> Explained:
+    """Explain the cosine of each image with each text by each method."""
     import torch
 
-    from cci_captum.cci import CCI
+    from cci_captum.benchmarks.maps import raw_map
     from cci_captum.clip import ZeroShotClassifier
+
+    cosines = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}", logit_scale=1.0)
+    options: dict[str, Any] = {"internal_batch_size": _FORWARD_BATCH, "show_progress": True}
+    explainers = {method: _explainer(method, cosines, clusters) for method in methods}
+    maps, effects = {}, None
+    for method, explainer in explainers.items():
+        if method.name == "cci":  # the same passes serve all texts
+            effects = explainer.effects(inputs, **options)
+            per_text = [effects.patch_map(index) for index in range(len(texts))]
+        else:
+            per_text = [
+                raw_map(method, explainer, inputs, index, **options) for index in range(len(texts))
+            ]
+        maps[method] = torch.stack(per_text, dim=1)
+    if effects is None:
+        with torch.no_grad():
+            similarities = torch.cat([cosines(part) for part in inputs.split(_FORWARD_BATCH)])
+    else:
+        similarities = effects.outputs
+    return Explained(similarities, maps, effects)
+
+
+def _explainer(method: Method, forward_func: ZeroShotClassifier, clusters: int) -> Any:
     from cci_captum.clustering import KMeans
 
-    model: Any = clip.model
-    text_features = ZeroShotClassifier(model, clip.tokenizer, texts, "{}").text_features
-
-    def cosines(images: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.normalize(model.encode_image(images), dim=-1) @ text_features.T
-
-    cci = CCI(cosines, model.visual, clustering=KMeans(clusters))
-    return cci.effects(inputs, internal_batch_size=_FORWARD_BATCH, show_progress=True)
+    clusters_too = "clustering" in signature(method.cls).parameters
+    options = {"clustering": KMeans(clusters)} if clusters_too else {}
+    try:
+        return method.cls(forward_func, **options)
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"--method: {method.name}: {error}") from error
 
 
 def _check_texts(texts: list[str]) -> list[str]:
@@ -147,43 +209,61 @@ def _warn_about_unknown_words(model: str, texts: list[str]) -> None:
 def _draw(
     clip: LoadedCLIP,
     inputs: torch.Tensor,
-    effects: ClusterEffects,
+    explained: Explained,
     names: list[str],
     texts: list[str],
 ) -> Any:
     from cci_captum.visualization import attribution_grid, denormalize
 
     normalize = normalization(clip.preprocess)
+    cells = [(index, method) for index in range(len(texts)) for method in explained.maps]
+    columns = [f"{index} {method.name}" for index, method in cells]
+    by_method = len(explained.maps) > 1
     return attribution_grid(
         denormalize(inputs, normalize.mean, normalize.std),
-        {f"text {index}": effects.patch_map(index) for index in range(len(texts))},
-        titles=["image", *texts],
+        {
+            column: explained.maps[method][:, index]
+            for column, (index, method) in zip(columns, cells, strict=True)
+        },
+        titles=[
+            "image",
+            *(f"{texts[i]}\n{method.title}" if by_method else texts[i] for i, method in cells),
+        ],
         row_titles=[Path(name).name for name in names],
-        scores={f"text {index}": effects.outputs[:, index] for index in range(len(texts))},
+        scores={
+            column: explained.similarities[:, index]
+            for column, (index, _) in zip(columns, cells, strict=True)
+        },
     )
 
 
 def _save_maps(
-    path: Path, effects: ClusterEffects, names: list[str], texts: list[str], model: str
+    path: Path,
+    explained: Explained,
+    inputs: torch.Tensor,
+    names: list[str],
+    texts: list[str],
+    model: str,
 ) -> None:
     import numpy as np
     import torch
 
-    targets = range(len(texts))
-    per_text = {
-        "maps": [effects.attributions(t)[:, 0] for t in targets],
-        "patch_maps": [effects.patch_map(t) for t in targets],
-        "drops": [effects.drops(t) for t in targets],
-    }
-    arrays: dict[str, Any] = {
-        name: torch.stack(values, dim=1).cpu().numpy() for name, values in per_text.items()
-    }
+    tensors = {"similarities": explained.similarities}
+    for method, maps in explained.maps.items():
+        if method.resolution == "patch":
+            tensors[f"patch_maps.{method.name}"] = maps
+            size = inputs.shape[-2:]
+            maps = torch.nn.functional.interpolate(maps, size, mode="nearest-exact")
+        tensors[f"maps.{method.name}"] = maps
+    if explained.effects is not None:
+        drops = [explained.effects.drops(index) for index in range(len(texts))]
+        tensors |= {"drops": torch.stack(drops, dim=1), "labels": explained.effects.labels}
+    arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     np.savez_compressed(
         path,
         **arrays,
-        similarities=effects.outputs.cpu().numpy(),
-        labels=effects.labels.cpu().numpy(),
         images=np.array(names),
         texts=np.array(texts),
+        methods=np.array([method.name for method in explained.maps]),
         model=np.array(model),
     )

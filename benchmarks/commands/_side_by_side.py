@@ -1,0 +1,106 @@
+"""The demo's third picture: what several methods say about the same objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cci_captum.baselines.registry import Method
+
+if TYPE_CHECKING:
+    import torch
+    from tqdm.auto import tqdm
+
+    from cci_captum.benchmarks.tiny_clip.scenes import Scene
+    from cci_captum.clip import ZeroShotClassifier
+
+
+class Located(NamedTuple):
+    """Maps of B scenes by each method, all of the same object, and where they lie.
+
+    Attributes:
+        explained: Name of each scene's explained class.
+        maps: Method -> (B, h, w) or (B, H, W).
+        energy: Method -> (B,), the object's share of the map's positive part.
+        pointing: Method -> (B,), the object's share of the map's maximum.
+    """
+
+    explained: list[str]
+    maps: dict[Method, torch.Tensor]
+    energy: dict[Method, torch.Tensor]
+    pointing: dict[Method, torch.Tensor]
+
+    def draw(self, images: torch.Tensor, row_titles: list[str]) -> Any:
+        """A row a scene, a column a method, the energy on the object below each map."""
+        from cci_captum.visualization import attribution_grid
+
+        return attribution_grid(
+            images,
+            {method.title: maps for method, maps in self.maps.items()},
+            row_titles=row_titles,
+            scores={
+                "image": [f"explained: {name}" for name in self.explained],
+                **{
+                    method.title: [
+                        f"{share:.0%} on the {name}"
+                        for share, name in zip(shares.tolist(), self.explained, strict=True)
+                    ]
+                    for method, shares in self.energy.items()
+                },
+            },
+        )
+
+    def print_table(self) -> None:
+        """Print the means over the scenes, a row a method."""
+        print(f"\n{'method':19} {'energy':>6} {'pointing':>8}")
+        for method in self.maps:
+            means = (self.energy[method].mean(), self.pointing[method].mean())
+            print(f"{method.title:19} {means[0]:6.2f} {means[1]:8.2f}")
+        print(
+            f"means over these {len(self.explained)} scenes, which prove nothing: "
+            "docs/benchmarks.md has the measurements"
+        )
+
+
+def locate(
+    classifier: ZeroShotClassifier,
+    inputs: torch.Tensor,
+    scenes: list[Scene],
+    methods: list[Method],
+    progress: tqdm,
+) -> Located:
+    """Explain, in each scene, the object that the classifier is surest of.
+
+    That is the predicted class wherever the prediction is right.
+
+    Args:
+        classifier: Over `cci_captum.tiny.CLASS_NAMES`.
+        inputs: (B, 3, H, W) images of the scenes, ready for the classifier.
+        scenes: B scenes of one object or two.
+        methods: What to explain them with.
+        progress: Updated by one for each method.
+    """
+    import torch
+
+    from cci_captum.benchmarks.localization import energy, pointing_game
+    from cci_captum.benchmarks.maps import raw_map
+
+    with torch.no_grad():
+        logits = classifier(inputs).tolist()
+    places = [
+        max(range(len(scene.classes)), key=lambda place: row[scene.classes[place]])
+        for scene, row in zip(scenes, logits, strict=True)
+    ]
+    chosen = list(zip(scenes, places, strict=True))
+    masks = torch.stack([scene.masks[place] for scene, place in chosen]).to(inputs.device)
+    target = [scene.classes[place] for scene, place in chosen]
+    maps = {}
+    for method in methods:
+        progress.set_postfix_str(method.title)
+        maps[method] = raw_map(method, method.cls(classifier), inputs, target, masks=masks)
+        progress.update()
+    return Located(
+        explained=[scene.class_names[place] for scene, place in chosen],
+        maps=maps,
+        energy={method: energy(values, masks) for method, values in maps.items()},
+        pointing={method: pointing_game(values, masks) for method, values in maps.items()},
+    )

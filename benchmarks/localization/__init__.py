@@ -1,0 +1,7 @@
+"""Does a map lie on the object? Measures against masks, and their values on fresh scenes."""
+
+from __future__ import annotations
+
+from .metrics import energy, pointing_game
+
+__all__ = ["energy", "pointing_game"]

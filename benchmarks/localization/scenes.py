@@ -1,0 +1,194 @@
+"""Do the maps of each method lie on the object? Measured on fresh scenes with exact masks.
+
+The true class of the first object is explained, right or wrong as the model may be. Where it is
+the only object, a map that is the same for every class can do well; beside another (--kind two)
+it cannot. Prints a Markdown table: both measures and their paired differences to random maps,
+with bootstrap intervals over the scenes, and what a map costs. RISE has few masks by default (its
+paper takes 4000), for a report within minutes.
+
+    python -m cci_captum.benchmarks.localization.scenes --images 200 --seed 11 --out FILE.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from cci_captum.baselines.registry import METHODS, Method, find_method
+from cci_captum.benchmarks.localization.metrics import energy, pointing_game
+from cci_captum.benchmarks.maps import raw_map
+from cci_captum.benchmarks.speed.overhead import median_seconds
+from cci_captum.benchmarks.statistics import bootstrap_interval
+from cci_captum.benchmarks.tiny_clip.evaluate import table
+from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
+from cci_captum.clip import ZeroShotClassifier
+from cci_captum.tiny import CLASS_NAMES, MODEL_NAMES, TEMPLATES, load_tiny
+
+_MEASURES = {"pointing game": pointing_game, "energy": energy}
+_RANDOM = find_method("random")
+_BATCH = 20  # images in one forward pass
+_PLAIN_PASSES = 10  # timed together: one is too short to time
+
+
+class _Benchmark:
+    """Scenes, their masks and true classes, and a classifier to explain."""
+
+    def __init__(
+        self, model_name: str, artwork: str, kind: str, seed: int, count: int, device: str
+    ) -> None:
+        model, preprocess, tokenizer = load_tiny(model_name, device)
+        self.classifier = ZeroShotClassifier(model, tokenizer, CLASS_NAMES, TEMPLATES)
+        scenes = SceneGenerator(artwork=artwork, seed=seed).scenes(range(count), kind=kind)
+        normalize = preprocess.transforms[-1]
+        self.inputs = normalize(torch.stack([scene.image for scene in scenes])).to(device)
+        self.masks = torch.stack([scene.masks[0] for scene in scenes]).to(device)
+        self.targets = [scene.classes[0] for scene in scenes]
+
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """Share of scenes whose explained class is the predicted one."""
+        parts = [self.classifier(part).argmax(dim=1) for part in self.inputs.split(_BATCH)]
+        return float((torch.cat(parts).cpu() == torch.tensor(self.targets)).double().mean())
+
+    def maps(self, method: Method, explainer: Any, first: int, last: int) -> Tensor:
+        """A method's maps of the scenes from first to before last."""
+        return raw_map(
+            method,
+            explainer,
+            self.inputs[first:last],
+            self.targets[first:last],
+            masks=self.masks[first:last],
+            internal_batch_size=_BATCH,
+        )
+
+    def measure(self, method: Method, explainer: Any, progress: tqdm) -> dict[str, Tensor]:
+        """Every measure of a method's maps, (n,) each."""
+        values: dict[str, list[Tensor]] = {name: [] for name in _MEASURES}
+        for first in range(0, len(self.inputs), _BATCH):
+            last = min(first + _BATCH, len(self.inputs))
+            maps = self.maps(method, explainer, first, last)
+            for name, measure in _MEASURES.items():
+                values[name].append(measure(maps, self.masks[first:last]))
+            progress.update(last - first)
+        return {name: torch.cat(parts).cpu() for name, parts in values.items()}
+
+    def costs(self, explainers: dict[Method, Any], batch: int, repeats: int) -> dict[Method, float]:
+        """Time of each method on a batch, in plain forward passes of that batch."""
+
+        @torch.no_grad()
+        def plain() -> None:
+            for _ in range(_PLAIN_PASSES):
+                self.classifier(self.inputs[:batch])
+
+        functions: dict[str, Any] = {"plain": plain}
+        for method, explainer in explainers.items():
+            functions[method.name] = partial(self.maps, method, explainer, 0, batch)
+        seconds = median_seconds(functions, repeats, self.inputs.device)
+        one_pass = seconds["plain"] / _PLAIN_PASSES
+        return {method: seconds[method.name] / one_pass for method in explainers}
+
+
+def _with_interval(values: Tensor, signed: bool = False) -> str:
+    numbers = (float(values.mean()), *bootstrap_interval(values.numpy()))
+    mean, low, high = (f"{number:{'+' if signed else ''}.2f}" for number in numbers)
+    return f"{mean} ({low} to {high})"
+
+
+def _rows(
+    measured: dict[Method, dict[str, Tensor]], costs: dict[Method, float]
+) -> list[list[object]]:
+    rows = []
+    for method, values in measured.items():
+        row: list[object] = [method.title]
+        for name in _MEASURES:
+            difference = values[name] - measured[_RANDOM][name]
+            row.append(_with_interval(values[name]))
+            row.append("" if method is _RANDOM else _with_interval(difference, signed=True))
+        row.append(f"{costs[method]:.1f}")
+        rows.append(row)
+    return rows
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", type=int, default=200, help="scenes (%(default)s)")
+    parser.add_argument("--seed", type=int, default=11, help="of the scenes (%(default)s)")
+    parser.add_argument("--model", choices=MODEL_NAMES, default="tiny", help="(%(default)s)")
+    parser.add_argument("--artwork", choices=("train", "held-out"), default="train")
+    parser.add_argument("--kind", choices=("one", "two"), default="one", help="objects (one)")
+    parser.add_argument(
+        "--method", action="append", choices=METHODS, help="may be repeated (all); random is added"
+    )
+    parser.add_argument("--rise-masks", type=int, default=200, help="masks of RISE (%(default)s)")
+    parser.add_argument("--cost-batch", type=int, default=4, help="images timed (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed calls (%(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=2, help="(%(default)s)")
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    args = parser.parse_args(argv)
+    for option in ("images", "rise_masks", "cost_batch", "repeats", "threads"):
+        if getattr(args, option) < 1:
+            parser.error(f"--{option.replace('_', '-')}: expected at least 1")
+    if args.out and (args.out.is_dir() or not args.out.absolute().parent.is_dir()):
+        parser.error(f"--out: expected a file in an existing folder, got {args.out}")
+    args.cost_batch = min(args.cost_batch, args.images)
+    return args
+
+
+def _report(
+    args: argparse.Namespace,
+    benchmark: _Benchmark,
+    measured: dict[Method, dict[str, Tensor]],
+    costs: dict[Method, float],
+) -> str:
+    rise = f"; RISE with {args.rise_masks} masks" if find_method("rise") in measured else ""
+    head = ["method", *(h for name in _MEASURES for h in (name, "minus random")), "cost"]
+    lines = [
+        f"{args.images} {args.kind}-object scenes (seed {args.seed}, {args.artwork} artwork), "
+        f"{args.model}. Explained: the true class of the first object, which covers "
+        f"{float(benchmark.masks.double().mean()):.1%} of the picture and is the predicted class "
+        f"in {benchmark.accuracy():.1%}.",
+        "Means and 95 % bootstrap intervals over the scenes. Cost: in plain forward passes of the "
+        f"same {args.cost_batch} images, median of {args.repeats}{rise}; "
+        f"torch {torch.__version__.split('+')[0]}, {args.device}, "
+        f"{args.threads} thread{'s' * (args.threads > 1)}.",
+        "",
+        table(head, _rows(measured, costs)),
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table; see the module's docstring."""
+    args = _parse(argv)
+    torch.set_num_threads(args.threads)
+    benchmark = _Benchmark(args.model, args.artwork, args.kind, args.seed, args.images, args.device)
+    explainers: dict[Method, Any] = {}
+    for method in map(find_method, dict.fromkeys([*(args.method or METHODS), _RANDOM.name])):
+        options = {"n_masks": args.rise_masks} if method.name == "rise" else {}
+        explainers[method] = method.cls(benchmark.classifier, **options)
+    measured = {}
+    with tqdm(total=len(explainers) * args.images, unit="map", leave=False) as progress:
+        for method, explainer in explainers.items():
+            progress.set_description(method.name)
+            measured[method] = benchmark.measure(method, explainer, progress)
+    report = _report(
+        args, benchmark, measured, benchmark.costs(explainers, args.cost_batch, args.repeats)
+    )
+    print(report)
+    if args.out:
+        part = args.out.with_name(f".{args.out.name}.part")
+        part.write_text(report + "\n", encoding="utf-8")
+        os.replace(part, args.out)
+
+
+if __name__ == "__main__":
+    main()
