@@ -40,13 +40,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def short_rise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RISE with eight masks in place of 4000."""
-    init = find_method("rise").cls.__init__
-    monkeypatch.setattr(init, "__kwdefaults__", {**(init.__kwdefaults__ or {}), "n_masks": 8})
-
-
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -128,7 +121,7 @@ def test_explain_with_an_open_clip_model(chelsea: Path, here: Path) -> None:
 
 
 def test_explain_shows_methods_side_by_side(
-    chelsea: Path, here: Path, short_rise: None, monkeypatch: pytest.MonkeyPatch
+    chelsea: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     columns: dict[str, list[str]] = {}
     draw = attribution_grid
@@ -140,6 +133,7 @@ def test_explain_shows_methods_side_by_side(
     monkeypatch.setattr(cci_captum.visualization, "attribution_grid", recorded)
     texts = ["a cat", "a dog on grass"]
     options = ["--text", texts[0], "--text", texts[1], "--device", "cpu", "--save-maps", "maps.npz"]
+    options += ["--rise-masks", "8"]
     chosen = ["grad-eclip", "rise", "maskclip"]
     methods = [word for name in [*chosen, "rise"] for word in ("--method", name)]
     assert run("explain", chelsea, *options, *methods) == 0
@@ -152,7 +146,8 @@ def test_explain_shows_methods_side_by_side(
         assert maps["methods"].tolist() == chosen
         assert not {"drops", "labels", "patch_maps.rise"} & {*maps}
         for name in chosen:
-            explainer = find_method(name).cls(cci_captum.ImageTextSimilarity(model))
+            fewer = {"n_masks": 8} if name == "rise" else {}
+            explainer = find_method(name).cls(cci_captum.ImageTextSimilarity(model), **fewer)
             for t, text in enumerate(texts):
                 found = maps[f"maps.{name}"][0, t]
                 expected = explainer.attribute(inputs, additional_forward_args=tokenizer([text]))
@@ -166,12 +161,12 @@ def test_explain_shows_methods_side_by_side(
         assert np.allclose(maps["similarities"], cosines[None].numpy(), atol=1e-6)
 
 
-def test_explain_takes_every_method_with_one_text(chelsea: Path, short_rise: None) -> None:
+def test_explain_takes_every_method_with_one_text(chelsea: Path) -> None:
     """One text leaves CLIP Surgery no other class to compare with: no map may be blank."""
     clip = cci_captum.load_clip("tiny")
     inputs = clip.preprocess(Image.open(chelsea))[None]
     methods = [method for method in METHODS.values() if not method.needs_masks]
-    explained = explain.explain(clip, inputs, ["a cat"], methods, clusters=3)
+    explained = explain.explain(clip, inputs, ["a cat"], methods, clusters=3, rise_masks=8)
     assert [*explained.maps] == methods
     for method, maps in explained.maps.items():
         size = (12, 12) if method.resolution == "patch" else (96, 96)
@@ -204,6 +199,7 @@ BAD_USAGE = [
         f"error: --method: expected one of {', '.join(METHODS)}, got 'ccl'",
     ),
     (["good.png", "--text", "a", "--method", "ground-truth"], "ground-truth needs masks"),
+    (["good.png", "--text", "a", "--rise-masks", "0"], "--rise-masks: expected at least 1, got 0"),
 ]
 
 

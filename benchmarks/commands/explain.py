@@ -71,6 +71,9 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="K",
         help="for methods that cluster (%(default)s)",
     )
+    parser.add_argument(
+        "--rise-masks", type=int, default=4000, metavar="N", help="masks of RISE (%(default)s)"
+    )
     parser.add_argument("--device", default="auto", help='"cpu", "cuda", ... (%(default)s)')
     parser.add_argument(
         "--out", type=Path, default=Path("explanation.png"), help="picture (%(default)s)"
@@ -85,6 +88,8 @@ def run(arguments: argparse.Namespace) -> None:
     methods = choose_methods(arguments.method or ["cci"], masks=False)
     if arguments.clusters < 1:
         raise CommandError(f"--clusters: expected at least 1, got {arguments.clusters}")
+    if arguments.rise_masks < 1:
+        raise CommandError(f"--rise-masks: expected at least 1, got {arguments.rise_masks}")
     check_output(arguments.out, "--out", _PICTURES)
     if arguments.save_maps:
         check_output(arguments.save_maps, "--save-maps", (".npz",))
@@ -96,7 +101,7 @@ def run(arguments: argparse.Namespace) -> None:
     _warn_about_unknown_words(arguments.model, texts)
 
     inputs = preprocess_images(clip.preprocess, pictures).to(device)
-    explained = explain(clip, inputs, texts, methods, arguments.clusters)
+    explained = explain(clip, inputs, texts, methods, arguments.clusters, arguments.rise_masks)
     names = [str(image) for image in arguments.images]
     with whole_file(arguments.out) as path:
         _draw(clip, inputs, explained, names, texts).savefig(path, dpi=200)
@@ -125,6 +130,7 @@ def explain(
     texts: list[str],
     methods: list[Method],
     clusters: int = 7,
+    rise_masks: int = 4000,
 ) -> Explained:
     """Explain the cosine of each image with each text by each method."""
     import torch
@@ -134,7 +140,7 @@ def explain(
 
     cosines = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}", logit_scale=1.0)
     options: dict[str, Any] = {"internal_batch_size": _FORWARD_BATCH, "show_progress": True}
-    explainers = {method: _explainer(method, cosines, clusters) for method in methods}
+    explainers = {m: _explainer(m, cosines, clusters, rise_masks) for m in methods}
     maps, effects = {}, None
     for method, explainer in explainers.items():
         if method.name == "cci":  # the same passes serve all texts
@@ -153,13 +159,17 @@ def explain(
     return Explained(similarities, maps, effects)
 
 
-def _explainer(method: Method, forward_func: ZeroShotClassifier, clusters: int) -> Any:
+def _explainer(
+    method: Method, forward_func: ZeroShotClassifier, clusters: int, rise_masks: int
+) -> Any:
     from cci_captum.clustering import KMeans
 
-    clusters_too = "clustering" in signature(method.cls).parameters
-    options = {"clustering": KMeans(clusters)} if clusters_too else {}
+    chosen: dict[str, Any] = {"clustering": KMeans(clusters), "n_masks": rise_masks}
+    known = signature(method.cls).parameters
+    options = {name: value for name, value in chosen.items() if name in known}
+    make: Any = method.cls  # which options it takes has just been asked
     try:
-        return method.cls(forward_func, **options)
+        return make(forward_func, **options)
     except (TypeError, ValueError) as error:
         raise CommandError(f"--method: {method.name}: {error}") from error
 
