@@ -345,6 +345,24 @@ class TestPrecisions:
         assert torch.isfinite(attributions).all()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+class TestDevices:
+    @pytest.mark.parametrize("name", EVERY)
+    def test_cuda_agrees_with_cpu(self, model, make_images, tokenizer, name):
+        images = make_images(model)
+        options = {"clustering": Quadrants()} if "clustering" in OPTIONS.get(name, {}) else {}
+        method = make(name, ZeroShotClassifier(model, tokenizer, NAMES), **options)
+        expected = explain(name, method, images, [0, 1, 4])
+        on_gpu = model.to("cuda")
+        method = make(name, ZeroShotClassifier(on_gpu, tokenizer, NAMES), **options)
+        attributions = explain(name, method, images.to("cuda"), [0, 1, 4])
+        assert attributions.device.type == "cuda"
+        if name in ("cluster-lime", "cluster-kernelshap"):  # Captum draws samples on the device
+            assert torch.isfinite(attributions).all()
+        else:
+            close(attributions, expected, 1e-3)
+
+
 class TestRegistry:
     def test_unknown_names_list_the_alternatives(self):
         with pytest.raises(ValueError, match=r"method: expected one of cci, .*random.*got 'lrp'"):

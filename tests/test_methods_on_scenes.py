@@ -15,7 +15,7 @@ from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 OPTIONS = {
     "cluster-lime": {"n_samples": 30},
     "cluster-kernelshap": {"n_samples": 30},
-    "rise": {"n_masks": 100},
+    "rise": {"n_masks": 50},
     "m2ib": {"n_samples": 3},
 }
 BASELINES = [name for name in METHODS if name not in ("cci", "random", "ground-truth")]
