@@ -46,7 +46,8 @@ class M2IB(TextAttribution):
 
     The released code reads the map before the last step, here it is read after it. Every image
     sees the same noise, which depends on the seed alone, so that results do not depend on what
-    else is in the batch. `internal_batch_size` counts images, each with its n_samples copies.
+    else is in the batch. Through these blocks go at most `internal_batch_size` copies at a time,
+    or n_samples if that is more.
 
     Args:
         forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`.
@@ -137,32 +138,42 @@ class M2IB(TextAttribution):
         return self._fit(images, target, args).patch_map
 
     def _fit(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Bottleneck:
-        tower = self.vision_tower
         text = self._text_features(target, args, len(images))
-        with tower.record_attention([self.layer + 1]) as recording:
+        with self.vision_tower.record_attention([self.layer + 1]) as recording:
             self.clip.encode_images(images)
         tokens = recording.blocks[0].tokens  # (B, T, D), the output of the layer
+        # As many images at a time as have, with their copies, as many rows as the batch.
+        some = max(1, len(images) // self.n_samples)
+        parts = [
+            self._fit_tokens(*part)
+            for part in zip(tokens.split(some), text.split(some), strict=True)
+        ]
+        nats, losses = (torch.cat(values) for values in zip(*parts, strict=True))
+        return Bottleneck(nats.unflatten(1, recording.grid), losses)
+
+    def _fit_tokens(self, tokens: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Nats of each patch, (b, N), and losses, (b, steps), from a layer's tokens."""
         wide = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
         alpha = torch.full_like(wide, _INITIAL_ALPHA).requires_grad_()
         optimizer = torch.optim.Adam([alpha], lr=self.lr)
         noise = torch.Generator().manual_seed(self.seed)
         losses = []
         for _ in range(self.steps):
+            sample = torch.randn(self.n_samples, *wide.shape[1:], generator=noise).to(wide)
             with torch.enable_grad():
-                sample = torch.randn(self.n_samples, *wide.shape[1:], generator=noise).to(wide)
                 passed = alpha.sigmoid()
                 bottled = (passed * wide)[:, None] + (1 - passed)[:, None] * sample
                 features = self._encode_from(self.layer + 1, bottled.flatten(0, 1).to(tokens.dtype))
                 cosines = F.cosine_similarity(
-                    features.to(text.dtype).unflatten(0, (len(images), -1)), text[:, None], dim=-1
+                    features.to(text.dtype).unflatten(0, (len(tokens), -1)), text[:, None], dim=-1
                 )
                 kept = _divergence(alpha, wide).mean(dim=(1, 2))
                 loss = self.beta * kept - cosines.mean(dim=1)
                 (alpha.grad,) = torch.autograd.grad(loss.sum(), [alpha])
             optimizer.step()
             losses.append(loss.detach())
-        nats = tower.patches(_divergence(alpha.detach(), wide)).sum(dim=-1)
-        return Bottleneck(nats.unflatten(1, recording.grid), torch.stack(losses, dim=1))
+        nats = self.vision_tower.patches(_divergence(alpha.detach(), wide)).sum(dim=-1)
+        return nats, torch.stack(losses, dim=1)
 
     def _encode_from(self, block: int, tokens: Tensor) -> Tensor:
         """Image features (B, E) from the tokens that enter a block."""

@@ -194,6 +194,24 @@ def test_two_objects(same_threads: None, capsys: pytest.CaptureFixture[str]) -> 
     assert cells(report)["Ground truth"]["energy"] == "1.00 (1.00 to 1.00)"
 
 
+def test_variants_and_blank_maps(same_threads: None, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--images", "30", "--threads", "1", "--repeats", "1", "--variants"]
+    scenes.main([*options, "--method", "grad-eclip"])
+    report = capsys.readouterr().out
+    drawn = SceneGenerator(seed=11).scenes(range(30), kind="one")
+    model, preprocess, tokenizer, _ = load_clip("tiny")
+    classifier = ZeroShotClassifier(model, tokenizer, CLASS_NAMES, TEMPLATES)
+    inputs = preprocess.transforms[-1](torch.stack([s.image for s in drawn]))  # type: ignore[attr-defined]
+    targets = [s.classes[0] for s in drawn]
+    heads = GradECLIP(classifier, single_head=False).patch_map(inputs, targets)
+    masks = torch.stack([s.masks[0] for s in drawn])
+    row = cells(report)["Grad-ECLIP, the model's heads"]
+    assert row["energy"].startswith(f"{energy(heads, masks).mean():.2f} ")
+    blank = (heads.amax(dim=(1, 2)) <= 0).double().mean()
+    assert blank > 0  # ReLU leaves nothing where every patch speaks against the class
+    assert f"Grad-ECLIP, the model's heads {blank:.1%}" in report
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -189,6 +189,20 @@ class TestBatching:
         handle.remove()
         assert max(sizes) <= 2
 
+    @pytest.mark.parametrize(("size", "most"), [(2, 4), (8, 8), (11, 8)])
+    def test_m2ib_bounds_its_copies(self, classifier, model, make_images, size, most):
+        """Four copies of as many images as fit, and never less than one image's."""
+        sizes = []
+        last = model.visual.transformer.resblocks[-1]
+        handle = last.register_forward_pre_hook(lambda m, args: sizes.append(len(args[0])))
+        make("m2ib", classifier).attribute(
+            make_images(model, batch=11), 1, internal_batch_size=size
+        )
+        handle.remove()
+        copies = [count for count in sizes if count % 4 == 0]
+        assert max(copies) == most
+        assert max(sizes) <= max(size, 4)
+
     @pytest.mark.parametrize("name", RUNNING)
     def test_deterministic_and_no_global_random_state(self, classifier, model, make_images, name):
         images = make_images(model)

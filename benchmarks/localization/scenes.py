@@ -4,7 +4,8 @@ The true class of the first object is explained, right or wrong as the model may
 the only object, a map that is the same for every class can do well; beside another (--kind two)
 it cannot. Prints a Markdown table: both measures and their paired differences to random maps,
 with bootstrap intervals over the scenes, and what a map costs. RISE has few masks by default (its
-paper takes 4000), for a report within minutes.
+paper takes 4000), for a report within minutes. --variants adds the options that papers and released
+code leave open.
 
     python -m cci_captum.benchmarks.localization.scenes --images 200 --seed 11 --out FILE.md
 """
@@ -16,7 +17,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,9 +34,31 @@ from cci_captum.clip import ZeroShotClassifier
 from cci_captum.tiny import CLASS_NAMES, MODEL_NAMES, TEMPLATES, load_tiny
 
 _MEASURES = {"pointing game": pointing_game, "energy": energy}
-_RANDOM = find_method("random")
+_RANDOM = find_method("random").title
+_VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "grad-eclip": {
+        "the model's heads": {"single_head": False},
+        "without key similarity": {"key_similarity": False},
+    },
+    "maskclip": {"without key similarity": {"key_similarity": False}},
+    "gradcam": {"one head": {"single_head": True}},
+    "self-attention": {"the model's heads": {"single_head": False}},
+    "game": {"all layers": {"layers": "all"}},
+    "clip-surgery": {
+        "as in the paper": {"as_released": False},
+        "without feature surgery": {"feature_surgery": False},
+    },
+}
 _BATCH = 20  # images in one forward pass
 _PLAIN_PASSES = 10  # timed together: one is too short to time
+
+
+class _Row(NamedTuple):
+    """A row of the table: a method with some options."""
+
+    title: str
+    method: Method
+    explainer: Any
 
 
 class _Benchmark:
@@ -58,29 +81,35 @@ class _Benchmark:
         parts = [self.classifier(part).argmax(dim=1) for part in self.inputs.split(_BATCH)]
         return float((torch.cat(parts).cpu() == torch.tensor(self.targets)).double().mean())
 
-    def maps(self, method: Method, explainer: Any, first: int, last: int) -> Tensor:
+    def row(self, method: Method, title: str, options: dict[str, Any]) -> _Row:
+        """A row of the table, its method made with these options."""
+        make: Any = method.cls
+        return _Row(title, method, make(self.classifier, **options))
+
+    def maps(self, row: _Row, first: int, last: int) -> Tensor:
         """A method's maps of the scenes from first to before last."""
         return raw_map(
-            method,
-            explainer,
+            row.method,
+            row.explainer,
             self.inputs[first:last],
             self.targets[first:last],
             masks=self.masks[first:last],
             internal_batch_size=_BATCH,
         )
 
-    def measure(self, method: Method, explainer: Any, progress: tqdm) -> dict[str, Tensor]:
-        """Every measure of a method's maps, (n,) each."""
-        values: dict[str, list[Tensor]] = {name: [] for name in _MEASURES}
+    def measure(self, row: _Row, progress: tqdm) -> dict[str, Tensor]:
+        """Every measure of a method's maps, and whether they are blank, (n,) each."""
+        values: dict[str, list[Tensor]] = {name: [] for name in [*_MEASURES, "blank"]}
         for first in range(0, len(self.inputs), _BATCH):
             last = min(first + _BATCH, len(self.inputs))
-            maps = self.maps(method, explainer, first, last)
+            maps = self.maps(row, first, last)
+            values["blank"].append((maps <= 0).all(dim=2).all(dim=1).double())
             for name, measure in _MEASURES.items():
                 values[name].append(measure(maps, self.masks[first:last]))
             progress.update(last - first)
         return {name: torch.cat(parts).cpu() for name, parts in values.items()}
 
-    def costs(self, explainers: dict[Method, Any], batch: int, repeats: int) -> dict[Method, float]:
+    def costs(self, rows: list[_Row], batch: int, repeats: int) -> list[float]:
         """Time of each method on a batch, in plain forward passes of that batch."""
 
         @torch.no_grad()
@@ -89,11 +118,11 @@ class _Benchmark:
                 self.classifier(self.inputs[:batch])
 
         functions: dict[str, Any] = {"plain": plain}
-        for method, explainer in explainers.items():
-            functions[method.name] = partial(self.maps, method, explainer, 0, batch)
+        for row in rows:
+            functions[row.title] = partial(self.maps, row, 0, batch)
         seconds = median_seconds(functions, repeats, self.inputs.device)
         one_pass = seconds["plain"] / _PLAIN_PASSES
-        return {method: seconds[method.name] / one_pass for method in explainers}
+        return [seconds[row.title] / one_pass for row in rows]
 
 
 def _with_interval(values: Tensor, signed: bool = False) -> str:
@@ -102,19 +131,19 @@ def _with_interval(values: Tensor, signed: bool = False) -> str:
     return f"{mean} ({low} to {high})"
 
 
-def _rows(
-    measured: dict[Method, dict[str, Tensor]], costs: dict[Method, float]
+def _cells(
+    rows: list[_Row], measured: list[dict[str, Tensor]], costs: list[float]
 ) -> list[list[object]]:
-    rows = []
-    for method, values in measured.items():
-        row: list[object] = [method.title]
+    (random,) = (values for row, values in zip(rows, measured, strict=True) if row.title == _RANDOM)
+    lines = []
+    for row, values, cost in zip(rows, measured, costs, strict=True):
+        line: list[object] = [row.title]
         for name in _MEASURES:
-            difference = values[name] - measured[_RANDOM][name]
-            row.append(_with_interval(values[name]))
-            row.append("" if method is _RANDOM else _with_interval(difference, signed=True))
-        row.append(f"{costs[method]:.1f}")
-        rows.append(row)
-    return rows
+            difference = values[name] - random[name]
+            line.append(_with_interval(values[name]))
+            line.append("" if values is random else _with_interval(difference, signed=True))
+        lines.append([*line, f"{cost:.1f}"])
+    return lines
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -126,6 +155,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--kind", choices=("one", "two"), default="one", help="objects (one)")
     parser.add_argument(
         "--method", action="append", choices=METHODS, help="may be repeated (all); random is added"
+    )
+    parser.add_argument(
+        "--variants", action="store_true", help="add rows for other options of the methods"
     )
     parser.add_argument("--rise-masks", type=int, default=200, help="masks of RISE (%(default)s)")
     parser.add_argument("--cost-batch", type=int, default=4, help="images timed (%(default)s)")
@@ -146,10 +178,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _report(
     args: argparse.Namespace,
     benchmark: _Benchmark,
-    measured: dict[Method, dict[str, Tensor]],
-    costs: dict[Method, float],
+    rows: list[_Row],
+    measured: list[dict[str, Tensor]],
+    costs: list[float],
 ) -> str:
-    rise = f"; RISE with {args.rise_masks} masks" if find_method("rise") in measured else ""
+    methods = [row.method for row in rows]
+    rise = f"; RISE with {args.rise_masks} masks" if find_method("rise") in methods else ""
+    blank = [
+        f"{row.title} {float(values['blank'].mean()):.1%}"
+        for row, values in zip(rows, measured, strict=True)
+        if values["blank"].any()
+    ]
     head = ["method", *(h for name in _MEASURES for h in (name, "minus random")), "cost"]
     lines = [
         f"{args.images} {args.kind}-object scenes (seed {args.seed}, {args.artwork} artwork), "
@@ -160,10 +199,22 @@ def _report(
         f"same {args.cost_batch} images, median of {args.repeats}{rise}; "
         f"torch {torch.__version__.split('+')[0]}, {args.device}, "
         f"{args.threads} thread{'s' * (args.threads > 1)}.",
+        *([f"Maps without any positive value: {', '.join(blank)}."] if blank else []),
         "",
-        table(head, _rows(measured, costs)),
+        table(head, _cells(rows, measured, costs)),
     ]
     return "\n".join(lines)
+
+
+def _chosen(args: argparse.Namespace, benchmark: _Benchmark) -> list[_Row]:
+    """The rows of the table, in the order of the methods given."""
+    rows = []
+    for method in map(find_method, dict.fromkeys([*(args.method or METHODS), "random"])):
+        options = {"n_masks": args.rise_masks} if method.name == "rise" else {}
+        rows.append(benchmark.row(method, method.title, options))
+        for words, options in _VARIANTS.get(method.name, {}).items() if args.variants else ():
+            rows.append(benchmark.row(method, f"{method.title}, {words}", options))
+    return rows
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -171,18 +222,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
     torch.set_num_threads(args.threads)
     benchmark = _Benchmark(args.model, args.artwork, args.kind, args.seed, args.images, args.device)
-    explainers: dict[Method, Any] = {}
-    for method in map(find_method, dict.fromkeys([*(args.method or METHODS), _RANDOM.name])):
-        options = {"n_masks": args.rise_masks} if method.name == "rise" else {}
-        explainers[method] = method.cls(benchmark.classifier, **options)
-    measured = {}
-    with tqdm(total=len(explainers) * args.images, unit="map", leave=False) as progress:
-        for method, explainer in explainers.items():
-            progress.set_description(method.name)
-            measured[method] = benchmark.measure(method, explainer, progress)
-    report = _report(
-        args, benchmark, measured, benchmark.costs(explainers, args.cost_batch, args.repeats)
-    )
+    rows = _chosen(args, benchmark)
+    measured = []
+    with tqdm(total=len(rows) * args.images, unit="map", leave=False) as progress:
+        for row in rows:
+            progress.set_description(row.title)
+            measured.append(benchmark.measure(row, progress))
+    costs = benchmark.costs(rows, args.cost_batch, args.repeats)
+    report = _report(args, benchmark, rows, measured, costs)
     print(report)
     if args.out:
         part = args.out.with_name(f".{args.out.name}.part")
