@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cci_captum._seeds import generator_of
 from cci_captum.patch_attribution import PatchAttribution
 from cci_captum.vision_towers import VisionTower
 
@@ -52,11 +52,7 @@ class Random(PatchAttribution):
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         with self.vision_tower.record("input") as recording:
             self._run_forward(images, args)
-        maps = [torch.rand(recording.grid, generator=self._generator(image)) for image in images]
+        maps = [
+            torch.rand(recording.grid, generator=generator_of(image, self.seed)) for image in images
+        ]
         return torch.stack(maps)
-
-    def _generator(self, image: Tensor) -> torch.Generator:
-        """Numbers that depend on the seed and the image's content alone."""
-        content = image.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        digest = hashlib.sha256(f"{self.seed}:".encode() + content).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))

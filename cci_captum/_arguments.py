@@ -14,22 +14,22 @@ from torch import Tensor
 Upsample = Literal["nearest", "bilinear", "bicubic"]
 
 
-def check_images(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+def check_images(inputs: Tensor | tuple[Tensor, ...], argument: str = "inputs") -> Tensor:
     """The one tensor of images in `inputs`, or an error that says what is wrong with it."""
     images = inputs
     if isinstance(inputs, tuple):
         if len(inputs) != 1:
             raise ValueError(
-                f"inputs: expected one tensor of images, got {len(inputs)}; pass other tensors "
+                f"{argument}: expected one tensor of images, got {len(inputs)}; pass other tensors "
                 "as additional_forward_args"
             )
         images = inputs[0]
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"inputs: expected a floating point tensor of images, got {got}")
+        raise TypeError(f"{argument}: expected a floating point tensor of images, got {got}")
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(
-            f"inputs: expected images of shape (B, 3, H, W), B at least 1, got "
+            f"{argument}: expected images of shape (B, 3, H, W), B at least 1, got "
             f"{tuple(images.shape)}"
         )
     return images

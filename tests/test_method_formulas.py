@@ -54,15 +54,6 @@ PROMPTS = ["a {}.", "{} there"]
 TARGETS = [4, 0, 2]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small only lose by threads, most of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Case:
     """A model and images, and for both ready-made scores: function, arguments, truth."""
 

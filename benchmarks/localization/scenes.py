@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from cci_captum.baselines.registry import METHODS, Method, find_method
 from cci_captum.benchmarks.localization.metrics import energy, pointing_game
 from cci_captum.benchmarks.maps import raw_map
-from cci_captum.benchmarks.speed.overhead import median_seconds
+from cci_captum.benchmarks.speed.timing import median_seconds
 from cci_captum.benchmarks.statistics import bootstrap_interval
 from cci_captum.benchmarks.tiny_clip.evaluate import table
 from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from cci_captum.clustering import KMeans
 
-from .overhead import median_seconds
+from .timing import median_seconds
 
 SHAPES = [(8, 144, 192), (8, 196, 768), (32, 196, 768), (8, 576, 1024)]  # (B, N, D)
 N_CLUSTERS = 7

@@ -10,56 +10,18 @@ paper would write it. Prints ratios: absolute times differ between machines, rat
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import open_clip
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cci_captum import CCI, KMeans
+from cci_captum.benchmarks.speed.timing import ImageScores, median_seconds
 from cci_captum.vision_towers import find_vision_tower
 
 
-class _Scores(nn.Module):
-    """Image features against fixed text features, so that only the image encoder is timed."""
-
-    def __init__(self, visual: nn.Module, dim: int) -> None:
-        super().__init__()
-        self.visual = visual
-        self.text_features = nn.Parameter(torch.randn(10, dim))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return nn.functional.normalize(self.visual(images), dim=-1) @ self.text_features.T
-
-
-def median_seconds(
-    functions: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
-) -> dict[str, float]:
-    """Median wall-clock seconds of each function, called in turn `repeats` times.
-
-    Args:
-        functions: Name to function; each is called once more first, to warm up.
-        repeats: Timed calls of each.
-        device: Device to wait for after each call.
-
-    Returns:
-        Name to median seconds.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for repeat in range(repeats + 1):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if repeat:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def _image_by_image(forward_func: _Scores, images: Tensor, n_clusters: int) -> None:
+def _image_by_image(forward_func: ImageScores, images: Tensor, n_clusters: int) -> None:
     """The loop that a reader of the paper writes: one image, one cluster, one pass at a time."""
     from sklearn.cluster import KMeans as SklearnKMeans
 
@@ -90,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(0)
     device = torch.device(args.device)
     model = open_clip.create_model(args.model).to(device).eval()
-    forward_func = _Scores(model.visual, model.visual.output_dim).to(device)
+    forward_func = ImageScores(model.visual, model.visual.output_dim).to(device)
     size = model.visual.image_size
     images = torch.randn(args.batch_size, 3, *size, device=device)
 

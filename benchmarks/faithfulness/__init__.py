@@ -1,0 +1,23 @@
+"""Deletion and insertion: does the score follow what a map calls important?
+
+The protocol is data, so that two tables can agree; what is random is the same for every method,
+so that they can be compared image by image.
+"""
+
+from __future__ import annotations
+
+from .curves import Curve, FaithfulnessCurves, area_under_curve
+from .deletion_insertion import DeletionInsertion
+from .perturbation import perturb, rank_pixels
+from .protocols import PROTOCOLS, Protocol
+
+__all__ = [
+    "PROTOCOLS",
+    "Curve",
+    "DeletionInsertion",
+    "FaithfulnessCurves",
+    "Protocol",
+    "area_under_curve",
+    "perturb",
+    "rank_pixels",
+]

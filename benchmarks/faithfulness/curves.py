@@ -1,0 +1,77 @@
+"""Curves of a score over the perturbed fraction, image by image, and the areas under them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+
+def area_under_curve(values: Tensor, fractions: Tensor) -> Tensor:
+    """The mean height of curves: trapezoids, divided by the length of the axis.
+
+    Args:
+        values: (..., P) at each point.
+        fractions: (P,) increasing.
+
+    Returns:
+        (...) areas; a constant curve's area is its value.
+
+    Example:
+        >>> import torch
+        >>> area_under_curve(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0.0, 0.25, 0.5]))
+        tensor([0.2500])
+    """
+    widths = fractions.diff().to(values)
+    heights = (values[..., 1:] + values[..., :-1]) / 2
+    return (heights * widths).sum(dim=-1) / widths.sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What B images score at each of P points.
+
+    Attributes:
+        score: (B, P) the target's output.
+        probability: (B, P) its softmax over the classes; None where there are no classes.
+        top1: (B, P) 1 where no class scores above it, else 0; None where there are no classes.
+        top5: (B, P) 1 where at most four do; None where there are no classes.
+    """
+
+    score: Tensor
+    probability: Tensor | None = None
+    top1: Tensor | None = None
+    top5: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FaithfulnessCurves:
+    """Deletion and insertion of B images.
+
+    Attributes:
+        fractions: (P,) float64, the perturbed share at each point.
+        deletion: The score as the most important is taken away: lower is better.
+        insertion: The score as the most important is put back: higher is better.
+    """
+
+    fractions: Tensor
+    deletion: Curve
+    insertion: Curve
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.deletion.score)
+
+    def auc(self) -> dict[str, Tensor]:
+        """Areas under the curves of each image, (B,): "deletion_top1", "insertion_score", ...
+
+        The area of a mean curve is the mean of the areas.
+        """
+        areas = {}
+        for direction in ("deletion", "insertion"):
+            curve = getattr(self, direction)
+            for field in fields(curve):
+                values = getattr(curve, field.name)
+                if values is not None:
+                    areas[f"{direction}_{field.name}"] = area_under_curve(values, self.fractions)
+        return areas
