@@ -84,10 +84,15 @@ def rows_of_args(args: tuple[Any, ...], rows: slice | Tensor) -> tuple[Any, ...]
 
 
 def enlarge(patch_map: Tensor, size: tuple[int, int], upsample: Upsample) -> Tensor:
-    """Resize maps on the patch grid, (B, h, w), to the images' size, (B, H, W)."""
+    """Resize maps on the patch grid, (B, h, w), to the images' size, (B, H, W).
+
+    Smooth maps are computed in float64 and then rounded, so that equal values stay equal: in
+    float32, errors of the last bit would order them by their place.
+    """
     if upsample == "nearest":
         return F.interpolate(patch_map[:, None], size, mode="nearest-exact")[:, 0]
-    return F.interpolate(patch_map[:, None], size, mode=upsample, align_corners=False)[:, 0]
+    smooth = F.interpolate(patch_map[:, None].double(), size, mode=upsample, align_corners=False)
+    return smooth[:, 0].to(patch_map.dtype)
 
 
 def check_upsample(upsample: str) -> None:

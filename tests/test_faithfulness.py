@@ -278,7 +278,7 @@ def test_built_in_protocols() -> None:
     }
     assert all(protocol.name == name for name, protocol in PROTOCOLS.items())
     with pytest.raises(FrozenInstanceError):
-        facts["rise"].name = "mine"  # type: ignore[misc]
+        facts["rise"].name = "mine"
 
 
 @pytest.mark.parametrize(
@@ -875,6 +875,11 @@ def test_bad_images(images: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"images|inputs"):
         DeletionInsertion(spy, "rise")(images, randn(2, 6, 10), 0)
     assert spy.batches == []
+
+
+def test_images_too_small_to_blur() -> None:
+    with pytest.raises(ValueError, match="images: expected more than 5 pixels a side to blur"):
+        DeletionInsertion(project, "rise")(randn(2, 3, 5, 10), randn(2, 5, 10), 0)
 
 
 @pytest.mark.parametrize("target", [7, -8, [0, 7], [-1, 0], torch.tensor([0, 7]), None, "fox"])

@@ -16,6 +16,7 @@ from cci_captum._arguments import (
     check_additional_forward_args,
     check_batch_size,
     check_images,
+    enlarge,
     rows_of_args,
     rows_of_target,
     select_target,
@@ -222,19 +223,12 @@ def _curve(outputs: Tensor, target: Any) -> Curve:
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, h, w) maps at another size: averaged where smaller, else bilinear.
-
-    In float64 and then rounded, so that values that are equal stay so: rounding errors of the
-    resizing would order them by their place.
-    """
+    """(B, h, w) float32 maps at another size: averaged where smaller, else bilinear."""
     if maps.shape[1:] == size:
         return maps
-    wide = maps.double()[:, None]
     if maps.shape[1] >= size[0] and maps.shape[2] >= size[1]:
-        resized = F.adaptive_avg_pool2d(wide, size)
-    else:
-        resized = F.interpolate(wide, size, mode="bilinear", align_corners=False)
-    return resized[:, 0].float()
+        return F.adaptive_avg_pool2d(maps[:, None].double(), size)[:, 0].float()
+    return enlarge(maps.float(), size, "bilinear")
 
 
 def _check_attributions(attributions: Tensor, images: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def filled(images: Tensor, fill: Fill, mean: Tensor, std: Tensor, seed: int) -> 
         (B, 3, H, W), normalised.
 
     Raises:
-        ValueError: If a function returns another shape.
+        ValueError: If a function returns another shape, or images are too small to blur.
     """
     if callable(fill):
         result = fill(images)
@@ -107,6 +107,11 @@ def random_ties(images: Tensor, size: tuple[int, int], seed: int) -> Tensor:
 
 
 def _blurred(images: Tensor) -> Tensor:
+    if min(images.shape[2:]) <= _BLUR_SIZE // 2:
+        raise ValueError(
+            f"images: expected more than {_BLUR_SIZE // 2} pixels a side to blur, got "
+            f"{images.shape[2]} x {images.shape[3]}"
+        )
     offsets = torch.arange(_BLUR_SIZE, dtype=torch.float64) - _BLUR_SIZE // 2
     weights = (-(offsets**2) / (2 * _BLUR_SIGMA**2)).exp()
     kernel = (weights / weights.sum()).to(images)
