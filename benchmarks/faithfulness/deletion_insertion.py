@@ -136,7 +136,7 @@ class DeletionInsertion:
         """Outputs (2, B, P, ...) of deletion and insertion at every point."""
         batch, points = len(images), len(self.protocol.fractions)
         every = torch.arange(2 * points * batch, device=images.device)
-        outputs = []
+        outputs: list[Tensor] = []
         for some in every.split(check_batch_size(self.internal_batch_size, batch)):
             rows, point = some % batch, some // batch % points
             output = scores(rows, point, some >= points * batch)
