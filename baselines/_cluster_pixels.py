@@ -14,7 +14,7 @@ from captum._utils.models.model import Model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cci_captum._arguments import enlarge, rows_of_args, rows_of_target
+from cci_captum._arguments import check_positive_int, enlarge, rows_of_args, rows_of_target
 from cci_captum.cluster_attribution import ClusterAttribution, Clustering
 from cci_captum.vision_towers import Layer, VisionTower
 
@@ -86,8 +86,7 @@ class SampledClusters(ClusterPixels):
             embedding_layer=embedding_layer,
             baseline=baseline,
         )
-        if not isinstance(n_samples, int) or isinstance(n_samples, bool) or n_samples < 1:
-            raise ValueError(f"n_samples: expected a positive int, got {n_samples!r}")
+        check_positive_int("n_samples", n_samples)
         self.n_samples = n_samples
         self.seed = seed
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cci_captum._arguments import check_positive_int
 from cci_captum.clip import ImageTextSimilarity, ZeroShotClassifier
 from cci_captum.vision_towers import BlockAttention, VisionTower, join_heads
 
@@ -74,8 +75,7 @@ class CLIPSurgery(TextAttribution):
         redundant_text: Tensor | None = None,
     ) -> None:
         super().__init__(forward_func, vision_tower)
-        if not isinstance(n_blocks, int) or isinstance(n_blocks, bool) or n_blocks < 1:
-            raise ValueError(f"n_blocks: expected a positive int, got {n_blocks!r}")
+        check_positive_int("n_blocks", n_blocks)
         if redundant_text is not None and (redundant_text.ndim != 2 or len(redundant_text) != 1):
             raise ValueError(
                 "redundant_text: expected the tokens of one text, shape (1, L), got "

@@ -13,7 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cci_captum._arguments import check_additional_forward_args, check_images
+from cci_captum._arguments import (
+    check_additional_forward_args,
+    check_images,
+    check_positive_int,
+)
 from cci_captum.vision_towers import VisionTower
 
 from ._text import TextAttribution
@@ -102,9 +106,8 @@ class M2IB(TextAttribution):
                 f"layer: expected a block before the last (0 to {depth - 2}), whose output other "
                 f"blocks still read, got {layer}"
             )
-        for name, value in {"steps": steps, "n_samples": n_samples}.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}: expected a positive int, got {value!r}")
+        check_positive_int("steps", steps)
+        check_positive_int("n_samples", n_samples)
         self.layer = layer % depth
         self.beta = beta
         self.steps = steps

@@ -19,6 +19,7 @@ from cci_captum._arguments import (
     Upsample,
     check_additional_forward_args,
     check_batch_size,
+    check_positive_int,
     rows_of_args,
     rows_of_target,
     select_target,
@@ -77,9 +78,8 @@ class RISE(ImageAttribution):
         baseline: float | Tensor = 0.0,
     ) -> None:
         super().__init__(forward_func)
-        for name, value in {"n_masks": n_masks, "grid": grid}.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}: expected a positive int, got {value!r}")
+        check_positive_int("n_masks", n_masks)
+        check_positive_int("grid", grid)
         if not 0 < p <= 1:
             raise ValueError(f"p: expected a probability above 0, at most 1, got {p!r}")
         self.n_masks = n_masks
@@ -114,7 +114,7 @@ class RISE(ImageAttribution):
             for start in range(0, batch, limit):
                 rows = slice(start, start + limit)
                 chunk, fill = images[rows], baseline[rows]
-                chunk_args, chunk_target = rows_of_args(args, rows), target
+                chunk_args = rows_of_args(args, rows)
                 chunk_target = rows_of_target(target, rows, batch)
                 for some in draws.split(max(1, limit // len(chunk))):
                     masks = self._masks(some, images)

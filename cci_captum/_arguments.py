@@ -5,13 +5,70 @@ Shared by all methods, so that inputs, target and additional_forward_args mean t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import torch
 import torch.nn.functional as F
-from captum._utils.common import _format_additional_forward_args, _select_targets
-from torch import Tensor
+from captum._utils.common import _format_additional_forward_args, _run_forward, _select_targets
+from torch import Tensor, nn
+
+from .vision_towers import VisionTower, find_vision_tower
 
 Upsample = Literal["nearest", "bilinear", "bicubic"]
+
+
+def check_forward_func(forward_func: Any) -> None:
+    """Raise TypeError unless forward_func can be called."""
+    if not callable(forward_func):
+        raise TypeError(
+            f"forward_func: expected a module or function, got {type(forward_func).__name__}"
+        )
+
+
+def tower_of(
+    forward_func: Callable[..., Tensor], vision_tower: nn.Module | VisionTower | None
+) -> VisionTower:
+    """The adapter of `vision_tower`, or of the one image encoder in forward_func where it is None.
+
+    Raises:
+        TypeError: If the image encoder is of a kind that cannot be explained.
+        ValueError: If none or several are found, or forward_func is no module.
+    """
+    if vision_tower is None:
+        if not isinstance(forward_func, nn.Module):
+            raise ValueError(
+                "vision_tower: a forward_func that is no module needs the image encoder "
+                "that it runs, for instance vision_tower=model.visual"
+            )
+        vision_tower = forward_func
+    return find_vision_tower(vision_tower)
+
+
+def run_forward(
+    forward_func: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]
+) -> Tensor:
+    """The output of forward_func, checked: (B,) or (B, C, ...), at least float32.
+
+    Raises:
+        TypeError: If it returns no tensor.
+        ValueError: If it returns another number of rows.
+    """
+    output = _run_forward(forward_func, images, additional_forward_args=args)
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            "forward_func: expected it to return a tensor of shape (B,) or (B, C), got "
+            f"{type(output).__name__}; ImageTextSimilarity and ZeroShotClassifier wrap CLIP "
+            "models so that they do"
+        )
+    if output.ndim == 0 and len(images) == 1:
+        output = output[None]
+    if output.ndim == 0 or len(output) != len(images):
+        raise ValueError(
+            f"forward_func: expected {len(images)} rows of output for {len(images)} images, "
+            f"got shape {tuple(output.shape)}"
+        )
+    return output.to(images.device, torch.promote_types(output.dtype, torch.float32))
 
 
 def check_images(inputs: Tensor | tuple[Tensor, ...], argument: str = "inputs") -> Tensor:
@@ -35,18 +92,22 @@ def check_images(inputs: Tensor | tuple[Tensor, ...], argument: str = "inputs") 
     return images
 
 
+def check_positive_int(argument: str, value: Any, otherwise: str = "") -> None:
+    """Raise ValueError, naming `argument`, unless value is a positive int."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{argument}: expected a positive int{otherwise}, got {value!r}")
+
+
 def check_batch_size(internal_batch_size: int | None, batch: int) -> int:
+    """Images in one forward pass: `batch` for None; ValueError unless a positive int."""
     if internal_batch_size is None:
         return batch
-    is_int = isinstance(internal_batch_size, int) and not isinstance(internal_batch_size, bool)
-    if not is_int or internal_batch_size < 1:
-        raise ValueError(
-            f"internal_batch_size: expected a positive int or None, got {internal_batch_size!r}"
-        )
+    check_positive_int("internal_batch_size", internal_batch_size, " or None")
     return internal_batch_size
 
 
 def check_additional_forward_args(additional_forward_args: Any, batch: int) -> tuple[Any, ...]:
+    """The further arguments as a tuple; ValueError unless tensors have a row an image."""
     args = _format_additional_forward_args(additional_forward_args) or ()
     for index, arg in enumerate(args):
         if isinstance(arg, Tensor) and arg.ndim and len(arg) != batch:

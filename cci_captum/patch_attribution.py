@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from captum._utils.common import _format_output, _is_tuple, _run_forward
+from captum._utils.common import _format_output, _is_tuple
 from captum.attr import Attribution
 from captum.log import log_usage
 from torch import Tensor, nn
@@ -16,14 +16,17 @@ from ._arguments import (
     Upsample,
     check_additional_forward_args,
     check_batch_size,
+    check_forward_func,
     check_images,
     check_upsample,
     enlarge,
     rows_of_args,
     rows_of_target,
+    run_forward,
     select_target,
+    tower_of,
 )
-from .vision_towers import VisionTower, find_vision_tower
+from .vision_towers import VisionTower
 
 TensorOrTuple = TypeVar("TensorOrTuple", Tensor, tuple[Tensor, ...])
 
@@ -42,10 +45,7 @@ class ImageAttribution(Attribution):
     """
 
     def __init__(self, forward_func: Callable[..., Tensor]) -> None:
-        if not callable(forward_func):
-            raise TypeError(
-                f"forward_func: expected a module or function, got {type(forward_func).__name__}"
-            )
+        check_forward_func(forward_func)
         super().__init__(forward_func)
 
     @log_usage()  # Captum's NoiseTunnel relies on this decorator
@@ -121,21 +121,7 @@ class ImageAttribution(Attribution):
 
     def _run_forward(self, images: Tensor, args: tuple[Any, ...]) -> Tensor:
         """The output of forward_func, checked, at least float32: (B,) or (B, C, ...)."""
-        output = _run_forward(self.forward_func, images, additional_forward_args=args)
-        if not isinstance(output, Tensor):
-            raise TypeError(
-                "forward_func: expected it to return a tensor of shape (B,) or (B, C), got "
-                f"{type(output).__name__}; ImageTextSimilarity and ZeroShotClassifier wrap CLIP "
-                "models so that they do"
-            )
-        if output.ndim == 0 and len(images) == 1:
-            output = output[None]
-        if output.ndim == 0 or len(output) != len(images):
-            raise ValueError(
-                f"forward_func: expected {len(images)} rows of output for {len(images)} images, "
-                f"got shape {tuple(output.shape)}"
-            )
-        return output.to(images.device, torch.promote_types(output.dtype, torch.float32))
+        return run_forward(self.forward_func, images, args)
 
     def _score(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         """The target's score, (B,)."""
@@ -182,14 +168,7 @@ class PatchAttribution(ImageAttribution):
         vision_tower: nn.Module | VisionTower | None = None,
     ) -> None:
         super().__init__(forward_func)
-        if vision_tower is None:
-            if not isinstance(forward_func, nn.Module):
-                raise ValueError(
-                    "vision_tower: a forward_func that is no module needs the image encoder "
-                    "that it runs, for instance vision_tower=model.visual"
-                )
-            vision_tower = forward_func
-        self.vision_tower = find_vision_tower(vision_tower)
+        self.vision_tower = tower_of(forward_func, vision_tower)
 
     def patch_map(
         self,

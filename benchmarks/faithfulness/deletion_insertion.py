@@ -8,20 +8,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from captum._utils.common import ExpansionTypes, _expand_target, _run_forward
+from captum._utils.common import ExpansionTypes, _expand_target
 from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
 from cci_captum._arguments import (
     check_additional_forward_args,
     check_batch_size,
+    check_forward_func,
     check_images,
     enlarge,
     rows_of_args,
     rows_of_target,
+    run_forward,
     select_target,
+    tower_of,
 )
-from cci_captum.vision_towers import VisionTower, find_vision_tower
+from cci_captum.vision_towers import VisionTower
 
 from .curves import Curve, FaithfulnessCurves
 from .perturbation import filled, perturb, random_ties, rank_pixels
@@ -72,10 +75,7 @@ class DeletionInsertion:
         std: Sequence[float] = OPENAI_DATASET_STD,
         internal_batch_size: int | None = None,
     ) -> None:
-        if not callable(forward_func):
-            raise TypeError(
-                f"forward_func: expected a module or function, got {type(forward_func).__name__}"
-            )
+        check_forward_func(forward_func)
         check_batch_size(internal_batch_size, 1)
         self.forward_func = forward_func
         self.protocol = find_protocol(protocol)
@@ -88,12 +88,7 @@ class DeletionInsertion:
         self.internal_batch_size = internal_batch_size
         self.vision_tower: VisionTower | None = None
         if self.protocol.resolution == "tokens":
-            if vision_tower is None and not isinstance(forward_func, nn.Module):
-                raise ValueError(
-                    "vision_tower: a forward_func that is no module needs the image encoder that "
-                    "it runs, for instance vision_tower=model.visual"
-                )
-            self.vision_tower = find_vision_tower(vision_tower or forward_func)  # type: ignore[arg-type]
+            self.vision_tower = tower_of(forward_func, vision_tower)
 
     @torch.no_grad()
     def __call__(
@@ -161,7 +156,7 @@ class DeletionInsertion:
             before = torch.where(inserting, start[rows], images[rows])
             after = torch.where(inserting, images[rows], fill[rows])
             perturbed = perturb(before, ranks[rows], counts[point], after)
-            return self._forward(perturbed, rows_of_args(args, rows))
+            return run_forward(self.forward_func, perturbed, rows_of_args(args, rows))
 
         return scores
 
@@ -171,14 +166,14 @@ class DeletionInsertion:
         assert tower is not None  # made with the protocol
         first = slice(0, 1)
         with tower.record("input") as recording:
-            self._forward(images[first], rows_of_args(args, first))
+            run_forward(self.forward_func, images[first], rows_of_args(args, first))
         ranks = self._ranks(images, _resized(maps, recording.grid), recording.grid)
         counts = self._counts(ranks)
 
         def scores(rows: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
             comes_first = ranks[rows].flatten(1) < counts[point][:, None]
             with tower.hide(comes_first ^ insertion[:, None]):
-                return self._forward(images[rows], rows_of_args(args, rows))
+                return run_forward(self.forward_func, images[rows], rows_of_args(args, rows))
 
         return scores
 
@@ -190,16 +185,6 @@ class DeletionInsertion:
         pixels = ranks[0].numel()
         counts = [math.floor(fraction * pixels + 0.5) for fraction in self.protocol.fractions]
         return torch.tensor(counts, device=ranks.device)
-
-    def _forward(self, images: Tensor, args: tuple[Any, ...]) -> Tensor:
-        output = _run_forward(self.forward_func, images, additional_forward_args=args)
-        if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != len(images):
-            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(
-                f"forward_func: expected {len(images)} rows of output for {len(images)} images, "
-                f"got {got}"
-            )
-        return output.to(images.device, torch.promote_types(output.dtype, torch.float32))
 
 
 # From image, point and whether it is insertion, (b,) each, to outputs (b, ...).
