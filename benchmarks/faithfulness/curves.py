@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DIRECTIONS = ("deletion", "insertion")
 
 
 def area_under_curve(values: Tensor, fractions: Tensor) -> Tensor:
@@ -68,10 +74,44 @@ class FaithfulnessCurves:
         The area of a mean curve is the mean of the areas.
         """
         areas = {}
-        for direction in ("deletion", "insertion"):
+        for direction in _DIRECTIONS:
             curve = getattr(self, direction)
             for field in fields(curve):
                 values = getattr(curve, field.name)
                 if values is not None:
                     areas[f"{direction}_{field.name}"] = area_under_curve(values, self.fractions)
         return areas
+
+    def to_frame(self) -> pd.DataFrame:
+        """A tidy table, a row an image, direction and point.
+
+        Returns:
+            Columns "image" (0 to B - 1), "direction" ("deletion" or "insertion"), "fraction", and
+            those of "score", "probability", "top1", "top5" that there are, float64.
+
+        Example:
+            >>> import torch
+            >>> curve = Curve(score=torch.tensor([[1.0, 0.5, 0.0]]))
+            >>> fractions = torch.tensor([0.0, 0.25, 0.5])
+            >>> FaithfulnessCurves(fractions, curve, curve).to_frame().head(2)
+               image direction  fraction  score
+            0      0  deletion      0.00    1.0
+            1      0  deletion      0.25    0.5
+        """
+        import pandas as pd
+
+        images, points = len(self), len(self.fractions)
+        parts = []
+        for direction in _DIRECTIONS:
+            curve = getattr(self, direction)
+            columns = {
+                "image": [image for image in range(images) for _ in range(points)],
+                "direction": direction,
+                "fraction": self.fractions.tolist() * images,
+            }
+            for field in fields(curve):
+                values = getattr(curve, field.name)
+                if values is not None:
+                    columns[field.name] = values.double().flatten().cpu().numpy()
+            parts.append(pd.DataFrame(columns))
+        return pd.concat(parts, ignore_index=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from captum._utils.common import ExpansionTypes, _expand_target
 from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from PIL import Image
 from torch import Tensor, nn
 
 from cci_captum._arguments import (
@@ -28,6 +29,7 @@ from cci_captum.vision_towers import VisionTower
 
 from .curves import Curve, FaithfulnessCurves
 from .perturbation import filled, perturb, random_ties, rank_pixels
+from .photos import scaled_down, to_photo, to_pixels
 from .protocols import Protocol, find_protocol
 
 
@@ -47,10 +49,13 @@ class DeletionInsertion:
         seed: Of ties and noise.
         mean: What pixel values in [0, 1] were normalised by, three numbers.
         std: The same.
+        preprocess: From a PIL image to an input (3, H, W) of the model, as `load_clip` returns it,
+            where the protocol's resolution is "original".
         internal_batch_size: Most images in one forward pass; None is as many as come.
 
     Raises:
-        TypeError: If forward_func is not callable, or its image encoder cannot be explained.
+        TypeError: If forward_func is not callable, its image encoder cannot be explained, or
+            preprocess is missing.
         ValueError: If the protocol is unknown, or no image encoder is found.
 
     Example:
@@ -73,6 +78,7 @@ class DeletionInsertion:
         seed: int = 0,
         mean: Sequence[float] = OPENAI_DATASET_MEAN,
         std: Sequence[float] = OPENAI_DATASET_STD,
+        preprocess: Callable[[Image.Image], Tensor] | None = None,
         internal_batch_size: int | None = None,
     ) -> None:
         check_forward_func(forward_func)
@@ -85,6 +91,12 @@ class DeletionInsertion:
         )
         if not bool((self.std > 0).all()):
             raise ValueError(f"std: expected three positive numbers, got {tuple(std)}")
+        if self.protocol.resolution == "original" and not callable(preprocess):
+            raise TypeError(
+                f"preprocess: protocol {self.protocol.name!r} needs the model's preprocessing of "
+                f"PIL images, got {preprocess!r}"
+            )
+        self.preprocess = preprocess
         self.internal_batch_size = internal_batch_size
         self.vision_tower: VisionTower | None = None
         if self.protocol.resolution == "tokens":
@@ -93,44 +105,51 @@ class DeletionInsertion:
     @torch.no_grad()
     def __call__(
         self,
-        images: Tensor,
-        attributions: Tensor,
+        images: Tensor | Sequence[Image.Image],
+        attributions: Tensor | Sequence[Tensor],
         target: Any = None,
         additional_forward_args: Any = None,
     ) -> FaithfulnessCurves:
         """Curves of B images.
 
         Args:
-            images: (B, 3, H, W) inputs of the model.
+            images: (B, 3, H, W) inputs of the model. Where the protocol's resolution is
+                "original", B photos, which may differ in size.
             attributions: (B, 3, H, W), ranked by their mean over channels; (B, H, W); or
                 (B, h, w) maps on patches, enlarged bilinearly. For the "tokens" protocol they are
-                averaged over each patch.
+                averaged over each patch. For photos B maps (h, w) of any size, each of which
+                covers its photo.
             target: As in Captum.
             additional_forward_args: As in Captum; tensors have a row an image.
 
         Returns:
-            The `FaithfulnessCurves`, on the images' device.
+            The `FaithfulnessCurves`, on the images' device; for photos that of attributions.
 
         Raises:
-            TypeError: If images or attributions are not floating point tensors.
+            TypeError: If images or attributions are not floating point tensors, or photos no PIL
+                images.
             ValueError: If shapes or target do not fit, or attributions are not finite.
         """
-        images = check_images(images, "images")
-        if images.shape[1] != 3:
-            raise ValueError(f"images: expected three channels, got shape {tuple(images.shape)}")
-        args = check_additional_forward_args(additional_forward_args, len(images))
-        maps = _check_attributions(attributions, images)
-        rows_of_target(target, slice(0, 1), len(images))
-        passes = self._hiding if self.protocol.resolution == "tokens" else self._painting
-        outputs = self._run(images, args, target, passes(images, maps, args))
+        if self.protocol.resolution == "original":
+            images, maps = _check_photos(images, attributions)
+            device = maps[0].device
+        else:
+            images = _check_inputs(images)
+            maps = _check_attributions(attributions, images)
+            device = images.device
+        batch = len(images)
+        args = check_additional_forward_args(additional_forward_args, batch)
+        rows_of_target(target, slice(0, 1), batch)
+        scores = getattr(self, f"_{self.protocol.resolution}")(images, maps, args)
+        outputs = self._run(batch, device, target, scores)
         deletion, insertion = (_curve(values, target) for values in outputs)
-        fractions = torch.tensor(self.protocol.fractions, dtype=torch.float64, device=images.device)
+        fractions = torch.tensor(self.protocol.fractions, dtype=torch.float64, device=device)
         return FaithfulnessCurves(fractions, deletion, insertion)
 
-    def _run(self, images: Tensor, args: tuple[Any, ...], target: Any, scores: _Scores) -> Tensor:
+    def _run(self, batch: int, device: torch.device, target: Any, scores: _Scores) -> Tensor:
         """Outputs (2, B, P, ...) of deletion and insertion at every point."""
-        batch, points = len(images), len(self.protocol.fractions)
-        every = torch.arange(2 * points * batch, device=images.device)
+        points = len(self.protocol.fractions)
+        every = torch.arange(2 * points * batch, device=device)
         outputs: list[Tensor] = []
         for some in every.split(check_batch_size(self.internal_batch_size, batch)):
             rows, point = some % batch, some // batch % points
@@ -141,26 +160,51 @@ class DeletionInsertion:
         joined = torch.cat(outputs)
         return joined.view(2, points, batch, *joined.shape[1:]).transpose(1, 2)
 
-    def _painting(self, images: Tensor, maps: Tensor, args: tuple[Any, ...]) -> _Scores:
-        """Outputs where pixels are replaced."""
+    def _model(self, images: Tensor, maps: Tensor, args: tuple[Any, ...]) -> _Scores:
+        """Outputs where pixels of the model's input are replaced."""
+        canvas = self._canvas(images, maps)
+
+        def scores(rows: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
+            painted = canvas.paint(rows, point, insertion)
+            return run_forward(self.forward_func, painted, rows_of_args(args, rows))
+
+        return scores
+
+    def _original(
+        self, photos: Sequence[Image.Image], maps: Sequence[Tensor], args: tuple[Any, ...]
+    ) -> _Scores:
+        """Outputs where pixels of the photos are replaced, before the model's preprocessing."""
+        preprocess, device = self.preprocess, maps[0].device
+        assert preprocess is not None  # checked with the protocol
+        canvases = []
+        for photo, one in zip(photos, maps, strict=True):
+            pixels = to_pixels(scaled_down(photo)).to(device)
+            normalized = (pixels - self.mean.to(device)) / self.std.to(device)
+            canvases.append(self._canvas(normalized, one[None]))
+
+        def painted(row: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
+            (canvas,) = (canvases[index] for index in row.tolist())
+            pixels = canvas.paint(torch.zeros_like(row), point, insertion)
+            return preprocess(to_photo(pixels * self.std.to(device) + self.mean.to(device)))
+
+        def scores(rows: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
+            triples = zip(rows.split(1), point.split(1), insertion.split(1), strict=True)
+            inputs = torch.stack([painted(*triple) for triple in triples]).to(device)
+            return run_forward(self.forward_func, inputs, rows_of_args(args, rows))
+
+        return scores
+
+    def _canvas(self, images: Tensor, maps: Tensor) -> _Canvas:
+        """What normalised images are painted with, in which order."""
         size = (images.shape[2], images.shape[3])
         ranks = self._ranks(images, _resized(maps, size), size)
-        counts = self._counts(ranks)
         options = {"mean": self.mean.to(images.device), "std": self.std.to(images.device)}
         assert self.protocol.deletion_fill and self.protocol.insertion_start  # its own check
         fill = filled(images, self.protocol.deletion_fill, seed=self.seed, **options)
         start = filled(images, self.protocol.insertion_start, seed=self.seed, **options)
+        return _Canvas(images, fill, start, ranks, self._counts(ranks))
 
-        def scores(rows: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
-            inserting = insertion[:, None, None, None]
-            before = torch.where(inserting, start[rows], images[rows])
-            after = torch.where(inserting, images[rows], fill[rows])
-            perturbed = perturb(before, ranks[rows], counts[point], after)
-            return run_forward(self.forward_func, perturbed, rows_of_args(args, rows))
-
-        return scores
-
-    def _hiding(self, images: Tensor, maps: Tensor, args: tuple[Any, ...]) -> _Scores:
+    def _tokens(self, images: Tensor, maps: Tensor, args: tuple[Any, ...]) -> _Scores:
         """Outputs where patches are hidden from every attention layer."""
         tower = self.vision_tower
         assert tower is not None  # made with the protocol
@@ -172,7 +216,8 @@ class DeletionInsertion:
 
         def scores(rows: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
             comes_first = ranks[rows].flatten(1) < counts[point][:, None]
-            with tower.hide(comes_first ^ insertion[:, None]):
+            # Dropping is cheaper: a batch is mostly of one point, so that its rows are as long.
+            with tower.hide(comes_first ^ insertion[:, None], "drop"):
                 return run_forward(self.forward_func, images[rows], rows_of_args(args, rows))
 
         return scores
@@ -189,6 +234,23 @@ class DeletionInsertion:
 
 # From image, point and whether it is insertion, (b,) each, to outputs (b, ...).
 _Scores = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class _Canvas(NamedTuple):
+    """B images with what replaces their pixels."""
+
+    images: Tensor  # (B, 3, H, W)
+    fill: Tensor  # the same, what deletion paints
+    start: Tensor  # the same, what insertion starts from
+    ranks: Tensor  # (B, H, W)
+    counts: Tensor  # (P,) replaced pixels at each point
+
+    def paint(self, rows: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
+        """Perturbed images (b, 3, H, W) of rows, points and directions (b,)."""
+        inserting = insertion[:, None, None, None]
+        before = torch.where(inserting, self.start[rows], self.images[rows])
+        after = torch.where(inserting, self.images[rows], self.fill[rows])
+        return perturb(before, self.ranks[rows], self.counts[point], after)
 
 
 def _curve(outputs: Tensor, target: Any) -> Curve:
@@ -216,13 +278,48 @@ def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return enlarge(maps.float(), size, "bilinear")
 
 
-def _check_attributions(attributions: Tensor, images: Tensor) -> Tensor:
-    """(B, h, w) maps, or an error that says what is wrong with them."""
-    if not isinstance(attributions, Tensor) or not attributions.is_floating_point():
-        got = (
-            attributions.dtype if isinstance(attributions, Tensor) else type(attributions).__name__
+def _check_inputs(images: Any) -> Tensor:
+    """The model's inputs, or an error that says what is wrong with them."""
+    if isinstance(images, Sequence) and images and isinstance(images[0], Image.Image):
+        raise TypeError(
+            "images: expected inputs of the model (B, 3, H, W), got PIL images, which only "
+            'protocols of resolution "original" take'
         )
-        raise TypeError(f"attributions: expected a floating point tensor, got {got}")
+    images = check_images(images, "images")
+    if images.shape[1] != 3:
+        raise ValueError(f"images: expected three channels, got shape {tuple(images.shape)}")
+    return images
+
+
+def _check_photos(photos: Any, attributions: Any) -> tuple[Sequence[Image.Image], Sequence[Tensor]]:
+    """Photos and a map (h, w) of each, or an error that says what is wrong with them."""
+    if not isinstance(photos, Sequence) or not photos:
+        raise TypeError(
+            f"images: expected a sequence of at least one PIL image, got {type(photos).__name__}"
+        )
+    for index, photo in enumerate(photos):
+        if not isinstance(photo, Image.Image):
+            raise TypeError(f"images[{index}]: expected a PIL image, got {type(photo).__name__}")
+    if len(attributions) != len(photos):
+        raise ValueError(
+            f"attributions: expected {len(photos)}, a map (h, w) for each photo, got "
+            f"{len(attributions)}"
+        )
+    maps = []
+    for index, attribution in enumerate(attributions):
+        if not isinstance(attribution, Tensor) or attribution.ndim != 2 or not attribution.numel():
+            got = tuple(getattr(attribution, "shape", ())) or type(attribution).__name__
+            raise ValueError(f"attributions[{index}]: expected a map (h, w), got {got}")
+        maps.append(_finite_maps(attribution[None], f"attributions[{index}]")[0])
+    return photos, maps
+
+
+def _check_attributions(attributions: Any, images: Tensor) -> Tensor:
+    """(B, h, w) maps, or an error that says what is wrong with them."""
+    if not isinstance(attributions, Tensor):
+        raise TypeError(
+            f"attributions: expected a floating point tensor, got {type(attributions).__name__}"
+        )
     whole = attributions.ndim == 4 and attributions.shape == images.shape
     maps_fit = attributions.ndim == 3 and len(attributions) == len(images) and attributions.numel()
     if not whole and not maps_fit:
@@ -230,10 +327,17 @@ def _check_attributions(attributions: Tensor, images: Tensor) -> Tensor:
             f"attributions: expected the images' shape {tuple(images.shape)}, or one map an image, "
             f"({len(images)}, h, w), got {tuple(attributions.shape)}"
         )
-    if not bool(attributions.isfinite().all()):
-        bad = (~attributions.isfinite()).flatten(1).any(dim=1).nonzero().flatten().tolist()
-        raise ValueError(f"attributions: expected finite values, got others for images {bad}")
-    maps = attributions.mean(dim=1) if whole else attributions
+    maps = _finite_maps(attributions, "attributions")
+    return maps.mean(dim=1) if whole else maps
+
+
+def _finite_maps(maps: Tensor, argument: str) -> Tensor:
+    """The maps, at least float32, once they are known to be numbers."""
+    if not maps.is_floating_point():
+        raise TypeError(f"{argument}: expected a floating point tensor, got {maps.dtype}")
+    if not bool(maps.isfinite().all()):
+        bad = (~maps.isfinite()).flatten(1).any(dim=1).nonzero().flatten().tolist()
+        raise ValueError(f"{argument}: expected finite values, got others for images {bad}")
     return maps.to(torch.promote_types(maps.dtype, torch.float32))
 
 

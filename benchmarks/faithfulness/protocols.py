@@ -10,7 +10,7 @@ from torch import Tensor
 
 NamedFill = Literal["uniform-noise", "black", "mean", "blur"]
 Fill = NamedFill | Callable[[Tensor], Tensor]
-Resolution = Literal["model", "tokens"]
+Resolution = Literal["model", "original", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Protocol:
             are normalised by), "blur" (11 x 11 Gaussian, sigma 5) or a function from images
             (B, 3, H, W) to images. None for tokens.
         insertion_start: What insertion starts from, the same choices.
-        resolution: "model" perturbs pixels of the model's input; "tokens" hides patches from
-            every attention layer, so that no pixel is made up.
+        resolution: "model" perturbs pixels of the model's input; "original" those of the photo,
+            at most 640 on its shorter side, which then goes through the model's preprocessing;
+            "tokens" hides patches from every attention layer, so that no pixel is made up.
 
     Raises:
         ValueError: If a value is not one of these.
@@ -76,7 +77,9 @@ _WHOLE = tuple(step / 10 for step in range(11))
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        # Grad-ECLIP, arXiv 2502.18816, and CCI, arXiv 2511.12978, at the model's resolution.
+        # Grad-ECLIP, arXiv 2502.18816, and CCI, arXiv 2511.12978: as published, and without the
+        # detour through files.
+        Protocol("grad-eclip-original", _HALF, "uniform-noise", "black", "original"),
         Protocol("grad-eclip", _HALF, "uniform-noise", "black"),
         # RISE, arXiv 1806.07421, section 4.
         Protocol("rise", _WHOLE, "mean", "blur"),
