@@ -26,9 +26,9 @@ from tqdm.auto import tqdm
 from cci_captum.baselines.registry import METHODS, Method, find_method
 from cci_captum.benchmarks.localization.metrics import energy, pointing_game
 from cci_captum.benchmarks.maps import raw_map
+from cci_captum.benchmarks.markdown import table
 from cci_captum.benchmarks.speed.timing import median_seconds
 from cci_captum.benchmarks.statistics import bootstrap_interval
-from cci_captum.benchmarks.tiny_clip.evaluate import table
 from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.clip import ZeroShotClassifier
 from cci_captum.tiny import CLASS_NAMES, MODEL_NAMES, TEMPLATES, load_tiny
@@ -89,7 +89,6 @@ class _Benchmark:
     def maps(self, row: _Row, first: int, last: int) -> Tensor:
         """A method's maps of the scenes from first to before last."""
         return raw_map(
-            row.method,
             row.explainer,
             self.inputs[first:last],
             self.targets[first:last],

@@ -1,0 +1,10 @@
+"""Images to compare explanations on, with what is seen in them and, where known, its pixels."""
+
+from __future__ import annotations
+
+from .base import ImageData, Sample
+from .folders import ImageFolders
+from .imagenet import ImageNet
+from .scenes import Scenes
+
+__all__ = ["ImageData", "ImageFolders", "ImageNet", "Sample", "Scenes"]

@@ -1,0 +1,77 @@
+"""What a comparison asks of images, wherever they come from."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any, Protocol, SupportsIndex
+
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """An image, and what is to be explained in it.
+
+    Attributes:
+        name: Says which image it is, unique in its data.
+        image: Of mode "RGB" and any size, as it was before any preprocessing.
+        target: Index of its class in the data's `class_names`.
+        mask: (H, W) bool at the image's own size, the pixels of what target names; or None.
+    """
+
+    name: str
+    image: Image.Image
+    target: int
+    mask: Tensor | None = None
+
+
+class ImageData(Protocol):
+    """Samples by number, and the classes to tell apart.
+
+    Attributes:
+        name: Says in a report which images these are.
+        class_names: The C names, as `cci_captum.ZeroShotClassifier` takes them.
+        templates: As `cci_captum.ZeroShotClassifier` takes them.
+        has_masks: Whether every sample has a mask; if not, none has.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    templates: str | tuple[str, ...]
+    has_masks: bool
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: SupportsIndex) -> Sample: ...
+
+
+def position(index: SupportsIndex, length: int) -> int:
+    """The place an index means, counted from the end where it is negative.
+
+    Args:
+        index: Any int.
+        length: How many places there are.
+
+    Returns:
+        From 0 to length - 1.
+
+    Raises:
+        TypeError: If index is no int.
+        IndexError: If there is no such place.
+
+    Example:
+        >>> position(-1, 5)
+        4
+    """
+    number = operator.index(index)
+    if not -length <= number < length:
+        raise IndexError(f"index: expected {-length} to {length - 1}, got {number}")
+    return number % length
+
+
+def check_seed(seed: Any) -> None:
+    """Raise ValueError unless seed is an int that is not negative."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed: expected an int that is not negative, got {seed!r}")

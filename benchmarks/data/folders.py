@@ -1,0 +1,119 @@
+"""Photos in a folder a class."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from ._tree import FolderData, class_folders, some
+
+_LOOSE = "move each into a folder named as its class"
+
+
+class ImageFolders(FolderData):
+    """Image files in a folder a class, which says what is seen in them.
+
+    Images are the files directly in these folders, of the kinds .jpg, .jpeg, .png, .webp, .bmp,
+    .tif, .tiff and .gif; hidden files and folders do not count, nor do files beside the folders.
+    They are read as `cci_captum.benchmarks.images.read_image` says, each when it is asked for.
+    A sample's name is its path, like "polar_bear/3.jpg"; samples are sorted by folder and name.
+
+    Args:
+        root: The folder of the class folders.
+        class_names: The names to tell apart, in the order of the targets. A folder belongs to the
+            name that equals its own with spaces for underscores; names without a folder are
+            fine. None: the folders' names, sorted, with spaces for underscores.
+        templates: As `cci_captum.ZeroShotClassifier` takes them.
+        masks: A folder outside of root with a mask for every image, at the same path but for the
+            suffix .png: zero where the object is not, as large as the image is shown (rotated as
+            its EXIF data says; masks are not). None: there are no masks.
+        count: How many of the images to draw at random, as evenly over the classes as their
+            numbers allow; None is all.
+        seed: Of what is drawn.
+
+    Raises:
+        FileNotFoundError: If root or masks do not exist, or masks are missing.
+        NotADirectoryError: If root or masks are no folders.
+        TypeError: If a class name is no string.
+        ValueError: If there are no folders, or one without images; a folder matches no class
+            name, or two the same; or another argument is not one of these. When a sample is
+            read: if an image or mask is damaged, a mask of another size, or zero everywhere.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     for name in ("cat", "polar_bear"):
+        ...         (Path(root) / name).mkdir()
+        ...         Image.new("RGB", (8, 6)).save(Path(root) / name / "1.png")
+        ...     data = ImageFolders(root)
+        ...     sample = data[1]
+        >>> data.class_names, sample.name, sample.image.size, sample.target
+        (('cat', 'polar bear'), 'polar_bear/1.png', (8, 6), 1)
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str] | None = None,
+        templates: str | Sequence[str] = "a photo of a {}.",
+        masks: str | os.PathLike[str] | None = None,
+        count: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        root = Path(root)
+        folders = class_folders(root, _LOOSE)
+        if class_names is None:
+            class_names = [_spaced(folder) for folder in folders]
+        self.class_names = _check_names(class_names)
+        self.templates: str | tuple[str, ...] = (
+            templates if isinstance(templates, str) else tuple(templates)
+        )
+        targets = _targets(folders, self.class_names, root)
+        super().__init__(root, targets, masks=masks, count=count, seed=seed)
+        self.name = f"{root.resolve().name} ({self._size})"
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _check_names(names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str) or not names:
+        raise ValueError(f"class_names: expected a sequence of at least one name, got {names!r}")
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise TypeError(f"class_names: expected strings, got {type(wrong[0]).__name__}")
+    return tuple(names)
+
+
+def _targets(folders: list[str], class_names: tuple[str, ...], root: Path) -> dict[str, int]:
+    """The index of each folder's class."""
+    for what, names in (("class_names", class_names), ("root", folders)):
+        twice = [name for name, times in Counter(map(_spaced, names)).items() if times > 1]
+        if twice:
+            raise ValueError(
+                f"{what}: expected different names, spaces and underscores being the same, got "
+                f"more than once {some(twice)}"
+            )
+    index = {_spaced(name): number for number, name in enumerate(class_names)}
+    unknown = [folder for folder in folders if _spaced(folder) not in index]
+    if unknown:
+        raise ValueError(
+            f"class_names: {len(unknown)} of the {len(folders)} folders in {root} match none of "
+            f"the {len(class_names)} names: {some(unknown)}{_hint(unknown, class_names)}"
+        )
+    return {folder: index[_spaced(folder)] for folder in folders}
+
+
+def _hint(unknown: list[str], class_names: tuple[str, ...]) -> str:
+    """Names like those that are not known, whatever their case."""
+    lower = {_spaced(name).lower(): name for name in class_names}
+    found = [difflib.get_close_matches(_spaced(u).lower(), lower, n=1) for u in unknown]
+    close = dict.fromkeys(lower[match] for matches in found for match in matches)
+    return f"; close to these are {some(close)}" if close else ""

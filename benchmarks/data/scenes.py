@@ -1,0 +1,73 @@
+"""Fresh scenes as images of a data set, with exact masks."""
+
+from __future__ import annotations
+
+from typing import SupportsIndex
+
+from PIL import Image
+
+from cci_captum._arguments import check_positive_int
+from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
+from cci_captum.tiny import CLASS_NAMES, TEMPLATES
+
+from .base import Sample, check_seed, position
+
+_OBJECTS = {"one": "one object", "two": "two objects"}
+
+
+class Scenes:
+    """The first scenes of a seed, each drawn when it is asked for.
+
+    The target is the class of the first object, the mask its visible pixels.
+
+    Args:
+        count: How many.
+        artwork: "train", "held-out" (never drawn in training) or "all".
+        kind: "one" object, or "two" of different classes.
+        seed: Of the scenes; those of different seeds have nothing in common.
+        size: Height and width in pixels. The embedded model sees 96; drawn at twice that, the
+            image can be perturbed before it is made smaller, like a photo.
+
+    Raises:
+        ValueError: If an argument is not one of these, or size is below 16.
+
+    Example:
+        >>> data = Scenes(500, artwork="held-out", kind="two", seed=11)
+        >>> data.name, len(data)
+        ('scenes (held-out artwork, two objects, seed 11)', 500)
+        >>> sample = data[17]
+        >>> sample.name, sample.image.size, sample.mask.shape
+        ('scene 17', (192, 192), torch.Size([192, 192]))
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        artwork: str = "train",
+        kind: str = "one",
+        seed: int = 0,
+        size: int = 192,
+    ) -> None:
+        check_positive_int("count", count)
+        check_positive_int("size", size)
+        check_seed(seed)
+        if kind not in _OBJECTS:
+            raise ValueError(f"kind: expected one of {tuple(_OBJECTS)}, got {kind!r}")
+        self.name = f"scenes ({artwork} artwork, {_OBJECTS[kind]}, seed {seed})"
+        self.class_names = CLASS_NAMES
+        self.templates: str | tuple[str, ...] = TEMPLATES
+        self.has_masks = True
+        self._count = count
+        self._kind = kind
+        self._generator = SceneGenerator(size, artwork, seed)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: SupportsIndex) -> Sample:
+        number = position(index, self._count)
+        scene = self._generator.scene(number, kind=self._kind)
+        pixels = (scene.image * 255).round().byte().permute(1, 2, 0)
+        image = Image.fromarray(pixels.contiguous().numpy())
+        return Sample(f"scene {number}", image, scene.classes[0], scene.masks[0])
