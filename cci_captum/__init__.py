@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from .effects import ClusterEffects
     from .patch_attribution import PatchAttribution
     from .vision_towers import VisionTower, find_vision_tower
-    from .visualization import attribution_grid, show_clusters
+    from .visualization import (
+        attribution_grid,
+        faithfulness_curves,
+        paired_scatter,
+        show_clusters,
+    )
 
 _MODULES = {
     "CCI": "cci",
@@ -31,8 +36,10 @@ _MODULES = {
     "VisionTower": "vision_towers",
     "ZeroShotClassifier": "clip",
     "attribution_grid": "visualization",
+    "faithfulness_curves": "visualization",
     "find_vision_tower": "vision_towers",
     "load_clip": "clip",
+    "paired_scatter": "visualization",
     "show_clusters": "visualization",
 }
 
@@ -47,8 +54,10 @@ __all__ = [
     "ZeroShotClassifier",
     "__version__",
     "attribution_grid",
+    "faithfulness_curves",
     "find_vision_tower",
     "load_clip",
+    "paired_scatter",
     "show_clusters",
 ]
 

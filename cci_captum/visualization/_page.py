@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.cm import ScalarMappable
@@ -21,6 +23,7 @@ MARGIN = 0.08  # inches of white around everything
 GAP = 0.06  # inches between cells
 SIDE = 1.3  # inches: the widest a row title may be
 _INCH = 72  # points
+_DPI = 150
 
 
 class Page:
@@ -28,7 +31,7 @@ class Page:
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
-        self.figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+        self.figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """New axes whose upper left corner is at (left, top)."""
@@ -77,13 +80,14 @@ def text_height(lines: float, size: float) -> float:
     return lines * 1.2 * size / _INCH
 
 
+@lru_cache(maxsize=4096)
 def text_width(text: str, size: float) -> float:
     """Inches that a line of text takes."""
     width, _, _ = _RULER.get_text_width_height_descent(text, FontProperties(size=size), False)
-    return float(width) / _INCH
+    return float(width) / _DPI
 
 
-_RULER = RendererAgg(1, 1, _INCH)  # a dot is a point
+_RULER = RendererAgg(1, 1, _DPI)  # hinted as on the page: at 72 dpi, small texts are narrower
 
 
 def widest(blocks: list[list[str]], size: float) -> float:
