@@ -1,0 +1,296 @@
+"""Deletion and insertion where the task is retrieval between images and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence, Sized
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cci_captum._arguments import check_images, check_positive_int
+from cci_captum.clip import ImageTextSimilarity
+
+from .curves import Curve, FaithfulnessCurves
+
+_KS = (1, 5)
+_ROWS = 1024  # captions compared with the gallery at once
+# Cosines this close are equal: two passes over one image differ by rounding.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RetrievalCurve(Curve):
+    """What B perturbed images, each explained for one caption, retrieve and are retrieved by.
+
+    `score` is the cosine of image and caption; `probability`, `top1` and `top5` are None.
+
+    Attributes:
+        ir1: (B, P) image recall, IR@1: 1 where the caption scores no other image of the gallery
+            above its own, else 0.
+        ir5: (B, P) IR@5: 1 where it scores at most four above.
+        tr1: (B, P) text recall, TR@1: 1 where the image scores no caption of another image above
+            the explained one, else 0.
+        tr5: (B, P) TR@5: 1 where it scores at most four above.
+    """
+
+    ir1: Tensor
+    ir5: Tensor
+    tr1: Tensor
+    tr5: Tensor
+
+
+class CaptionRetrieval(nn.Module):
+    """Images and their captions among those of a gallery: (images, captions) -> (B, M) cosines.
+
+    Each caption is explained on its own image, as `target` and as `additional_forward_args`. The
+    image's other captions are right answers too: they do not compete, and their cosines are -inf.
+    So a target in the first k is TR@k of that caption. The usual TR@k of an image is the largest
+    of its captions': one caption an image, and they are the same.
+
+    Args:
+        model: A CLIP-like model with `encode_image` and `encode_text`, such as open_clip's.
+        image_features: (N, E) of the gallery, L2-normalised.
+        text_features: (M, E) of all captions, L2-normalised. Equal rows get equal cosines.
+        image_of_caption: (M,) int64, which of the N images each caption describes.
+
+    Attributes:
+        image_of_caption: (M,), as given, a buffer.
+
+    Raises:
+        TypeError: If the model lacks a method, or a tensor has the wrong type.
+        ValueError: If shapes do not fit, features are not normalised, or a caption belongs to no
+            image.
+
+    Example:
+        >>> import torch, cci_captum
+        >>> from cci_captum.benchmarks.faithfulness import DeletionInsertion
+        >>> clip = cci_captum.load_clip("tiny")
+        >>> gallery = torch.rand(3, 3, 96, 96)
+        >>> texts = [["a cat", "a cat on snow"], ["a dog"], ["a bus"]]
+        >>> retrieval = CaptionRetrieval.from_pairs(clip.model, clip.tokenizer, gallery, texts)
+        >>> captions = torch.tensor([0, 2])  # "a cat" and "a dog"
+        >>> images = gallery[retrieval.image_of_caption[captions]]
+        >>> maps = cci_captum.CCI(retrieval).patch_map(images, captions, captions)
+        >>> curves = DeletionInsertion(retrieval)(images, maps, captions, captions)
+        >>> retrieval.recalls(curves, captions).auc()["deletion_ir1"].shape
+        torch.Size([2])
+    """
+
+    image_of_caption: Tensor
+    _text_features: Tensor
+    _row_of_caption: Tensor
+    _rivals: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        image_features: Tensor,
+        text_features: Tensor,
+        image_of_caption: Tensor,
+    ) -> None:
+        super().__init__()
+        self._similarity = ImageTextSimilarity(model)
+        _check_features("image", image_features)
+        _check_features("text", text_features)
+        if text_features.shape[1] != image_features.shape[1]:
+            raise ValueError(
+                f"text_features: expected {image_features.shape[1]} numbers a caption, as many as "
+                f"in image_features, got {text_features.shape[1]}"
+            )
+        _check_indices("image_of_caption", image_of_caption, len(text_features), image_features)
+        device = next(model.parameters(), image_features).device
+        images, texts, owners = (
+            tensor.to(device) for tensor in (image_features, text_features, image_of_caption)
+        )
+        # Equal captions as one row: a matrix product may round equal rows differently.
+        rows, row_of_caption = torch.unique(texts, dim=0, return_inverse=True)
+        for name, buffer in (
+            ("image_of_caption", owners),
+            ("_text_features", rows),
+            ("_row_of_caption", row_of_caption),
+            ("_rivals", _kth_rivals(images, texts, owners)),
+        ):
+            self.register_buffer(name, buffer, persistent=False)
+
+    @classmethod
+    @torch.no_grad()
+    def from_pairs(
+        cls,
+        model: nn.Module,
+        tokenizer: Callable[..., Tensor],
+        inputs: Iterable[Tensor],
+        captions: Sequence[Sequence[str]],
+        batch_size: int = 64,
+    ) -> CaptionRetrieval:
+        """Encode a gallery.
+
+        Args:
+            model: See the class.
+            tokenizer: From strings to (M, L) tokens.
+            inputs: N preprocessed images (3, H, W): one tensor (N, 3, H, W), or a data set that
+                reads them as they are needed.
+            captions: The captions of each image; an image may have none. Counted through, image
+                by image, they are captions 0 to M - 1.
+            batch_size: Images, or different captions, in one forward pass.
+
+        Raises:
+            TypeError: If the captions of an image are a string.
+            ValueError: If there are not as many images as lists of captions, or no caption.
+        """
+        check_positive_int("batch_size", batch_size)
+        texts = _flat(captions)
+        if isinstance(inputs, Sized):
+            _check_count(len(inputs), captions)
+        similarity = ImageTextSimilarity(model)
+        device = next(model.parameters()).device
+        tokens, row_of_caption = tokenizer(texts).unique(dim=0, return_inverse=True)
+        rows = [similarity.encode_texts(part.to(device)) for part in tokens.split(batch_size)]
+        features = []
+        images = iter(inputs)
+        while batch := list(islice(images, batch_size)):
+            stacked = check_images(torch.stack(batch), "inputs")
+            features.append(similarity.encode_images(stacked.to(device)))
+        _check_count(sum(map(len, features)), captions)
+        owners = [image for image, own in enumerate(captions) for _ in own]
+        return cls(
+            model,
+            torch.cat(features),
+            torch.cat(rows)[row_of_caption.to(device)],
+            torch.tensor(owners),
+        )
+
+    def forward(self, images: Tensor, captions: Tensor) -> Tensor:
+        """Cosines of images with all captions.
+
+        Args:
+            images: (B, 3, H, W) preprocessed images, perturbed or not.
+            captions: (B,) int64, the caption each is explained for.
+
+        Returns:
+            (B, M) cosines, at least float32; -inf for other captions of the same image.
+
+        Raises:
+            TypeError: If captions are not int64.
+            ValueError: If they are not one an image, or there is no such caption.
+        """
+        _check_indices("captions", captions, len(images), self.image_of_caption)
+        captions = captions.to(self.image_of_caption.device)
+        features = self._similarity.encode_images(images)
+        with torch.autocast(images.device.type, enabled=False):
+            cosines = features @ self._text_features.to(features.dtype).T
+        own = self.image_of_caption == self.image_of_caption[captions][:, None]
+        own.scatter_(1, captions[:, None], False)
+        return cosines[:, self._row_of_caption].masked_fill(own, -torch.inf)
+
+    def recalls(self, curves: FaithfulnessCurves, captions: Tensor) -> FaithfulnessCurves:
+        """Recall at every point, at no further forward pass.
+
+        The perturbed image takes the place of its original in the gallery; all other images
+        stay. Whatever is not above counts for the target, as in `Curve`.
+
+        Args:
+            curves: Of `DeletionInsertion` with this module as forward_func, and the captions as
+                target and additional_forward_args.
+            captions: (B,) int64, the same.
+
+        Returns:
+            Curves whose deletion and insertion are `RetrievalCurve`, so that `auc()` gives
+            "deletion_ir1", "insertion_tr5", ...
+
+        Raises:
+            TypeError: If captions are not int64.
+            ValueError: If they are not one a curve, or the curves are of something else.
+        """
+        _check_indices("captions", captions, len(curves), self.image_of_caption)
+        rivals = self._rivals[captions.to(self._rivals.device)]
+        deletion, insertion = (
+            _recalls(curve, rivals) for curve in (curves.deletion, curves.insertion)
+        )
+        return FaithfulnessCurves(curves.fractions, deletion, insertion)
+
+
+def _recalls(curve: Curve, rivals: Tensor) -> RetrievalCurve:
+    """Recalls of (B, P) scores, whose captions' rivals are (B, 2)."""
+    score, tr1, tr5 = curve.score, curve.top1, curve.top5
+    if tr1 is None or tr5 is None or not bool(score.isfinite().all()):
+        raise ValueError(
+            "curves: expected those of DeletionInsertion(retrieval)(images, maps, captions, "
+            "captions), where each caption is the target on its own image"
+        )
+    above = rivals.to(score)[:, None] > score[..., None] + _ROUNDING
+    ir1, ir5 = (~above).to(score.dtype).unbind(dim=-1)
+    return RetrievalCurve(score=score, ir1=ir1, ir5=ir5, tr1=tr1, tr5=tr5)
+
+
+def _kth_rivals(images: Tensor, texts: Tensor, image_of_caption: Tensor) -> Tensor:
+    """(M, 2): each caption's first and fifth largest cosine with images other than its own.
+
+    -inf where the gallery has not as many others. A caption retrieves its image within the first
+    k where the k-th is not above that image.
+    """
+    parts = []
+    for rows, owners in zip(texts.split(_ROWS), image_of_caption.split(_ROWS), strict=True):
+        cosines = (rows @ images.T.to(rows.dtype)).scatter_(1, owners[:, None], -torch.inf)
+        best = cosines.topk(min(_KS[-1], len(images)), dim=1).values
+        padded = F.pad(best, (0, _KS[-1] - best.shape[1]), value=-torch.inf)
+        parts.append(padded[:, [k - 1 for k in _KS]])
+    return torch.cat(parts)
+
+
+def _check_features(kind: str, features: Tensor) -> None:
+    """Raise unless features are a matrix of unit rows."""
+    argument = f"{kind}_features"
+    if not isinstance(features, Tensor) or not features.is_floating_point():
+        got = features.dtype if isinstance(features, Tensor) else type(features).__name__
+        raise TypeError(f"{argument}: expected a floating point tensor, got {got}")
+    if features.ndim != 2 or not features.numel():
+        raise ValueError(
+            f"{argument}: expected shape (n, E), one row for each {kind}, got "
+            f"{tuple(features.shape)}"
+        )
+    lengths = features.norm(dim=1)
+    wrong = ~((lengths - 1).abs() < 1e-2)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{argument}: expected L2-normalised rows, got row {row} of length "
+            f"{float(lengths[row]):.3g}; torch.nn.functional.normalize(features, dim=-1) gives them"
+        )
+
+
+def _check_indices(argument: str, indices: Tensor, count: int, indexed: Tensor) -> None:
+    """Raise unless there are `count` int64 indices into the rows of `indexed`."""
+    if not isinstance(indices, Tensor) or indices.dtype != torch.int64:
+        got = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
+        raise TypeError(f"{argument}: expected an int64 tensor, got {got}")
+    if indices.shape != (count,):
+        raise ValueError(f"{argument}: expected shape ({count},), got {tuple(indices.shape)}")
+    low, high = (int(end) for end in indices.aminmax())
+    if low < 0 or high >= len(indexed):
+        raise ValueError(
+            f"{argument}: expected indices from 0 to {len(indexed) - 1}, got {low} to {high}"
+        )
+
+
+def _flat(captions: Sequence[Sequence[str]]) -> list[str]:
+    """All captions, image by image."""
+    for image, own in enumerate(captions):
+        if isinstance(own, str):
+            raise TypeError(
+                f"captions[{image}]: expected a list of captions for each image, got {own!r}; "
+                "one caption is a list of one"
+            )
+    texts = [text for own in captions for text in own]
+    if not texts:
+        raise ValueError("captions: expected at least one caption, got none")
+    return texts
+
+
+def _check_count(count: int, captions: Sequence[Sequence[str]]) -> None:
+    if count != len(captions):
+        raise ValueError(
+            f"captions: expected a list for each of the {count} images, got {len(captions)} lists"
+        )
