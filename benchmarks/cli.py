@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from cci_captum._version import __version__
-from cci_captum.benchmarks.commands import demo, env, explain, methods
+from cci_captum.benchmarks.commands import compare, demo, env, explain, methods
 from cci_captum.benchmarks.commands._common import CommandError
 
 
@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cci-captum {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (demo, explain, methods, env):
+    for command in (demo, explain, compare, methods, env):
         command.add_to(subparsers)
     return parser
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from cci_captum.baselines.registry import Method
+from cci_captum.baselines import GroundTruth
+from cci_captum.patch_attribution import ImageAttribution, PatchAttribution
 
 
 def raw_map(
-    method: Method,
     explainer: Any,
     inputs: Tensor,
     target: Any,
@@ -22,37 +22,37 @@ def raw_map(
     """A method's map before any resizing.
 
     Args:
-        method: The method's entry in the registry.
-        explainer: An object of `method.cls`.
+        explainer: A method of this package, or any other of Captum's that attributes inputs.
         inputs: (B, 3, H, W) images, ready for the explainer's forward_func.
         target: As in Captum.
-        masks: (B, H, W) bool, for methods that need masks; others do not get to see them.
-        internal_batch_size: As in `cci_captum.CCI.attribute`.
-        show_progress: As in `cci_captum.CCI.attribute`.
+        masks: (B, H, W) bool, for `GroundTruth`; no method gets to see them.
+        internal_batch_size: As in `cci_captum.CCI.attribute`; for methods of this package.
+        show_progress: As in `cci_captum.CCI.attribute`; for methods of this package.
 
     Returns:
-        (B, h, w), a value a patch, for methods of resolution "patch"; (B, H, W) for "pixel".
+        (B, h, w), a value a patch, for methods that have a `patch_map`; else (B, H, W), the mean
+        over the channels.
 
     Raises:
-        ValueError: If the method needs masks and there are none.
+        ValueError: If `GroundTruth` has no masks.
 
     Example:
         >>> import torch, cci_captum
-        >>> from cci_captum.baselines.registry import find_method
         >>> clip = cci_captum.load_clip("tiny")
         >>> classifier = cci_captum.ZeroShotClassifier(clip.model, clip.tokenizer, ["cat", "dog"])
-        >>> method = find_method("grad-eclip")
-        >>> raw_map(method, method.cls(classifier), torch.zeros(2, 3, 96, 96), target=0).shape
+        >>> raw_map(cci_captum.CCI(classifier), torch.zeros(2, 3, 96, 96), target=0).shape
         torch.Size([2, 12, 12])
     """
+    if not isinstance(explainer, ImageAttribution):
+        return explainer.attribute(inputs, target=target).detach().mean(dim=1)
     options: dict[str, Any] = {
         "internal_batch_size": internal_batch_size,
         "show_progress": show_progress,
     }
-    if method.needs_masks:
-        if masks is None:
-            raise ValueError(f"masks: {method.name} needs masks (B, H, W) of the objects, got None")
-        options["masks"] = masks
-    if method.resolution == "patch":
+    if isinstance(explainer, PatchAttribution):
         return explainer.patch_map(inputs, target, **options)
+    if isinstance(explainer, GroundTruth):
+        if masks is None:
+            raise ValueError("masks: ground-truth needs masks (B, H, W) of the objects, got None")
+        options["masks"] = masks
     return explainer.attribute(inputs, target, **options)[:, 0]

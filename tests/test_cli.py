@@ -18,7 +18,7 @@ import cci_captum
 from cci_captum.baselines.registry import METHODS, find_method
 from cci_captum.benchmarks import cli
 from cci_captum.benchmarks.commands import _common, _side_by_side, demo, env, explain
-from cci_captum.benchmarks.localization import energy, pointing_game
+from cci_captum.benchmarks.localization import energy
 from cci_captum.tiny import CLASS_NAMES, HELD_OUT_FAMILIES, TEMPLATES
 from cci_captum.visualization import attribution_grid
 
@@ -292,17 +292,18 @@ def test_explain_names_an_image_encoder_without_patches(
 def test_demo(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("demo", "--device", "cpu") == 0
     assert names(here) == ["cci-captum-demo"]
-    assert names(here / "cci-captum-demo") == ["clusters.png", "grid.png", "methods.png"]
+    pictures = ["clusters.png", "curves.png", "grid.png", "methods.png"]
+    assert names(here / "cci-captum-demo") == pictures
     for path in (here / "cci-captum-demo").iterdir():
         with Image.open(path) as picture:
-            assert picture.width > 1000 and picture.height > 1000
+            assert picture.width > 1000 and picture.height > 700
     out = capsys.readouterr().out
     for text in ("penguin on snow", "cci-captum-demo/methods.png", "cci_captum.CCI(classifier)"):
         assert text in out
-    table = out[out.index("\nmethod ") :].split("\n\n")[0].strip().splitlines()
-    titles = [find_method(name).title for name in ("cci", "grad-eclip", "maskclip", "gradcam")]
-    assert [row.rsplit(maxsplit=2)[0] for row in table[1:5]] == titles
-    assert table[5].startswith("means over these 6 scenes, which prove nothing: ")
+    table = out[out.index("\ngrad-eclip ") :].split("\n\n")[0].strip().splitlines()
+    shown = ("cci", "grad-eclip", "maskclip", "gradcam", "random", "ground-truth")
+    assert [row[:20].strip() for row in table[1:7]] == [find_method(name).title for name in shown]
+    assert table[7].startswith("areas with 95 % intervals over 24 scenes")
 
 
 def test_demo_locates_the_object_that_the_model_is_surest_of() -> None:
@@ -315,11 +316,9 @@ def test_demo_locates_the_object_that_the_model_is_surest_of() -> None:
     assert located.explained == ["penguin", "dog", "guitar", "elephant", "strawberry", "apple"]
     ones = torch.ones(6, dtype=torch.float64)
     assert torch.equal(located.energy[methods[1]], ones)
-    assert torch.equal(located.pointing[methods[1]], ones)
     masks = torch.stack([scene.masks[0] for scene in scenes])  # here the explained ones
     maps = cci_captum.CCI(classifier).patch_map(inputs, [scene.classes[0] for scene in scenes])
     assert torch.allclose(located.energy[methods[0]], energy(maps, masks))
-    assert torch.allclose(located.pointing[methods[0]], pointing_game(maps, masks))
 
 
 def test_demo_scenes() -> None:

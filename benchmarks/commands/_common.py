@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +15,8 @@ from cci_captum.baselines.registry import METHODS, Method, find_method
 
 if TYPE_CHECKING:
     import torch
+
+    from cci_captum.clip import LoadedCLIP
 
 
 class CommandError(Exception):
@@ -32,32 +37,86 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def normalization(preprocess: Any) -> Any:
-    """The last step of open_clip's preprocessing, torchvision's Normalize: it has mean and std."""
-    return preprocess.transforms[-1]
+def load_model(name: str, pretrained: str | None, device: torch.device) -> LoadedCLIP:
+    """The model of that name, or the reason why it cannot be explained."""
+    from cci_captum.clip import load_clip
+    from cci_captum.vision_towers import find_vision_tower
+
+    try:
+        clip = load_clip(name, pretrained, device)
+        find_vision_tower(clip.model)
+        return clip
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise CommandError(str(error)) from error
 
 
-def choose_methods(names: Sequence[str], *, masks: bool) -> list[Method]:
+def warn_about_unknown_words(model: str, texts: list[str]) -> None:
+    """Say on stderr which words a tiny model cannot understand."""
+    from cci_captum.tiny import MODEL_NAMES, unknown_words
+
+    if model not in MODEL_NAMES:
+        return
+    unknown = list(dict.fromkeys(word for text in texts for word in unknown_words(text)))
+    if unknown:
+        print(
+            f"cci-captum: warning: the tiny model never learnt {', '.join(unknown)}; it knows "
+            "the 33 classes in cci_captum.tiny.CLASS_NAMES; --model takes any open_clip name",
+            file=sys.stderr,
+        )
+
+
+def make_explainer(method: Method, forward_func: Any, clusters: int, rise_masks: int) -> Any:
+    """An object of a method's class, with those of the options that it has."""
+    from cci_captum.clustering import KMeans
+
+    chosen: dict[str, Any] = {"clustering": KMeans(clusters), "n_masks": rise_masks}
+    known = signature(method.cls).parameters
+    options = {name: value for name, value in chosen.items() if name in known}
+    make: Any = method.cls  # which options it takes has just been asked
+    try:
+        return make(forward_func, **options)
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"--method: {method.name}: {error}") from error
+
+
+def choose_methods(names: Sequence[str], *, masks: bool, option: str = "--method") -> list[Method]:
     """The methods of these names, each once; "all" is every method that can be used.
 
     Args:
-        names: What the user gave as --method.
+        names: What the user gave as the option.
         masks: Whether the command has masks for the methods that need them.
+        option: As the command line calls it.
     """
     chosen: dict[str, Method] = {}
     for name in names:
         try:
             methods = METHODS.values() if name == "all" else [find_method(name)]
         except ValueError as error:
-            raise CommandError(f"--{error}") from error
+            raise CommandError(str(error).replace("method", option, 1)) from error
         for method in methods:
             if masks or not method.needs_masks:
                 chosen[method.name] = method
             elif name != "all":
                 raise CommandError(
-                    f"--method: {name} needs masks of the objects, which this command does not have"
+                    f"{option}: {name} needs masks of the objects, which this command does not have"
                 )
     return list(chosen.values())
+
+
+def check_options(arguments: argparse.Namespace, *names: str) -> None:
+    """Raise CommandError unless the options of these names are at least 1."""
+    for name in names:
+        value = getattr(arguments, name)
+        if value < 1:
+            raise CommandError(f"--{name.replace('_', '-')}: expected at least 1, got {value}")
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make a folder, with its parents, unless it is there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"{option}: cannot make {folder}: {error.strerror}") from error
 
 
 def check_output(path: Path, option: str, suffixes: tuple[str, ...]) -> None:

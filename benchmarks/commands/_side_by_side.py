@@ -21,13 +21,11 @@ class Located(NamedTuple):
         explained: Name of each scene's explained class.
         maps: Method -> (B, h, w) or (B, H, W).
         energy: Method -> (B,), the object's share of the map's positive part.
-        pointing: Method -> (B,), the object's share of the map's maximum.
     """
 
     explained: list[str]
     maps: dict[Method, torch.Tensor]
     energy: dict[Method, torch.Tensor]
-    pointing: dict[Method, torch.Tensor]
 
     def draw(self, images: torch.Tensor, row_titles: list[str]) -> Any:
         """A row a scene, a column a method, the energy on the object below each map."""
@@ -47,17 +45,6 @@ class Located(NamedTuple):
                     for method, shares in self.energy.items()
                 },
             },
-        )
-
-    def print_table(self) -> None:
-        """Print the means over the scenes, a row a method."""
-        print(f"\n{'method':19} {'energy':>6} {'pointing':>8}")
-        for method in self.maps:
-            means = (self.energy[method].mean(), self.pointing[method].mean())
-            print(f"{method.title:19} {means[0]:6.2f} {means[1]:8.2f}")
-        print(
-            f"means over these {len(self.explained)} scenes, which prove nothing: "
-            "docs/benchmarks.md has the measurements"
         )
 
 
@@ -81,7 +68,7 @@ def locate(
     """
     import torch
 
-    from cci_captum.benchmarks.localization import energy, pointing_game
+    from cci_captum.benchmarks.localization import energy
     from cci_captum.benchmarks.maps import raw_map
 
     with torch.no_grad():
@@ -96,11 +83,10 @@ def locate(
     maps = {}
     for method in methods:
         progress.set_postfix_str(method.title)
-        maps[method] = raw_map(method, method.cls(classifier), inputs, target, masks=masks)
+        maps[method] = raw_map(method.cls(classifier), inputs, target, masks=masks)
         progress.update()
     return Located(
         explained=[scene.class_names[place] for scene, place in chosen],
         maps=maps,
         energy={method: energy(values, masks) for method, values in maps.items()},
-        pointing={method: pointing_game(values, masks) for method, values in maps.items()},
     )

@@ -1,4 +1,4 @@
-"""`cci-captum demo`: the embedded tiny CLIP explained on six scenes."""
+"""`cci-captum demo`: the embedded tiny CLIP explained on six scenes, and methods compared."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cci_captum.baselines.registry import Method
+
 from . import _side_by_side
 from ._common import (
     CommandError,
     check_folder,
     choose_device,
     choose_methods,
-    normalization,
+    make_folder,
     whole_file,
 )
 
 if TYPE_CHECKING:
     import torch
 
+    from cci_captum.benchmarks.comparison import Comparison
+    from cci_captum.benchmarks.preprocessing import Preprocess
     from cci_captum.benchmarks.tiny_clip.scenes import Scene
     from cci_captum.clip import ZeroShotClassifier
     from cci_captum.effects import ClusterEffects
@@ -33,6 +37,8 @@ _SCENES = (
     ("held-out", "two", "strawberry", "wood", 9),
     ("held-out", "one", "apple", "clouds", 4),
 )
+
+_FRESH_SCENES = 24  # compared
 
 _METHODS = ("cci", "grad-eclip", "maskclip", "gradcam")
 
@@ -49,6 +55,7 @@ class _Answers(NamedTuple):
     """What one model says about B scenes and C classes."""
 
     classifier: ZeroShotClassifier
+    preprocess: Preprocess
     inputs: torch.Tensor  # (B, 3, H, W), normalised
     effects: ClusterEffects
     probabilities: torch.Tensor  # (B, C)
@@ -61,13 +68,14 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "demo",
         help="explain a tiny CLIP on six scenes",
         description="Explain the embedded tiny CLIP on six scenes: which parts made it predict "
-        "what it predicts, and what other methods say. Writes grid.png, clusters.png, methods.png.",
+        "what it predicts, and what other methods say; then compare these methods on fresh scenes. "
+        "Writes grid.png, clusters.png, methods.png and curves.png.",
     )
     parser.add_argument(
         "--method",
         action="append",
         metavar="M",
-        help='a column of methods.png, named as in "cci-captum methods", or "all"; may be repeated '
+        help='a method to compare, named as in "cci-captum methods", or "all"; may be repeated '
         f"({', '.join(_METHODS)})",
     )
     parser.add_argument(
@@ -83,20 +91,18 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.seed < 0:
         raise CommandError(f"--seed: expected 0 or more, got {arguments.seed}")
     methods = choose_methods(arguments.method or _METHODS, masks=True)
-    try:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(f"--out: cannot make {arguments.out}: {error.strerror}") from error
+    make_folder(arguments.out, "--out")
     check_folder(arguments.out, "--out")
     device = choose_device(arguments.device)
 
     import torch
     from tqdm.auto import tqdm
 
+    from cci_captum.benchmarks.comparison import figures, report
     from cci_captum.visualization import show_clusters
 
-    grid, clusters, side_by_side = (
-        arguments.out / f"{name}.png" for name in ("grid", "clusters", "methods")
+    grid, clusters, side_by_side, curves = (
+        arguments.out / f"{name}.png" for name in ("grid", "clusters", "methods", "curves")
     )
     steps = tqdm(total=5 + len(methods), desc="demo", unit="step")
     scenes = draw_scenes(arguments.seed)
@@ -123,9 +129,16 @@ def run(arguments: argparse.Namespace) -> None:
     with whole_file(side_by_side) as path:
         located.draw(images, row_titles).savefig(path, dpi=200)
     steps.close()
+    comparison = _compare(tiny, methods, arguments.seed)
+    with whole_file(curves) as path:
+        figures.curves(comparison).savefig(path, dpi=200)
     _print_table(scenes, tiny, others)
-    located.print_table()
-    print(f"\nwrote {grid}, {clusters} and {side_by_side}")
+    print(report.text(comparison))
+    print(
+        f"areas with 95 % intervals over {_FRESH_SCENES} scenes, not picked, too few to rank "
+        "methods by;\ncci-captum compare takes more, and docs/benchmarks.md has what 500 said"
+    )
+    print(f"\nwrote {grid}, {clusters}, {side_by_side} and {curves}")
     print(_NEXT, end="")
 
 
@@ -141,17 +154,34 @@ def draw_scenes(seed: int) -> list[Scene]:
 
 
 def _ask(name: str, images: torch.Tensor, device: torch.device) -> _Answers:
+    from torchvision.transforms.functional import normalize
+
+    from cci_captum.benchmarks.preprocessing import normalization
     from cci_captum.cci import CCI
     from cci_captum.clip import ZeroShotClassifier, load_clip
     from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
     clip = load_clip(name, device=device)
     classifier = ZeroShotClassifier(clip.model, clip.tokenizer, CLASS_NAMES, TEMPLATES)
-    inputs = normalization(clip.preprocess)(images).to(device)
+    mean, std = normalization(clip.preprocess)
+    inputs = normalize(images, mean, std).to(device)
     effects = CCI(classifier).effects(inputs)
     probabilities = effects.outputs.softmax(dim=1).cpu()
     predicted = probabilities.argmax(dim=1).tolist()
-    return _Answers(classifier, inputs, effects, probabilities, predicted)
+    return _Answers(classifier, clip.preprocess, inputs, effects, probabilities, predicted)
+
+
+def _compare(tiny: _Answers, methods: list[Method], seed: int) -> Comparison:
+    from cci_captum.benchmarks.comparison import compare
+    from cci_captum.benchmarks.data import Scenes
+
+    return compare(
+        [method.name for method in methods],
+        Scenes(_FRESH_SCENES, seed=seed),
+        forward_func=tiny.classifier,
+        preprocess=tiny.preprocess,
+        show_progress=True,
+    )
 
 
 def _other_class(scene: Scene, tiny: _Answers, row: int) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,10 +10,13 @@ from cci_captum.baselines.registry import Method
 
 from ._common import (
     CommandError,
+    check_options,
     check_output,
     choose_device,
     choose_methods,
-    normalization,
+    load_model,
+    make_explainer,
+    warn_about_unknown_words,
     whole_file,
 )
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from cci_captum.clip import LoadedCLIP, ZeroShotClassifier
+    from cci_captum.clip import LoadedCLIP
     from cci_captum.effects import ClusterEffects
 
 _PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
@@ -86,10 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then load the model, explain, and write the files."""
     texts = _check_texts(arguments.text)
     methods = choose_methods(arguments.method or ["cci"], masks=False)
-    if arguments.clusters < 1:
-        raise CommandError(f"--clusters: expected at least 1, got {arguments.clusters}")
-    if arguments.rise_masks < 1:
-        raise CommandError(f"--rise-masks: expected at least 1, got {arguments.rise_masks}")
+    check_options(arguments, "clusters", "rise_masks")
     check_output(arguments.out, "--out", _PICTURES)
     if arguments.save_maps:
         check_output(arguments.save_maps, "--save-maps", (".npz",))
@@ -97,8 +95,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise CommandError(f"--out: would overwrite the image {arguments.out}")
     pictures = _read(arguments.images)
     device = choose_device(arguments.device)
-    clip = _load(arguments.model, arguments.pretrained, device)
-    _warn_about_unknown_words(arguments.model, texts)
+    clip = load_model(arguments.model, arguments.pretrained, device)
+    warn_about_unknown_words(arguments.model, texts)
 
     inputs = preprocess_images(clip.preprocess, pictures).to(device)
     explained = explain(clip, inputs, texts, methods, arguments.clusters, arguments.rise_masks)
@@ -140,16 +138,14 @@ def explain(
 
     cosines = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}", logit_scale=1.0)
     options: dict[str, Any] = {"internal_batch_size": _FORWARD_BATCH, "show_progress": True}
-    explainers = {m: _explainer(m, cosines, clusters, rise_masks) for m in methods}
+    explainers = {m: make_explainer(m, cosines, clusters, rise_masks) for m in methods}
     maps, effects = {}, None
     for method, explainer in explainers.items():
         if method.name == "cci":  # the same passes serve all texts
             effects = explainer.effects(inputs, **options)
             per_text = [effects.patch_map(index) for index in range(len(texts))]
         else:
-            per_text = [
-                raw_map(method, explainer, inputs, index, **options) for index in range(len(texts))
-            ]
+            per_text = [raw_map(explainer, inputs, index, **options) for index in range(len(texts))]
         maps[method] = torch.stack(per_text, dim=1)
     if effects is None:
         with torch.no_grad():
@@ -157,21 +153,6 @@ def explain(
     else:
         similarities = effects.outputs
     return Explained(similarities, maps, effects)
-
-
-def _explainer(
-    method: Method, forward_func: ZeroShotClassifier, clusters: int, rise_masks: int
-) -> Any:
-    from cci_captum.clustering import KMeans
-
-    chosen: dict[str, Any] = {"clustering": KMeans(clusters), "n_masks": rise_masks}
-    known = signature(method.cls).parameters
-    options = {name: value for name, value in chosen.items() if name in known}
-    make: Any = method.cls  # which options it takes has just been asked
-    try:
-        return make(forward_func, **options)
-    except (TypeError, ValueError) as error:
-        raise CommandError(f"--method: {method.name}: {error}") from error
 
 
 def _check_texts(texts: list[str]) -> list[str]:
@@ -190,32 +171,6 @@ def _read(paths: list[Path]) -> list[Image]:
         raise CommandError(str(error)) from error
 
 
-def _load(name: str, pretrained: str | None, device: torch.device) -> LoadedCLIP:
-    from cci_captum.clip import load_clip
-    from cci_captum.vision_towers import find_vision_tower
-
-    try:
-        clip = load_clip(name, pretrained, device)
-        find_vision_tower(clip.model)
-        return clip
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise CommandError(str(error)) from error
-
-
-def _warn_about_unknown_words(model: str, texts: list[str]) -> None:
-    from cci_captum.tiny import MODEL_NAMES, unknown_words
-
-    if model not in MODEL_NAMES:
-        return
-    unknown = list(dict.fromkeys(word for text in texts for word in unknown_words(text)))
-    if unknown:
-        print(
-            f"cci-captum: warning: the tiny model never learnt {', '.join(unknown)}; it knows "
-            "the 33 classes in cci_captum.tiny.CLASS_NAMES; --model takes any open_clip name",
-            file=sys.stderr,
-        )
-
-
 def _draw(
     clip: LoadedCLIP,
     inputs: torch.Tensor,
@@ -223,14 +178,14 @@ def _draw(
     names: list[str],
     texts: list[str],
 ) -> Any:
+    from cci_captum.benchmarks.preprocessing import normalization
     from cci_captum.visualization import attribution_grid, denormalize
 
-    normalize = normalization(clip.preprocess)
     cells = [(index, method) for index in range(len(texts)) for method in explained.maps]
     columns = [f"{index} {method.name}" for index, method in cells]
     by_method = len(explained.maps) > 1
     return attribution_grid(
-        denormalize(inputs, normalize.mean, normalize.std),
+        denormalize(inputs, *normalization(clip.preprocess)),
         {
             column: explained.maps[method][:, index]
             for column, (index, method) in zip(columns, cells, strict=True)

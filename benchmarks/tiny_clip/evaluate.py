@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cci_captum.benchmarks.markdown import table
 from cci_captum.clip import ZeroShotClassifier
 from cci_captum.tiny import (
     BACKGROUND_NAMES,
@@ -149,20 +150,6 @@ def on_background(
     behind = [backgrounds[i % len(backgrounds)] for i in range(count)]
     predicted = predictor.predict(names, behind, kind=kind, seed=SEED + 1)
     return rate(predicted == CLASS_NAMES.index(pair.class_name))
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a Markdown table.
-
-    Example:
-        >>> print(table(["class", "accuracy"], [["cat", "99.0"]]))
-        | class | accuracy |
-        |---|---|
-        | cat | 99.0 |
-    """
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in [head, *rows]]
-    lines.insert(1, "|" + "---|" * len(head))
-    return "\n".join(lines)
 
 
 def report_tiny(predictor: Predictor, repeats: int) -> str:

@@ -1,0 +1,279 @@
+"""`cci-captum compare`: methods on the same images, judged by deletion and insertion."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cci_captum.baselines.registry import Method
+
+from ._common import (
+    CommandError,
+    check_folder,
+    check_options,
+    choose_device,
+    choose_methods,
+    load_model,
+    make_explainer,
+    make_folder,
+    warn_about_unknown_words,
+    whole_file,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cci_captum.benchmarks.comparison import Comparison
+    from cci_captum.benchmarks.data import ImageData
+    from cci_captum.clip import LoadedCLIP, ZeroShotClassifier
+
+_METHODS = "cci,grad-eclip,maskclip,gradcam"
+_SCENES = "scenes"
+_IMAGENET = "imagenet:"
+_DEFAULT_SCENES = 100
+
+
+def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="compare methods by deletion and insertion",
+        description="Explain the same images by several methods, and measure by deletion and "
+        "insertion whether the model follows each map. Random maps are always compared too, and "
+        "masks where there are any. Writes summary.md, curves.png, scatter.png, grid.png, "
+        "results.parquet, curves.parquet and settings.json.",
+    )
+    parser.add_argument(
+        "--data",
+        default=_SCENES,
+        metavar="D",
+        help='"scenes"; a folder that has a folder of images for each class; or "imagenet:DIR", '
+        "whose folders are named n01440764, ... (%(default)s)",
+    )
+    parser.add_argument("--model", default="tiny", help='"tiny" or an open_clip name (%(default)s)')
+    parser.add_argument("--pretrained", metavar="TAG", help="open_clip tag or checkpoint file")
+    parser.add_argument(
+        "--methods",
+        default=_METHODS,
+        metavar="M,M",
+        help='named as in "cci-captum methods", or "all"; others are compared with the first '
+        "(%(default)s)",
+    )
+    parser.add_argument(
+        "--protocol",
+        default="grad-eclip",
+        metavar="P,P",
+        help='named as in docs/faithfulness.md, or "all" (%(default)s)',
+    )
+    parser.add_argument(
+        "--n", type=int, metavar="N", help=f"images ({_DEFAULT_SCENES} scenes; all of a folder)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("cci-captum-compare"), help="folder (%(default)s)"
+    )
+    parser.add_argument(
+        "--explained",
+        choices=("true", "predicted"),
+        default="true",
+        help="which class (%(default)s)",
+    )
+    parser.add_argument(
+        "--checks",
+        default="",
+        metavar="C,C",
+        help='sanity checks: "random-weights", "random-label" or both (none)',
+    )
+    parser.add_argument(
+        "--artwork",
+        choices=("train", "held-out"),
+        default="train",
+        help="of the scenes (%(default)s)",
+    )
+    parser.add_argument(
+        "--objects", choices=("one", "two"), default="one", help="in each scene (%(default)s)"
+    )
+    parser.add_argument(
+        "--classes", type=Path, metavar="FILE", help="class names, one a line (the folders' names)"
+    )
+    parser.add_argument(
+        "--masks", type=Path, metavar="DIR", help="masks of a folder's images: the same tree, .png"
+    )
+    parser.add_argument(
+        "--clusters",
+        type=int,
+        default=7,
+        metavar="K",
+        help="for methods that cluster (%(default)s)",
+    )
+    parser.add_argument(
+        "--rise-masks", type=int, default=4000, metavar="N", help="masks of RISE (%(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of scenes, choice of images and ties (%(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="B", help="images at a time (%(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help='"cpu", "cuda", ... (%(default)s)')
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check everything the user gave, then compare, and write tables and pictures."""
+    methods = choose_methods(arguments.methods.split(","), masks=True, option="--methods")
+    check_options(arguments, "clusters", "rise_masks", "batch_size")
+    if arguments.seed < 0:
+        raise CommandError(f"--seed: expected 0 or more, got {arguments.seed}")
+    protocols = _protocols(arguments.protocol)
+    checks = _checks(arguments.checks)
+    make_folder(arguments.out, "--out")
+    check_folder(arguments.out, "--out")
+    _check_data(arguments)
+    device = choose_device(arguments.device)
+    clip = load_model(arguments.model, arguments.pretrained, device)
+
+    from cci_captum.benchmarks.comparison import compare, figures, report
+    from cci_captum.clip import ZeroShotClassifier
+
+    data = _data(arguments, clip)
+    warn_about_unknown_words(arguments.model, list(data.class_names))
+    classifier = ZeroShotClassifier(clip.model, clip.tokenizer, data.class_names, data.templates)
+    factories = {
+        method.name: partial(_explainer, method, arguments.clusters, arguments.rise_masks)
+        for method in methods
+    }
+    try:
+        comparison = compare(
+            factories,
+            data,
+            protocols,
+            forward_func=classifier,
+            preprocess=clip.preprocess,
+            explained=arguments.explained,
+            checks=checks,
+            seed=arguments.seed,
+            batch_size=arguments.batch_size,
+            show_progress=True,
+        )
+    except (TypeError, ValueError) as error:
+        raise CommandError(str(error)) from error
+
+    folder: Path = arguments.out
+    settings = _settings(arguments, clip)
+    _write_tables(comparison, folder, settings)
+    with whole_file(folder / "summary.md") as path:
+        path.write_text(report.page(comparison, note=f"`{settings['command']}`"), encoding="utf-8")
+    _write_figure(folder / "curves.png", figures.curves(comparison))
+    _write_figure(folder / "scatter.png", figures.pairs(comparison))
+    grid = figures.grid(comparison, factories, data, classifier, clip.preprocess)
+    _write_figure(folder / "grid.png", grid)
+    print(report.text(comparison))
+    print(f"\nwrote summary.md, curves.png, scatter.png, grid.png and tables to {folder}")
+
+
+def _explainer(
+    method: Method, clusters: int, rise_masks: int, forward_func: ZeroShotClassifier
+) -> Any:
+    return make_explainer(method, forward_func, clusters, rise_masks)
+
+
+def _protocols(names: str) -> list[str]:
+    from cci_captum.benchmarks.faithfulness.protocols import PROTOCOLS, find_protocol
+
+    chosen = [*PROTOCOLS] if names == "all" else list(dict.fromkeys(names.split(",")))
+    try:
+        return [find_protocol(name).name for name in chosen]
+    except ValueError as error:
+        raise CommandError(f"--{error}") from error
+
+
+def _checks(names: str) -> list[str]:
+    from cci_captum.benchmarks.comparison.randomization import CHECKS
+
+    chosen = list(dict.fromkeys(filter(None, names.split(","))))
+    for name in chosen:
+        if name not in CHECKS:
+            raise CommandError(f"--checks: expected some of {', '.join(CHECKS)}, got {name!r}")
+    return chosen
+
+
+def _check_data(arguments: argparse.Namespace) -> None:
+    """Raise CommandError unless the options that choose images go together."""
+    if arguments.n is not None and arguments.n < 1:
+        raise CommandError(f"--n: expected at least 1, got {arguments.n}")
+    for option in ("classes", "masks"):
+        if getattr(arguments, option) and arguments.data == _SCENES:
+            raise CommandError(f"--{option}: scenes have their own; expected --data DIR")
+    if arguments.classes and arguments.data.startswith(_IMAGENET):
+        raise CommandError("--classes: ImageNet has its own; expected --data DIR")
+
+
+def _data(arguments: argparse.Namespace, clip: LoadedCLIP) -> ImageData:
+    """The images, found but not yet read."""
+    from cci_captum.benchmarks.data import ImageFolders, ImageNet, Scenes
+
+    options = {"masks": arguments.masks, "count": arguments.n, "seed": arguments.seed}
+    try:
+        if arguments.data == _SCENES:
+            count = _DEFAULT_SCENES if arguments.n is None else arguments.n
+            # Twice as large as the model sees them, so that they are to it what photos are.
+            size = 2 * clip.model.visual.image_size[0]
+            return Scenes(
+                count,
+                artwork=arguments.artwork,
+                kind=arguments.objects,
+                seed=arguments.seed,
+                size=size,
+            )
+        if arguments.data.startswith(_IMAGENET):
+            return ImageNet(arguments.data.removeprefix(_IMAGENET), **options)
+        class_names = None
+        if arguments.classes:
+            lines = arguments.classes.read_text(encoding="utf-8").splitlines()
+            class_names = [line.strip() for line in lines if line.strip()]
+        return ImageFolders(arguments.data, class_names=class_names, **options)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--data: {error}") from error
+
+
+def _settings(arguments: argparse.Namespace, clip: LoadedCLIP) -> dict[str, Any]:
+    """What makes the run again: the command, and what it ran with."""
+    import torch
+
+    from cci_captum._version import __version__
+
+    options = {
+        name: value
+        for name, value in vars(arguments).items()
+        if name not in ("command", "run", "out") and value not in (None, "")
+    }
+    words = [
+        word
+        for name, value in options.items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    return {
+        "command": shlex.join(["cci-captum", "compare", *words]),
+        "model": clip.name,
+        "cci_captum": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _write_tables(comparison: Comparison, folder: Path, settings: dict[str, Any]) -> None:
+    for name in ("results", "curves"):
+        with whole_file(folder / f"{name}.parquet") as path:
+            getattr(comparison, name).to_parquet(path, index=False)
+    with whole_file(folder / "settings.json") as path:
+        errors = comparison.errors.to_dict("records")
+        whole = settings | comparison.settings | {"errors": errors}
+        path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_figure(path: Path, figure: Figure) -> None:
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=200)

@@ -1,0 +1,338 @@
+"""The comparison itself: every method explains the same images, every protocol judges the maps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple, get_args
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from cci_captum._arguments import check_positive_int
+from cci_captum.baselines.registry import METHODS, find_method
+from cci_captum.benchmarks.data import ImageData
+from cci_captum.benchmarks.faithfulness import DeletionInsertion, Protocol
+from cci_captum.benchmarks.localization import (
+    average_precision,
+    best_iou,
+    energy,
+    pointing_game,
+)
+from cci_captum.benchmarks.maps import raw_map
+from cci_captum.benchmarks.preprocessing import Preprocess, normalization
+from cci_captum.vision_towers import find_vision_tower
+
+from .loading import Batch, Explained, Loader
+from .randomization import CHECKS, random_labels, rank_correlation, with_random_weights
+from .results import REFERENCES, Comparison, add_ranks
+
+Factory = Callable[[nn.Module], Any]
+"""From a forward_func to a Captum attribution of it: a class, or a function that sets options."""
+
+_LOCALIZATION = {
+    "pointing_game": pointing_game,
+    "energy": energy,
+    "iou": best_iou,
+    "average_precision": average_precision,
+}
+
+
+class _Row(NamedTuple):
+    """A method, as it is or under a check."""
+
+    method: str
+    check: str
+    explainer: Any
+    forward_func: nn.Module  # the one that it explains
+
+
+class _Map(NamedTuple):
+    """What a method says about a batch, and what that took."""
+
+    maps: Tensor  # (B, h, w)
+    passes: float  # an image
+    seconds: float  # an image
+
+
+def compare(
+    methods: Iterable[str] | Mapping[str, Factory],
+    data: ImageData,
+    protocols: Iterable[str | Protocol] = ("grad-eclip",),
+    *,
+    forward_func: nn.Module,
+    preprocess: Preprocess,
+    explained: Explained = "true",
+    checks: Collection[str] = (),
+    seed: int = 0,
+    batch_size: int = 32,
+    internal_batch_size: int | None = None,
+    show_progress: bool = False,
+) -> Comparison:
+    """Compare attribution methods on the same images, by deletion, insertion and localisation.
+
+    Random maps are always compared too, and where there are masks the masks themselves: a table
+    without them cannot be read. Everything that is random depends on the seed and the image, and is
+    the same for every method. Photos are cut to what the model's preprocessing leaves of them, for
+    every protocol, so that no pixel is counted that the model never sees.
+
+    Args:
+        methods: Names from `cci_captum.baselines.METHODS`; or name -> a function from forward_func
+            to any Captum attribution, such as `CCI` or
+            `lambda f: CCI(f, clustering=KMeans(10))`.
+        data: Images with their classes, such as `cci_captum.benchmarks.data.ImageFolders`.
+        protocols: Names from `PROTOCOLS`, or `Protocol` objects.
+        forward_func: Module from images (B, 3, H, W) to (B, C) scores of the data's classes, such
+            as a `ZeroShotClassifier`.
+        preprocess: From a PIL image to an input (3, H, W) of the model, as `load_clip` returns it.
+        explained: The "true" class, or the "predicted" one, for which masks are not used.
+        checks: Of `CHECKS`: "random-weights" explains a copy of the model with shuffled weights,
+            "random-label" another class; the maps are then judged as all others. See
+            `randomization`.
+        seed: Of everything that is random here; methods have their own.
+        batch_size: Images that are explained together.
+        internal_batch_size: Most images in one forward pass; None is batch_size.
+        show_progress: Show a progress bar on stderr.
+
+    Returns:
+        A `Comparison`.
+
+    Raises:
+        TypeError: If forward_func is no module or cannot be explained by a method.
+        ValueError: If a name is unknown, there are no images, or the classes do not fit; raised
+            before anything is explained.
+
+    Example:
+        >>> import cci_captum
+        >>> from cci_captum.benchmarks.comparison import compare
+        >>> from cci_captum.benchmarks.data import Scenes
+        >>> clip, scenes = cci_captum.load_clip("tiny"), Scenes(2)
+        >>> classifier = cci_captum.ZeroShotClassifier(
+        ...     clip.model, clip.tokenizer, scenes.class_names, scenes.templates
+        ... )
+        >>> comparison = compare(
+        ...     ["cci"], scenes, forward_func=classifier, preprocess=clip.preprocess
+        ... )
+        >>> comparison.results[["image", "method", "protocol"]]
+             image        method    protocol
+        0  scene 0           cci  grad-eclip
+        1  scene 1           cci  grad-eclip
+        2  scene 0        random  grad-eclip
+        3  scene 1        random  grad-eclip
+        4  scene 0  ground-truth  grad-eclip
+        5  scene 1  ground-truth  grad-eclip
+    """
+    if not isinstance(forward_func, nn.Module):
+        raise TypeError(f"forward_func: expected a module, got {type(forward_func).__name__}")
+    if explained not in get_args(Explained):
+        raise ValueError(f"explained: expected one of {get_args(Explained)}, got {explained!r}")
+    check_positive_int("batch_size", batch_size)
+    if not len(data):
+        raise ValueError(f"data: expected at least one image, {data.name} has none")
+    harnesses = _harnesses(
+        protocols, forward_func, preprocess, seed, internal_batch_size or batch_size
+    )
+    loader = Loader(data, preprocess, forward_func, explained)
+    rows = _rows(_factories(methods, loader.has_masks), forward_func, checks, seed)
+    internal = internal_batch_size or batch_size
+    steps = len(data) * len(rows) * (1 + len(harnesses))
+    with tqdm(total=steps, desc="compare", unit="map", disable=not show_progress) as progress:
+        parts = [
+            _measure(batch, rows, harnesses, seed, internal, progress)
+            for batch in loader.batches(batch_size)
+        ]
+    if not parts:
+        raise ValueError(
+            f"data: none of the {len(data)} images of {data.name} could be read; the first: "
+            f"{loader.errors[0]['error']}"
+        )
+    results, curves = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
+    order = {(row.method, row.check): place for place, row in enumerate(rows)}
+    return Comparison(
+        results=add_ranks(_sorted(results, order)),
+        curves=_sorted(curves, order),
+        errors=pd.DataFrame(loader.errors, columns=["index", "error"]),
+        settings={
+            "data": data.name,
+            "images": len(data) - len(loader.errors),
+            "classes": len(data.class_names),
+            "masks": loader.has_masks,
+            "explained": explained,
+            "seed": seed,
+            "protocols": [harness.protocol.name for harness in harnesses],
+            "device": str(loader.device),
+        },
+    )
+
+
+def _factories(
+    methods: Iterable[str] | Mapping[str, Factory], has_masks: bool
+) -> dict[str, Factory]:
+    """Name -> factory, the references last."""
+    if isinstance(methods, str):
+        raise ValueError(f"methods: expected a sequence of names, got the string {methods!r}")
+    if isinstance(methods, Mapping):
+        chosen: dict[str, Factory] = dict(methods)
+        for name, factory in chosen.items():
+            if not callable(factory):
+                raise TypeError(
+                    f"methods[{name!r}]: expected a function from forward_func to an attribution, "
+                    f"got {type(factory).__name__}"
+                )
+    else:
+        chosen = {name: find_method(name).cls for name in methods}
+    references = {name: METHODS[name].cls for name in REFERENCES}
+    if not has_masks:
+        del references["ground-truth"]
+        chosen.pop("ground-truth", None)
+    if not chosen:
+        raise ValueError("methods: expected at least one, got none")
+    return {name: make for name, make in chosen.items() if name not in references} | references
+
+
+def _harnesses(
+    protocols: Iterable[str | Protocol],
+    forward_func: nn.Module,
+    preprocess: Preprocess,
+    seed: int,
+    internal_batch_size: int,
+) -> list[DeletionInsertion]:
+    if isinstance(protocols, (str, Protocol)):
+        raise ValueError(f"protocols: expected a sequence, got {protocols!r} alone")
+    mean, std = normalization(preprocess)
+    harnesses = [
+        DeletionInsertion(
+            forward_func,
+            protocol,
+            seed=seed,
+            mean=mean,
+            std=std,
+            preprocess=preprocess,
+            internal_batch_size=internal_batch_size,
+        )
+        for protocol in protocols
+    ]
+    names = [harness.protocol.name for harness in harnesses]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"protocols: expected at least one, each with its own name, got {names}")
+    return harnesses
+
+
+def _rows(
+    factories: Mapping[str, Factory], forward_func: nn.Module, checks: Collection[str], seed: int
+) -> list[_Row]:
+    unknown = [check for check in checks if check not in CHECKS]
+    if unknown or isinstance(checks, str):
+        raise ValueError(f"checks: expected some of {CHECKS}, got {checks!r}")
+    rows = [_Row(name, "", make(forward_func), forward_func) for name, make in factories.items()]
+    for check in dict.fromkeys(checks):
+        model = (
+            with_random_weights(forward_func, seed) if check == "random-weights" else forward_func
+        )
+        rows += [
+            _Row(name, check, make(model), model)
+            for name, make in factories.items()
+            if name not in REFERENCES
+        ]
+    return rows
+
+
+def _measure(
+    batch: Batch,
+    rows: Sequence[_Row],
+    harnesses: Sequence[DeletionInsertion],
+    seed: int,
+    internal_batch_size: int,
+    progress: tqdm,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Results and curves of one batch."""
+    results, curves = [], []
+    as_is: dict[str, Tensor] = {}
+    for row in rows:
+        progress.set_postfix_str(" ".join(filter(None, [row.method, row.check])))
+        found = _explain(row, batch, seed, internal_batch_size)
+        progress.update(len(batch.names))
+        measured: dict[str, Any] = {"forward_passes": found.passes, "seconds": found.seconds}
+        if batch.masks is not None:
+            measured |= {
+                name: measure(found.maps, batch.masks).tolist()
+                for name, measure in _LOCALIZATION.items()
+            }
+        if row.check:
+            measured["similarity"] = rank_correlation(as_is[row.method], found.maps)
+        else:
+            as_is[row.method] = found.maps
+        for harness in harnesses:
+            photos = harness.protocol.resolution == "original"
+            found_curves = harness(
+                batch.photos if photos else batch.inputs, found.maps, batch.targets
+            )
+            keys = pd.DataFrame(
+                {
+                    "image": batch.names,
+                    "index": batch.indices,
+                    "method": row.method,
+                    "check": row.check,
+                    "protocol": harness.protocol.name,
+                }
+            )
+            areas = {name: values.tolist() for name, values in found_curves.auc().items()}
+            classes = {"target": batch.targets, "predicted": batch.predicted}
+            results.append(keys.assign(**classes, **areas, **measured))
+            frame = found_curves.to_frame()
+            repeated = keys.iloc[frame.pop("image")].reset_index(drop=True)
+            curves.append(pd.concat([repeated, frame], axis="columns"))
+            progress.update(len(batch.names))
+    return pd.concat(results, ignore_index=True), pd.concat(curves, ignore_index=True)
+
+
+def _explain(row: _Row, batch: Batch, seed: int, internal_batch_size: int) -> _Map:
+    """A method's maps of a batch, timed, its forward passes counted."""
+    targets = batch.targets
+    if row.check == "random-label":
+        with torch.no_grad():
+            classes = row.forward_func(batch.inputs[:1]).shape[1]
+        targets = random_labels(batch.inputs, targets, classes, seed)
+    with _counted_images(row.forward_func) as count:
+        start = time.perf_counter()
+        maps = raw_map(
+            row.explainer,
+            batch.inputs,
+            targets,
+            masks=batch.masks,
+            internal_batch_size=internal_batch_size,
+        )
+        if maps.device.type == "cuda":
+            torch.cuda.synchronize(maps.device)
+        seconds = time.perf_counter() - start
+    size = len(batch.names)
+    return _Map(maps, count[0] / size, seconds / size)
+
+
+@contextmanager
+def _counted_images(forward_func: nn.Module) -> Iterator[list[int]]:
+    """A list of one number: images that the image encoder has run on inside the context."""
+    module = find_vision_tower(forward_func).module
+    count = [0]
+
+    def add(_: nn.Module, args: tuple[Any, ...], count: list[int]) -> None:
+        count[0] += len(args[0])
+
+    handle = module.register_forward_pre_hook(partial(add, count=count))
+    try:
+        yield count
+    finally:
+        handle.remove()
+
+
+def _sorted(frame: pd.DataFrame, order: Mapping[tuple[str, str], int]) -> pd.DataFrame:
+    """The rows method by method, protocol by protocol, image by image."""
+    places = [order[key] for key in zip(frame["method"], frame["check"], strict=True)]
+    protocols = {name: place for place, name in enumerate(frame["protocol"].unique())}
+    keyed = frame.assign(_method=places, _protocol=frame["protocol"].map(protocols))
+    keyed = keyed.sort_values(["_protocol", "_method", "index"], kind="stable", ignore_index=True)
+    return keyed.drop(columns=["_method", "_protocol"])

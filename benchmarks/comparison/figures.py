@@ -1,0 +1,114 @@
+"""A comparison as pictures: mean curves, pairs of values, the images that set methods apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from cci_captum.benchmarks.data import ImageData
+from cci_captum.benchmarks.maps import raw_map
+from cci_captum.benchmarks.preprocessing import Preprocess, field_of_view
+from cci_captum.benchmarks.statistics import bootstrap_interval
+from cci_captum.visualization import (
+    Band,
+    attribution_grid,
+    faithfulness_curves,
+    paired_scatter,
+)
+
+from .compare import Factory
+from .results import REFERENCES, Comparison
+from .titles import ARROWS, title
+
+
+def curves(comparison: Comparison, **options: Any) -> Figure:
+    """Mean curves with bootstrap 95 % bands, a panel a protocol and direction.
+
+    Args:
+        comparison: What was measured.
+        options: Of `cci_captum.visualization.faithfulness_curves`.
+    """
+    rows = comparison.curves[comparison.curves["check"] == ""]
+    panels: dict[str, dict[str, Band]] = {}
+    fractions = {}
+    for (protocol, direction), part in rows.groupby(["protocol", "direction"], sort=False):
+        better = "lower" if direction == "deletion" else "higher"
+        panel = f"{direction}, {protocol}: {better} is better"
+        fractions[panel] = np.sort(part["fraction"].unique())
+        bands = {}
+        for method in comparison.methods:
+            wide = part[part["method"] == method].pivot(
+                index="index", columns="fraction", values="top1"
+            )
+            values = wide.to_numpy(dtype=np.float64)
+            bands[title(method)] = Band(values.mean(axis=0), *bootstrap_interval(values))
+        panels[panel] = bands
+    return faithfulness_curves(
+        fractions,
+        panels,
+        references=[title(name) for name in REFERENCES if name in comparison.methods],
+        ylabel="top-1 accuracy",
+        **options,
+    )
+
+
+def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
+    """Insertion minus deletion area (probability): a method against all others, image by image."""
+    reference = comparison.methods[0] if reference is None else reference
+    protocol = comparison.protocols[0]
+    rows = _as_they_are(comparison)
+    gain = rows["insertion_probability"] - rows["deletion_probability"]
+    values: Mapping[str, Any] = {
+        title(method): gain[rows["method"] == method].to_numpy() for method in comparison.methods
+    }
+    return paired_scatter(
+        values, title(reference), title=f"insertion minus deletion area, {protocol}"
+    )
+
+
+def grid(
+    comparison: Comparison,
+    factories: Mapping[str, Factory],
+    data: ImageData,
+    forward_func: nn.Module,
+    preprocess: Preprocess,
+    rows: int = 6,
+) -> Figure:
+    """The images on which methods disagree most, explained again; below each map its areas."""
+    places = [int(index) for index in comparison.disagreement().index[:rows]]
+    samples = [data[place] for place in places]
+    boxes = [field_of_view(preprocess, sample.image.size) for sample in samples]
+    photos = [sample.image.crop(box) for sample, box in zip(samples, boxes, strict=True)]
+    device = next((p.device for p in forward_func.parameters()), torch.device("cpu"))
+    inputs = torch.stack([preprocess(photo) for photo in photos]).to(device)
+    by_image = _as_they_are(comparison).set_index(["method", "index"])
+    chosen = [name for name in comparison.methods if name not in REFERENCES]
+    targets = [int(by_image.loc[(chosen[0], place), "target"]) for place in places]
+    maps, scores = {}, {}
+    for name in chosen:
+        maps[title(name)] = raw_map(factories[name](forward_func), inputs, targets)
+        found = [by_image.loc[(name, place)] for place in places]
+        scores[title(name)] = [
+            f"{row['deletion_probability']:.2f} {ARROWS['deletion']}  "
+            f"{row['insertion_probability']:.2f} {ARROWS['insertion']}"
+            for row in found
+        ]
+    explained = [data.class_names[target] for target in targets]
+    return attribution_grid(
+        photos,
+        maps,
+        row_titles=[sample.name for sample in samples],
+        scores={"image": explained, **scores},
+    )
+
+
+def _as_they_are(comparison: Comparison) -> pd.DataFrame:
+    """The results of the first protocol, without checks."""
+    results = comparison.results
+    return results[(results["check"] == "") & (results["protocol"] == comparison.protocols[0])]

@@ -1,0 +1,111 @@
+"""Images of a data set in batches, ready for the model, with their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from cci_captum.benchmarks.data import ImageData, Sample
+from cci_captum.benchmarks.preprocessing import Preprocess, field_of_view, resize_mask
+
+Explained = Literal["true", "predicted"]
+
+
+class Batch(NamedTuple):
+    """B images, as the model sees them."""
+
+    indices: list[int]
+    names: list[str]
+    photos: list[Image.Image]  # cut to what the model sees
+    inputs: Tensor  # (B, 3, H, W)
+    masks: Tensor | None  # (B, H, W) bool
+    targets: list[int]  # explained
+    predicted: list[int]
+
+
+class Loader:
+    """Batches of a data set, ready for the model.
+
+    Args:
+        data: The images.
+        preprocess: From a PIL image to an input (3, H, W) of the model.
+        forward_func: From inputs to (B, C) scores of the data's classes.
+        explained: The "true" class, or the "predicted" one, which masks know nothing of.
+
+    Attributes:
+        errors: "index" and "error" of each image that could not be read so far.
+        has_masks: Whether batches have masks of what is explained.
+    """
+
+    def __init__(
+        self, data: ImageData, preprocess: Preprocess, forward_func: nn.Module, explained: Explained
+    ) -> None:
+        self.data, self.preprocess = data, preprocess
+        self.forward_func, self.explained = forward_func, explained
+        self.errors: list[dict[str, Any]] = []
+        self.has_masks = data.has_masks and explained == "true"
+        self.device = next((p.device for p in forward_func.parameters()), torch.device("cpu"))
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """All images that can be read, batch_size at a time.
+
+        Raises:
+            ValueError: If a target is no class, or the scores are not of the data's classes.
+        """
+        samples: list[tuple[int, Sample]] = []
+        for index in range(len(self.data)):
+            try:
+                samples.append((index, self.data[index]))
+            except (OSError, ValueError) as error:
+                self.errors.append({"index": index, "error": str(error)})
+            if len(samples) == batch_size or (samples and index == len(self.data) - 1):
+                yield self._batch(samples)
+                samples = []
+
+    def _batch(self, samples: list[tuple[int, Sample]]) -> Batch:
+        boxes = [field_of_view(self.preprocess, sample.image.size) for _, sample in samples]
+        photos = [sample.image.crop(box) for (_, sample), box in zip(samples, boxes, strict=True)]
+        inputs = torch.stack([self.preprocess(photo) for photo in photos]).to(self.device)
+        masks = None
+        if self.has_masks:
+            size = (inputs.shape[2], inputs.shape[3])
+            seen = [
+                resize_mask(sample.mask, box, size)
+                for (_, sample), box in zip(samples, boxes, strict=True)
+                if sample.mask is not None
+            ]
+            masks = torch.stack(seen).to(self.device)
+        predicted = self._predicted(inputs)
+        targets = [self._target(sample) for _, sample in samples]
+        return Batch(
+            indices=[index for index, _ in samples],
+            names=[sample.name for _, sample in samples],
+            photos=photos,
+            inputs=inputs,
+            masks=masks,
+            targets=targets if self.explained == "true" else predicted,
+            predicted=predicted,
+        )
+
+    @torch.no_grad()
+    def _predicted(self, inputs: Tensor) -> list[int]:
+        outputs = self.forward_func(inputs)
+        classes = len(self.data.class_names)
+        if outputs.shape != (len(inputs), classes):
+            raise ValueError(
+                f"forward_func: expected scores of the {classes} classes of {self.data.name}, "
+                f"({len(inputs)}, {classes}), got shape {tuple(outputs.shape)}"
+            )
+        return outputs.argmax(dim=1).tolist()
+
+    def _target(self, sample: Sample) -> int:
+        last = len(self.data.class_names) - 1
+        if not 0 <= sample.target <= last:
+            raise ValueError(
+                f"data: expected targets from 0 to {last}, got {sample.target} of {sample.name}"
+            )
+        return sample.target

@@ -1,0 +1,79 @@
+"""Sanity checks: what becomes of a map when the model, or the question, becomes a random one.
+
+Adebayo et al. 2018, "Sanity Checks for Saliency Maps", arXiv 1810.03292. A map that stays as it was
+does not show what the model has learnt; one that stays as faithful as it was cannot owe that to
+the model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from cci_captum._seeds import generator_of
+from cci_captum.vision_towers import find_vision_tower
+
+Check = Literal["random-weights", "random-label"]
+CHECKS: tuple[Check, ...] = get_args(Check)
+
+
+def with_random_weights(forward_func: nn.Module, seed: int) -> nn.Module:
+    """A copy whose image encoder has its weights shuffled within each tensor.
+
+    Every layer keeps the distribution of its weights and loses what they had learnt. (Adebayo et
+    al., section 3, draw weights from the initial distribution, which differs between
+    architectures and is not known for all; here all layers are randomised at once, the end of
+    their cascade.)
+
+    Args:
+        forward_func: A module that holds one supported image encoder. It stays as it is.
+        seed: Of the shuffling.
+
+    Returns:
+        The copy, on the same device, in the same mode.
+
+    Raises:
+        TypeError: If the image encoder is of a kind that cannot be explained.
+        ValueError: If none or several are found.
+    """
+    shuffled = copy.deepcopy(forward_func)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weights in find_vision_tower(shuffled).module.parameters():
+            order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
+            weights.copy_(weights.flatten()[order].view_as(weights))
+    return shuffled
+
+
+def random_labels(inputs: Tensor, targets: Sequence[int], num_classes: int, seed: int) -> list[int]:
+    """Another class for each image, each as likely; by the seed and the image's content alone.
+
+    Raises:
+        ValueError: If there is no other class.
+    """
+    if num_classes < 2:
+        raise ValueError(
+            f"num_classes: expected at least 2 to draw another label, got {num_classes}"
+        )
+    steps = [
+        int(torch.randint(1, num_classes, (), generator=generator_of(image, seed)))
+        for image in inputs
+    ]
+    return [(target + step) % num_classes for target, step in zip(targets, steps, strict=True)]
+
+
+def rank_correlation(maps: Tensor, others: Tensor) -> list[float]:
+    """Spearman's rank correlation of each pair of maps, (B, h, w) each; NaN for constant maps.
+
+    Example:
+        >>> maps = torch.tensor([[[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]]])
+        >>> rank_correlation(maps, torch.tensor([[[2.0, 4.0, 9.0]], [[3.0, 2.0, 1.0]]]))
+        [1.0, -1.0]
+    """
+    columns = [pd.DataFrame(m.flatten(1).double().cpu().numpy().T).rank() for m in (maps, others)]
+    return columns[0].corrwith(columns[1]).tolist()

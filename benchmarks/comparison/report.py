@@ -1,0 +1,152 @@
+"""A comparison as people read it: a page of tables, and a few lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cci_captum.benchmarks.markdown import table
+
+from .results import LOCALIZATION, REFERENCES, Comparison
+from .titles import heading, title
+
+_MAIN = ("deletion_top1", "insertion_top1")
+_OTHERS = ("deletion_top5", "insertion_top5", "deletion_probability", "insertion_probability")
+
+
+def page(comparison: Comparison, reference: str | None = None, note: str = "") -> str:
+    """All means with their intervals, as a Markdown page.
+
+    Args:
+        comparison: What was measured.
+        reference: See `Comparison.summary`.
+        note: A paragraph that says what was run, put before the tables.
+    """
+    reference = comparison.methods[0] if reference is None else reference
+    summary = comparison.summary(reference)
+    plain = summary[summary["check"] == ""]
+    parts = [f"# {comparison.settings['data']}", note, _setting(comparison, reference)]
+    for protocol in comparison.protocols:
+        of_protocol = plain[plain["protocol"] == protocol]
+        parts.append(f'## Deletion and insertion, "{protocol}"')
+        parts += [areas(comparison, protocol, reference), _table(of_protocol, _OTHERS)]
+    if "energy" in comparison.results.columns:
+        parts += ["## Where maps lie", _table(plain, LOCALIZATION)]
+    parts += ["## What a map costs", _table(plain, ("forward_passes", "seconds"))]
+    if (summary["check"] != "").any():
+        parts += ["## Sanity checks", _checks(comparison, summary)]
+    if len(comparison.errors):
+        rows = comparison.errors[["index", "error"]].itertuples(index=False)
+        parts += ["## Images that could not be read", table(["place", "error"], rows)]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def text(comparison: Comparison) -> str:
+    """The areas under both curves, and where maps lie, as plain text for a terminal."""
+    located = [name for name in ("pointing_game", "energy") if name in comparison.results]
+    summary = comparison.summary(measures=[*_MAIN, *located])
+    summary = summary[summary["check"] == ""]
+    lines = []
+    for protocol in comparison.protocols:
+        rows = summary[summary["protocol"].isin([protocol, ""])]
+        heads = [f"{heading(name):25}" for name in _MAIN] + [f"{heading(n):>15}" for n in located]
+        lines += ["", f"{protocol:20}" + "".join(heads)]
+        for method, part in rows.groupby("method", sort=False):
+            by_measure = part.set_index("measure")
+            cells = [f"{_interval(by_measure.loc[name], 'mean', ''):25}" for name in _MAIN]
+            cells += [f"{by_measure.loc[name, 'mean']:15.2f}" for name in located]
+            lines.append(f"{title(method):20}" + "".join(cells))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _setting(comparison: Comparison, reference: str) -> str:
+    """What was explained, and how to read the tables."""
+    settings = comparison.settings
+    first = comparison.results.drop_duplicates("index")
+    right = (first["target"] == first["predicted"]).mean()
+    explained = {
+        "true": f"the true class, which is the predicted one in {right:.1%}",
+        "predicted": "the predicted class",
+    }[settings["explained"]]
+    return (
+        f"{settings['images']} images, {settings['classes']} classes. Explained: {explained}. Seed "
+        f"{settings['seed']}. Means with bootstrap 95 % intervals over the images; differences to "
+        f"{title(reference)} are paired, image by image. Rank: among the methods without the "
+        "references, 1 is best, by the area under the class's probability."
+    )
+
+
+def areas(comparison: Comparison, protocol: str, reference: str | None = None) -> str:
+    """Areas under both curves with differences to the reference, and ranks, as Markdown.
+
+    Args:
+        comparison: What was measured.
+        protocol: One of its protocols.
+        reference: See `Comparison.summary`.
+    """
+    reference = comparison.methods[0] if reference is None else reference
+    summary = comparison.summary(reference, [*_MAIN, "deletion_rank", "insertion_rank"])
+    summary = summary[(summary["protocol"] == protocol) & (summary["check"] == "")]
+    head = ["method"]
+    for name in _MAIN:
+        head += [heading(name), f"minus {title(reference)}"]
+    lines = []
+    for method, rows in summary.groupby("method", sort=False):
+        by_measure = rows.set_index("measure")
+        line = [title(method)]
+        for name in _MAIN:
+            row = by_measure.loc[name]
+            line += [_interval(row, "mean", ""), _interval(row, "difference", "difference_")]
+        line += [
+            f"{by_measure.loc[rank, 'mean']:.1f}" if rank in by_measure.index else ""
+            for rank in ("deletion_rank", "insertion_rank")
+        ]
+        lines.append(line)
+    return table([*head, "deletion rank", "insertion rank"], lines)
+
+
+def _table(summary: pd.DataFrame, measures: Sequence[str]) -> str:
+    """Means with intervals, a row a method, a column a measure."""
+    lines = []
+    for method, rows in summary[summary["measure"].isin(measures)].groupby("method", sort=False):
+        by_measure = rows.set_index("measure")
+        cells = [_interval(by_measure.loc[measure], "mean", "") for measure in measures]
+        lines.append([title(method), *cells])
+    return table(["method", *(heading(measure) for measure in measures)], lines)
+
+
+def _checks(comparison: Comparison, summary: pd.DataFrame) -> str:
+    """How alike maps stay under each check, and how faithful they then are."""
+    protocol = comparison.protocols[0]
+    rows = summary[
+        ((summary["protocol"] == protocol) & summary["measure"].isin(_MAIN))
+        | (summary["measure"] == "similarity")
+    ].set_index(["check", "method", "measure"])
+    checks = [check for check in comparison.results["check"].unique() if check]
+    head = ["method"]
+    for check in checks:
+        name = check.replace("-", " ")
+        head += [f"{name}: similarity", *(f"{heading(area)}, {protocol}" for area in _MAIN)]
+    lines = []
+    for method in comparison.methods:
+        if method in REFERENCES:
+            continue
+        line = [title(method)]
+        for check in checks:
+            for name in ("similarity", *_MAIN):
+                key = (check, method, name)
+                line.append(_interval(rows.loc[key], "mean", "") if key in rows.index else "")
+        lines.append(line)
+    return table(head, lines)
+
+
+def _interval(row: pd.Series, mean: str, prefix: str) -> str:
+    """One cell: a mean and its interval; blank where there is none."""
+    numbers = [row[mean], row[f"{prefix}low"], row[f"{prefix}high"]]
+    if any(pd.isna(numbers)):
+        return ""
+    sign = "+" if prefix else ""
+    digits = 3 if abs(row[mean]) < 10 else 1
+    middle, low, high = (f"{number:{sign}.{digits}f}" for number in numbers)
+    return middle if low == high else f"{middle} ({low} to {high})"

@@ -1,0 +1,161 @@
+"""What a comparison measured, image by image, and what follows for the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cci_captum.benchmarks.statistics import bootstrap_interval
+
+REFERENCES = ("random", "ground-truth")
+LOCALIZATION = ("pointing_game", "energy", "iou", "average_precision")
+_RANKED = ("deletion", "insertion")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Every measure of every image, method and protocol.
+
+    Attributes:
+        results: A row an image, method, check and protocol:
+
+            - "image" its name, "index" its place in the data; "method"; "check", "" or one of
+              `CHECKS`; "protocol";
+            - "target", the explained class; "predicted", the predicted one;
+            - the areas under the curves, as of `FaithfulnessCurves.auc`: "deletion_top1", ...;
+            - "deletion_rank" and "insertion_rank", the method's place among the methods on this
+              image, 1 is best, ties share the mean of their places; by the area under the
+              target's probability, which has fewer ties than accuracy. References and checks
+              have none;
+            - where there are masks: "pointing_game", "energy", "iou" (at the best threshold) and
+              "average_precision" of the map, the same for every protocol;
+            - what the map took: "forward_passes" and "seconds", for this image;
+            - "similarity", of checks: Spearman's rank correlation with the map without the check.
+        curves: A row an image, method, check, protocol, direction and point, as of
+            `FaithfulnessCurves.to_frame`.
+        errors: A row an image that could not be read: "index" and "error".
+        settings: What was compared on what: names and numbers for the report.
+    """
+
+    results: pd.DataFrame
+    curves: pd.DataFrame
+    errors: pd.DataFrame
+    settings: dict[str, Any]
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods, in the order of the comparison, references last."""
+        return list(self.results["method"].unique())
+
+    @property
+    def protocols(self) -> list[str]:
+        """Protocols, in the order of the comparison."""
+        return list(self.results["protocol"].unique())
+
+    def summary(
+        self, reference: str | None = None, measures: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """Means over the images with bootstrap 95 % intervals, and differences to a method.
+
+        Args:
+            reference: The method that others are compared with, image by image; None is the
+                first.
+            measures: Columns of `results`; None is all that are measured.
+
+        Returns:
+            A row a protocol, check, method and measure: "mean", "low", "high"; "difference" to
+            the reference (positive where the method has more of the measure) with
+            "difference_low" and "difference_high", from the same resampled images; "n" images.
+            What a map is, whatever the protocol ("pointing_game", ..., "seconds"), has protocol
+            "". Images with a value that is missing are left out of their column.
+
+        Raises:
+            ValueError: If the reference or a measure is unknown.
+        """
+        reference = self.methods[0] if reference is None else reference
+        if reference not in self.methods:
+            raise ValueError(
+                f"reference: expected one of {', '.join(self.methods)}, got {reference!r}"
+            )
+        known = [name for name in self.results.columns if name in _measures(self.results)]
+        unknown = [name for name in measures or () if name not in known]
+        if unknown:
+            raise ValueError(f"measures: expected some of {', '.join(known)}, got {unknown}")
+        parts = []
+        for measure in known if measures is None else measures:
+            of_maps = not measure.startswith(_RANKED)
+            for protocol in self.protocols[:1] if of_maps else self.protocols:
+                rows = self.results[self.results["protocol"] == protocol]
+                part = _summarised(rows, measure, reference)
+                part.insert(0, "protocol", "" if of_maps else protocol)
+                parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def disagreement(self, protocol: str | None = None) -> pd.Series:
+        """How much methods differ on each image, most first.
+
+        The range, over the methods, of insertion minus deletion area (of the target's
+        probability): what the choice of a method decides on this image.
+
+        Args:
+            protocol: None is the first.
+
+        Returns:
+            Values indexed by the image's place in the data.
+        """
+        rows = self.results[self.results["protocol"] == (protocol or self.protocols[0])]
+        rows = rows[_is_method(rows)]
+        gain = rows["insertion_probability"] - rows["deletion_probability"]
+        by_image = gain.groupby(rows["index"])
+        return (by_image.max() - by_image.min()).sort_values(ascending=False, kind="stable")
+
+
+def add_ranks(results: pd.DataFrame) -> pd.DataFrame:
+    """The table with "deletion_rank" and "insertion_rank"; see `Comparison`."""
+    ranked = results[_is_method(results)]
+    for direction in _RANKED:
+        groups = ranked.groupby(["index", "protocol"])[f"{direction}_probability"]
+        results[f"{direction}_rank"] = groups.rank(ascending=direction == "deletion")
+    return results
+
+
+def _is_method(results: pd.DataFrame) -> pd.Series:
+    """Rows of methods as they are: neither references nor checks."""
+    return ~results["method"].isin(REFERENCES) & (results["check"] == "")
+
+
+def _measures(results: pd.DataFrame) -> list[str]:
+    """Columns that hold measures."""
+    return [
+        name
+        for name in results.columns
+        if name.startswith(_RANKED)
+        or name in (*LOCALIZATION, "forward_passes", "seconds", "similarity")
+    ]
+
+
+def _summarised(rows: pd.DataFrame, measure: str, reference: str) -> pd.DataFrame:
+    """Means, intervals and differences of one measure under one protocol."""
+    wide = rows.pivot(index="index", columns=["check", "method"], values=measure)
+    wide = wide[list(dict.fromkeys(zip(rows["check"], rows["method"], strict=True)))]
+    wide = wide.dropna(axis="columns", how="all").astype(np.float64)
+    lines = []
+    for (check, method), values in wide.items():
+        line = {"check": check, "method": method, "measure": measure}
+        lines.append(line | _with_interval("", values))
+        if ("", reference) in wide and (check, method) != ("", reference):
+            lines[-1] |= _with_interval("difference_", values - wide["", reference])
+    return pd.DataFrame(lines)
+
+
+def _with_interval(prefix: str, values: pd.Series) -> dict[str, float]:
+    known = values.dropna().to_numpy()
+    names = (prefix.rstrip("_") or "mean", f"{prefix}low", f"{prefix}high")
+    if not len(known):
+        return dict.fromkeys(names, float("nan"))
+    numbers = (float(known.mean()), *bootstrap_interval(known))
+    return dict(zip(names, numbers, strict=True)) | ({} if prefix else {"n": len(known)})

@@ -1,0 +1,32 @@
+"""Methods and measures, called as a paper calls them."""
+
+from __future__ import annotations
+
+from cci_captum.baselines.registry import METHODS
+
+ARROWS = {"deletion": "\N{DOWNWARDS ARROW}", "insertion": "\N{UPWARDS ARROW}"}
+NAMES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "iou": "best IoU",
+    "seconds": "seconds an image",
+    "forward_passes": "forward passes an image",
+}
+
+
+def title(method: str) -> str:
+    """A method's name as a paper prints it; of an unknown one, the name itself."""
+    return METHODS[method].title if method in METHODS else method
+
+
+def heading(measure: str) -> str:
+    """A measure with an arrow to its better side, where that side is part of the measure.
+
+    Example:
+        >>> heading("deletion_top1"), heading("pointing_game")
+        ('deletion top-1 \u2193', 'pointing game')
+    """
+    direction, _, kind = measure.partition("_")
+    if direction in ARROWS:
+        return f"{direction} {NAMES.get(kind, kind)} {ARROWS[direction]}"
+    return NAMES.get(measure, measure.replace("_", " "))

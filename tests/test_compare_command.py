@@ -1,0 +1,178 @@
+"""`cci-captum compare`: what it writes, that it is what the library gives, and its errors."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import cci_captum
+from cci_captum.baselines import GradECLIP
+from cci_captum.benchmarks import cli
+from cci_captum.benchmarks.comparison import compare
+from cci_captum.benchmarks.data import ImageFolders, Scenes
+
+FILES = [
+    "curves.parquet",
+    "curves.png",
+    "grid.png",
+    "results.parquet",
+    "scatter.png",
+    "settings.json",
+    "summary.md",
+]
+
+
+def run(*arguments: object) -> int:
+    return cli.main(["compare", "--device", "cpu", *(str(argument) for argument in arguments)])
+
+
+def without_time(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.drop(columns="seconds", errors="ignore")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of two photos each, and masks of their left halves."""
+    rng = np.random.default_rng(0)
+    for name in ("cat", "hot_dog"):
+        for kind in ("photos", "masks"):
+            (tmp_path / kind / name).mkdir(parents=True)
+        for number in range(2):
+            values = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+            Image.fromarray(values).save(tmp_path / "photos" / name / f"{number}.png")
+            mask = np.zeros((60, 80), np.uint8)
+            mask[:, :40] = 255
+            Image.fromarray(mask).save(tmp_path / "masks" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "folder"
+    options = "--n 3 --seed 5 --methods cci,grad-eclip --protocol grad-eclip,tokens --clusters 4"
+    assert run(*options.split(), "--checks", "random-label", "--out", out) == 0
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    for name in ("curves", "grid", "scatter"):
+        with Image.open(out / f"{name}.png") as picture:
+            assert picture.width > 1000 and picture.height > 400
+
+    # The same with the library.
+    clip, scenes = cci_captum.load_clip("tiny"), Scenes(3, seed=5)
+    classifier = cci_captum.ZeroShotClassifier(
+        clip.model, clip.tokenizer, scenes.class_names, scenes.templates
+    )
+    expected = compare(
+        {
+            "cci": lambda f: cci_captum.CCI(f, clustering=cci_captum.KMeans(4)),
+            "grad-eclip": GradECLIP,
+        },
+        scenes,
+        ["grad-eclip", "tokens"],
+        forward_func=classifier,
+        preprocess=clip.preprocess,
+        checks=["random-label"],
+        seed=5,
+    )
+    for name in ("results", "curves"):
+        written = pd.read_parquet(out / f"{name}.parquet")
+        pd.testing.assert_frame_equal(
+            without_time(written), without_time(getattr(expected, name)), atol=1e-6
+        )
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["images"] == 3 and settings["errors"] == [] and settings["model"] == "tiny"
+    summary = (out / "summary.md").read_text()
+    printed = capsys.readouterr().out
+    cci = expected.results[(expected.results["method"] == "cci")][:3]
+    mean = f"{cci['deletion_top1'].mean():.3f}"
+    assert f"| CCI | {mean}" in summary and f"CCI                 {mean}" in printed
+    assert "Sanity checks" in summary and "nan" not in summary
+
+    # The command in the report is the command, defaults written out.
+    words = shlex.split(settings["command"])
+    assert words[:2] == ["cci-captum", "compare"]
+    again = tmp_path / "again"
+    assert cli.main([*words[1:], "--out", str(again)]) == 0
+    pd.testing.assert_frame_equal(
+        without_time(pd.read_parquet(again / "results.parquet")),
+        without_time(pd.read_parquet(out / "results.parquet")),
+    )
+
+
+def test_folders_with_masks_and_class_names(photos: Path, tmp_path: Path) -> None:
+    classes = tmp_path / "classes.txt"
+    classes.write_text("dog\nhot dog\n\ncat\n")
+    out = tmp_path / "out"
+    options = ["--data", photos, "--classes", classes, "--masks", photos.parent / "masks"]
+    options += ["--methods", "gradcam", "--protocol", "grad-eclip-original", "--out", out]
+    assert run(*options) == 0
+    results = pd.read_parquet(out / "results.parquet")
+    assert sorted(set(results["method"])) == ["gradcam", "ground-truth", "random"]
+    targets = dict(zip(results["image"], results["target"], strict=True))
+    assert targets == {"cat/0.png": 2, "cat/1.png": 2, "hot_dog/0.png": 1, "hot_dog/1.png": 1}
+    truth = results[results["method"] == "ground-truth"]
+    assert (truth["average_precision"] == 1).all() and (truth["iou"] == 1).all()
+
+    assert run("--data", photos, "--n", 2, "--methods", "gradcam", "--out", out) == 0
+    results = pd.read_parquet(out / "results.parquet")
+    names = [ImageFolders(photos, count=2)[index].name for index in range(2)]
+    assert list(results.query("method == 'gradcam'")["image"]) == names
+    assert "energy" not in results and "ground-truth" not in set(results["method"])
+
+
+def test_an_unreadable_photo_is_reported_and_the_rest_goes_on(photos: Path, tmp_path: Path) -> None:
+    (photos / "cat" / "0.png").write_bytes(b"no image")
+    out = tmp_path / "out"
+    assert run("--data", photos, "--methods", "gradcam", "--out", out) == 0
+    (error,) = json.loads((out / "settings.json").read_text())["errors"]
+    assert error["index"] == 0 and "cat/0.png" in error["error"]
+    assert "cat/0.png" in (out / "summary.md").read_text()
+    assert pd.read_parquet(out / "results.parquet")["image"].nunique() == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--methods", "cci,ccl"], "--methods: expected one of cci, grad-eclip, "),
+        (["--protocol", "grad"], "--protocol: expected one of grad-eclip-original, "),
+        (["--checks", "random"], "--checks: expected some of random-weights, random-label, got"),
+        (["--n", "0"], "--n: expected at least 1, got 0"),
+        (["--clusters", "0"], "--clusters: expected at least 1, got 0"),
+        (["--batch-size", "-1"], "--batch-size: expected at least 1, got -1"),
+        (["--seed", "-1"], "--seed: expected 0 or more, got -1"),
+        (["--masks", "masks"], "--masks: scenes have their own"),
+        (["--data", "imagenet:x", "--classes", "c.txt"], "--classes: ImageNet has its own"),
+        (["--data", "nowhere"], "--data: "),
+        (["--data", "empty"], "--data: "),
+        (["--data", "loose"], "--data: "),
+        (["--data", "photos", "--classes", "wrong.txt"], "--data: "),
+        (["--data", "photos", "--n", "99"], "--data: "),
+        (["--data", "photos", "--classes", "missing.txt"], "--data: "),
+        (["--data", "imagenet:photos"], "--data: "),
+        (["--model", "ViT-X"], "name: unknown model 'ViT-X'"),
+        (["--device", "gpu"], "--device: 'gpu' is not available"),
+        (["--out", "file"], "--out: cannot make file: "),
+    ],
+)
+def test_errors_come_before_any_work(
+    options: list[str],
+    message: str,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    here = photos.parent
+    monkeypatch.chdir(here)
+    (here / "file").touch()
+    (here / "wrong.txt").write_text("cat\ndog\n")
+    for folder in ("empty", "loose"):
+        (here / folder).mkdir()
+    (here / "loose" / "photo.png").touch()
+    assert run("--out", "out", *options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("cci-captum: error: " + message) and error.count("\n") == 1
+    assert not (here / "out").exists() or not any((here / "out").iterdir())
