@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from cci_captum._arguments import check_positive_int
+from cci_captum._arguments import check_batch_size, check_positive_int
 from cci_captum.baselines.registry import METHODS, find_method
 from cci_captum.benchmarks.data import ImageData
 from cci_captum.benchmarks.faithfulness import DeletionInsertion, Protocol
@@ -131,20 +131,21 @@ def compare(
     if explained not in get_args(Explained):
         raise ValueError(f"explained: expected one of {get_args(Explained)}, got {explained!r}")
     check_positive_int("batch_size", batch_size)
+    internal_batch_size = check_batch_size(internal_batch_size, batch_size)
     if not len(data):
         raise ValueError(f"data: expected at least one image, {data.name} has none")
-    harnesses = _harnesses(
-        protocols, forward_func, preprocess, seed, internal_batch_size or batch_size
-    )
+    harnesses = _harnesses(protocols, forward_func, preprocess, seed, internal_batch_size)
     loader = Loader(data, preprocess, forward_func, explained)
     rows = _rows(_factories(methods, loader.has_masks), forward_func, checks, seed)
-    internal = internal_batch_size or batch_size
     steps = len(data) * len(rows) * (1 + len(harnesses))
     with tqdm(total=steps, desc="compare", unit="map", disable=not show_progress) as progress:
-        parts = [
-            _measure(batch, rows, harnesses, seed, internal, progress)
-            for batch in loader.batches(batch_size)
-        ]
+        parts = []
+        for batch in loader.batches(batch_size):
+            labels = {"": batch.targets, "random-weights": batch.targets}
+            if "random-label" in checks:
+                classes = len(data.class_names)
+                labels["random-label"] = random_labels(batch.inputs, batch.targets, classes, seed)
+            parts.append(_measure(batch, rows, labels, harnesses, internal_batch_size, progress))
     if not parts:
         raise ValueError(
             f"data: none of the {len(data)} images of {data.name} could be read; the first: "
@@ -244,17 +245,17 @@ def _rows(
 def _measure(
     batch: Batch,
     rows: Sequence[_Row],
+    labels: Mapping[str, list[int]],
     harnesses: Sequence[DeletionInsertion],
-    seed: int,
     internal_batch_size: int,
     progress: tqdm,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Results and curves of one batch."""
+    """Results and curves of one batch; labels: check -> the classes that methods explain."""
     results, curves = [], []
     as_is: dict[str, Tensor] = {}
     for row in rows:
         progress.set_postfix_str(" ".join(filter(None, [row.method, row.check])))
-        found = _explain(row, batch, seed, internal_batch_size)
+        found = _explain(row, batch, labels[row.check], internal_batch_size)
         progress.update(len(batch.names))
         measured: dict[str, Any] = {"forward_passes": found.passes, "seconds": found.seconds}
         if batch.masks is not None:
@@ -290,25 +291,25 @@ def _measure(
     return pd.concat(results, ignore_index=True), pd.concat(curves, ignore_index=True)
 
 
-def _explain(row: _Row, batch: Batch, seed: int, internal_batch_size: int) -> _Map:
+def _explain(row: _Row, batch: Batch, labels: list[int], internal_batch_size: int) -> _Map:
     """A method's maps of a batch, timed, its forward passes counted."""
-    targets = batch.targets
-    if row.check == "random-label":
-        with torch.no_grad():
-            classes = row.forward_func(batch.inputs[:1]).shape[1]
-        targets = random_labels(batch.inputs, targets, classes, seed)
     with _counted_images(row.forward_func) as count:
         start = time.perf_counter()
         maps = raw_map(
             row.explainer,
             batch.inputs,
-            targets,
+            labels,
             masks=batch.masks,
             internal_batch_size=internal_batch_size,
         )
         if maps.device.type == "cuda":
             torch.cuda.synchronize(maps.device)
         seconds = time.perf_counter() - start
+    for name, one in zip(batch.names, maps, strict=True):
+        if not bool(one.isfinite().all()):
+            raise ValueError(
+                f"methods: expected finite maps, {row.method} has NaN or infinity for {name}"
+            )
     size = len(batch.names)
     return _Map(maps, count[0] / size, seconds / size)
 

@@ -64,11 +64,23 @@ def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
     protocol = comparison.protocols[0]
     rows = _as_they_are(comparison)
     gain = rows["insertion_probability"] - rows["deletion_probability"]
-    values: Mapping[str, Any] = {
+    values = {
         title(method): gain[rows["method"] == method].to_numpy() for method in comparison.methods
     }
+    own = values[title(reference)]
+    intervals = {
+        name: bootstrap_interval(own - other)
+        for name, other in values.items()
+        if name != title(reference)
+    }
     return paired_scatter(
-        values, title(reference), title=f"insertion minus deletion area, {protocol}"
+        values,
+        title(reference),
+        title=f"insertion minus deletion area, {protocol}",
+        notes={
+            name: f"({low:+.3f} to {high:+.3f})".replace("-", "\N{MINUS SIGN}")
+            for name, (low, high) in intervals.items()
+        },
     )
 
 

@@ -10,13 +10,16 @@ from .curves import Curve, FaithfulnessCurves, area_under_curve
 from .deletion_insertion import DeletionInsertion
 from .perturbation import perturb, rank_pixels
 from .protocols import PROTOCOLS, Protocol
+from .retrieval import CaptionRetrieval, RetrievalCurve
 
 __all__ = [
     "PROTOCOLS",
+    "CaptionRetrieval",
     "Curve",
     "DeletionInsertion",
     "FaithfulnessCurves",
     "Protocol",
+    "RetrievalCurve",
     "area_under_curve",
     "perturb",
     "rank_pixels",
