@@ -30,7 +30,8 @@ def field_of_view(preprocess: Preprocess, size: tuple[int, int]) -> Box:
     """The part of a photo that reaches the model: all of it, or what a central crop leaves.
 
     Args:
-        preprocess: As `cci_captum.load_clip` returns it.
+        preprocess: As `cci_captum.load_clip` returns it. Of one that does not list its steps as
+            `transforms` it is taken that all of the photo reaches the model.
         size: Width and height of the photo.
 
     Raises:

@@ -18,6 +18,6 @@ def generator_of(image: Tensor, seed: int) -> torch.Generator:
     Returns:
         A generator on the CPU.
     """
-    content = image.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    content = image.detach().cpu().flatten().clone().view(torch.uint8).numpy().tobytes()
     digest = hashlib.sha256(f"{seed}:".encode() + content).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))

@@ -81,13 +81,22 @@ class _OverClusters(PatchAttribution):
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         effects = self.cci.effects(images, args or None)
         values = self.method.patch_map(images, target, args or None)
-        if self.within:  # steps smaller than those between clusters
-            order = values.flatten(1).argsort(dim=1).argsort(dim=1).view_as(values)
-            return effects.patch_map(target).double() + 1e-9 * order
+        if self.within:
+            return torch.stack(
+                [_refined(*both) for both in zip(effects.patch_map(target), values, strict=True)]
+            )
         labels = effects.labels.flatten(1)
         sums = torch.zeros_like(effects.drops(target)).scatter_add(1, labels, values.flatten(1))
         means = sums / effects.sizes.clamp(min=1)
         return means.gather(1, labels).view_as(values)
+
+
+def _refined(coarse: Tensor, fine: Tensor) -> Tensor:
+    """A map (h, w), its equal values told apart by another, by less than what others differ."""
+    steps = coarse.unique().diff()
+    step = float(steps.min()) if len(steps) else 1.0
+    order = fine.flatten().argsort().argsort().view_as(fine)
+    return coarse + step / 2 * order / order.numel()
 
 
 class _Enlarged:

@@ -179,6 +179,10 @@ def _factories(
     if isinstance(methods, Mapping):
         chosen: dict[str, Factory] = dict(methods)
         for name, factory in chosen.items():
+            if name in REFERENCES and factory is not METHODS[name].cls:
+                raise ValueError(
+                    f"methods[{name!r}]: expected another name, this is that of a reference"
+                )
             if not callable(factory):
                 raise TypeError(
                     f"methods[{name!r}]: expected a function from forward_func to an attribution, "
@@ -189,7 +193,10 @@ def _factories(
     references = {name: METHODS[name].cls for name in REFERENCES}
     if not has_masks:
         del references["ground-truth"]
-        chosen.pop("ground-truth", None)
+        if "ground-truth" in chosen:
+            raise ValueError(
+                "methods: ground-truth needs masks of the true class, which there are none of"
+            )
     if not chosen:
         raise ValueError("methods: expected at least one, got none")
     return {name: make for name, make in chosen.items() if name not in references} | references

@@ -36,6 +36,9 @@ class Loader:
         forward_func: From inputs to (B, C) scores of the data's classes.
         explained: The "true" class, or the "predicted" one, which masks know nothing of.
 
+    Raises:
+        ValueError: If a target is no class.
+
     Attributes:
         errors: "index" and "error" of each image that could not be read so far.
         has_masks: Whether batches have masks of what is explained.
@@ -47,6 +50,13 @@ class Loader:
         self.data, self.preprocess = data, preprocess
         self.forward_func, self.explained = forward_func, explained
         self.errors: list[dict[str, Any]] = []
+        last = len(data.class_names) - 1
+        wrong = [place for place, target in enumerate(data.targets) if not 0 <= target <= last]
+        if wrong:
+            raise ValueError(
+                f"data: expected targets from 0 to {last}, got {data.targets[wrong[0]]} at place "
+                f"{wrong[0]} of {data.name}"
+            )
         self.has_masks = data.has_masks and explained == "true"
         self.device = next((p.device for p in forward_func.parameters()), torch.device("cpu"))
 
@@ -54,7 +64,8 @@ class Loader:
         """All images that can be read, batch_size at a time.
 
         Raises:
-            ValueError: If a target is no class, or the scores are not of the data's classes.
+            ValueError: If the scores are not of the data's classes, or preprocess cuts what it
+                has cut already.
         """
         samples: list[tuple[int, Sample]] = []
         for index in range(len(self.data)):
@@ -69,6 +80,8 @@ class Loader:
     def _batch(self, samples: list[tuple[int, Sample]]) -> Batch:
         boxes = [field_of_view(self.preprocess, sample.image.size) for _, sample in samples]
         photos = [sample.image.crop(box) for (_, sample), box in zip(samples, boxes, strict=True)]
+        for photo in photos:
+            self._check_field_of_view(photo)
         inputs = torch.stack([self.preprocess(photo) for photo in photos]).to(self.device)
         masks = None
         if self.has_masks:
@@ -80,7 +93,7 @@ class Loader:
             ]
             masks = torch.stack(seen).to(self.device)
         predicted = self._predicted(inputs)
-        targets = [self._target(sample) for _, sample in samples]
+        targets = [sample.target for _, sample in samples]
         return Batch(
             indices=[index for index, _ in samples],
             names=[sample.name for _, sample in samples],
@@ -102,10 +115,12 @@ class Loader:
             )
         return outputs.argmax(dim=1).tolist()
 
-    def _target(self, sample: Sample) -> int:
-        last = len(self.data.class_names) - 1
-        if not 0 <= sample.target <= last:
+    def _check_field_of_view(self, photo: Image.Image) -> None:
+        """Raise ValueError unless preprocess sees all of what it left of a photo."""
+        left, top, right, bottom = field_of_view(self.preprocess, photo.size)
+        if photo.width - (right - left) > 1 or photo.height - (bottom - top) > 1:
             raise ValueError(
-                f"data: expected targets from 0 to {last}, got {sample.target} of {sample.name}"
+                "preprocess: expected a central crop as large as the shorter side is resized to, "
+                f"got one that leaves {right - left} x {bottom - top} pixels of a photo that it "
+                f"has cut to {photo.width} x {photo.height} already"
             )
-        return sample.target

@@ -30,7 +30,7 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
     for protocol in comparison.protocols:
         of_protocol = plain[plain["protocol"] == protocol]
         parts.append(f'## Deletion and insertion, "{protocol}"')
-        parts += [areas(comparison, protocol, reference), _table(of_protocol, _OTHERS)]
+        parts += [_areas(of_protocol, reference), _table(of_protocol, _OTHERS)]
     if "energy" in comparison.results.columns:
         parts += ["## Where maps lie", _table(plain, LOCALIZATION)]
     parts += ["## What a map costs", _table(plain, ("forward_passes", "seconds"))]
@@ -87,7 +87,11 @@ def areas(comparison: Comparison, protocol: str, reference: str | None = None) -
     """
     reference = comparison.methods[0] if reference is None else reference
     summary = comparison.summary(reference, [*_MAIN, "deletion_rank", "insertion_rank"])
-    summary = summary[(summary["protocol"] == protocol) & (summary["check"] == "")]
+    return _areas(summary[(summary["protocol"] == protocol) & (summary["check"] == "")], reference)
+
+
+def _areas(summary: pd.DataFrame, reference: str) -> str:
+    """The same, of a protocol's rows of the summary."""
     head = ["method"]
     for name in _MAIN:
         head += [heading(name), f"minus {title(reference)}"]

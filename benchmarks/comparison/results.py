@@ -106,8 +106,15 @@ class Comparison:
 
         Returns:
             Values indexed by the image's place in the data.
+
+        Raises:
+            ValueError: If the protocol was not compared.
         """
-        rows = self.results[self.results["protocol"] == (protocol or self.protocols[0])]
+        protocol = self.protocols[0] if protocol is None else protocol
+        if protocol not in self.protocols:
+            known = ", ".join(self.protocols)
+            raise ValueError(f"protocol: expected one of {known}, got {protocol!r}")
+        rows = self.results[self.results["protocol"] == protocol]
         rows = rows[_is_method(rows)]
         gain = rows["insertion_probability"] - rows["deletion_probability"]
         by_image = gain.groupby(rows["index"])
@@ -143,19 +150,28 @@ def _summarised(rows: pd.DataFrame, measure: str, reference: str) -> pd.DataFram
     wide = rows.pivot(index="index", columns=["check", "method"], values=measure)
     wide = wide[list(dict.fromkeys(zip(rows["check"], rows["method"], strict=True)))]
     wide = wide.dropna(axis="columns", how="all").astype(np.float64)
-    lines = []
-    for (check, method), values in wide.items():
-        line = {"check": check, "method": method, "measure": measure}
-        lines.append(line | _with_interval("", values))
-        if ("", reference) in wide and (check, method) != ("", reference):
-            lines[-1] |= _with_interval("difference_", values - wide["", reference])
-    return pd.DataFrame(lines)
+    names = list(wide.columns)
+    own = ("", reference)
+    compared = [name for name in names if name != own] if own in wide else []
+    differences = wide[compared].sub(wide[own], axis="index") if compared else wide[[]]
+    found = _with_intervals(wide).assign(n=wide.notna().sum())
+    found = found.join(_with_intervals(differences).add_prefix("difference_"))
+    found = found.rename(columns={"difference_mean": "difference"})
+    found.index = pd.MultiIndex.from_tuples(names, names=["check", "method"])
+    return found.reset_index().assign(measure=measure)
 
 
-def _with_interval(prefix: str, values: pd.Series) -> dict[str, float]:
-    known = values.dropna().to_numpy()
-    names = (prefix.rstrip("_") or "mean", f"{prefix}low", f"{prefix}high")
-    if not len(known):
-        return dict.fromkeys(names, float("nan"))
-    numbers = (float(known.mean()), *bootstrap_interval(known))
-    return dict(zip(names, numbers, strict=True)) | ({} if prefix else {"n": len(known)})
+def _with_intervals(columns: pd.DataFrame) -> pd.DataFrame:
+    """Columns "mean", "low" and "high", a row a column, over the values that are not missing."""
+    whole = columns.columns[columns.notna().all()]
+    numbers = pd.DataFrame(index=columns.columns, columns=["mean", "low", "high"], dtype=float)
+    if len(whole):  # all from the same resampled images
+        numbers.loc[whole, "low"], numbers.loc[whole, "high"] = bootstrap_interval(
+            columns[whole].to_numpy()
+        )
+    for name in columns.columns.difference(whole, sort=False):
+        known = columns[name].dropna().to_numpy()
+        if len(known):
+            numbers.loc[name, ["low", "high"]] = bootstrap_interval(known)
+    numbers["mean"] = columns.mean()
+    return numbers

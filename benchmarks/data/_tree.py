@@ -55,7 +55,6 @@ class FolderData:
                 f"{some(empty)}"
             )
         self._root = root
-        self._targets = dict(targets)
         self._masks = None if masks is None else _check_masks(Path(masks), root, images)
         self.has_masks = masks is not None
         self._files = [f"{folder}/{file}" for folder, names in images.items() for file in names]
@@ -66,17 +65,19 @@ class FolderData:
             self._size = f"{count} of {self._size}, seed {seed}"
             places = _drawn([len(files) for files in images.values()], count, seed)
             self._files = [self._files[place] for place in places]
+        self.targets = [targets[name.split("/")[0]] for name in self._files]
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
-        name = self._files[position(index, len(self))]
+        place = position(index, len(self))
+        name = self._files[place]
         image = read_image(self._root / name)
         mask = None
         if self._masks is not None:
             mask = _read_mask(self._masks / _mask_of(name), self._root / name, image.size)
-        return Sample(name, image, self._targets[name.split("/")[0]], mask)
+        return Sample(name, image, self.targets[place], mask)
 
 
 def class_folders(root: Path, remedy: str) -> list[str]:

@@ -61,6 +61,8 @@ class Scenes:
         self._count = count
         self._kind = kind
         self._generator = SceneGenerator(size, artwork, seed)
+        numbers = range(count)
+        self.targets = [self._generator.classes(number, kind=kind)[0] for number in numbers]
 
     def __len__(self) -> int:
         return self._count

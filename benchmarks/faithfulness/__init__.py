@@ -6,9 +6,9 @@ so that they can be compared image by image.
 
 from __future__ import annotations
 
-from .curves import Curve, FaithfulnessCurves, area_under_curve
+from .curves import Curve, FaithfulnessCurves, area_under_curve, score
 from .deletion_insertion import DeletionInsertion
-from .perturbation import perturb, rank_pixels
+from .perturbation import filled, perturb, random_ties, rank_pixels
 from .protocols import PROTOCOLS, Protocol
 from .retrieval import CaptionRetrieval, RetrievalCurve
 
@@ -21,6 +21,9 @@ __all__ = [
     "Protocol",
     "RetrievalCurve",
     "area_under_curve",
+    "filled",
     "perturb",
+    "random_ties",
     "rank_pixels",
+    "score",
 ]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from captum._utils.common import ExpansionTypes, _expand_target
 from torch import Tensor
+
+from cci_captum._arguments import select_target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +51,40 @@ class Curve:
     probability: Tensor | None = None
     top1: Tensor | None = None
     top5: Tensor | None = None
+
+
+def score(outputs: Tensor, target: Any = None) -> Curve:
+    """What outputs at P points say about the target of each image.
+
+    Args:
+        outputs: (B, P) scores, or (B, P, C) of C classes.
+        target: Of the B images, as in Captum: None, an int, B ints, ...
+
+    Returns:
+        The `Curve`; with classes, also the target's probability and whether it is among the first
+        one and five, ties counting for it.
+
+    Raises:
+        ValueError: If target does not choose one existing output an image.
+
+    Example:
+        >>> import torch
+        >>> outputs = torch.tensor([[[2.0, 1.0], [0.0, 1.0]]])  # one image, two points, two classes
+        >>> score(outputs, target=0).top1
+        tensor([[1., 0.]])
+    """
+    shape, points = outputs.shape[:2], outputs.shape[1]
+    flat = outputs.flatten(0, 1)
+    chosen = select_target(flat, _expand_target(target, points, ExpansionTypes.repeat_interleave))
+    if flat.ndim != 2:
+        return Curve(chosen.view(shape))
+    above = (flat > chosen[:, None]).sum(dim=1)
+    return Curve(
+        score=chosen.view(shape),
+        probability=(chosen - flat.logsumexp(dim=1)).exp().view(shape),
+        top1=(above < 1).to(chosen.dtype).view(shape),
+        top5=(above < 5).to(chosen.dtype).view(shape),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from captum._utils.common import ExpansionTypes, _expand_target
 from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from PIL import Image
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ from cci_captum._arguments import (
 )
 from cci_captum.vision_towers import VisionTower
 
-from .curves import Curve, FaithfulnessCurves
+from .curves import FaithfulnessCurves, score
 from .perturbation import filled, perturb, random_ties, rank_pixels
 from .photos import scaled_down, to_photo, to_pixels
 from .protocols import Protocol, find_protocol
@@ -130,19 +129,20 @@ class DeletionInsertion:
                 images.
             ValueError: If shapes or target do not fit, or attributions are not finite.
         """
+        given: tuple[Any, Any]
         if self.protocol.resolution == "original":
-            images, maps = _check_photos(images, attributions)
-            device = maps[0].device
+            given = _check_photos(images, attributions)
+            device = given[1][0].device
         else:
-            images = _check_inputs(images)
-            maps = _check_attributions(attributions, images)
-            device = images.device
-        batch = len(images)
+            inputs = _check_inputs(images)
+            given = inputs, _check_attributions(attributions, inputs)
+            device = inputs.device
+        batch = len(given[0])
         args = check_additional_forward_args(additional_forward_args, batch)
         rows_of_target(target, slice(0, 1), batch)
-        scores = getattr(self, f"_{self.protocol.resolution}")(images, maps, args)
+        scores = getattr(self, f"_{self.protocol.resolution}")(*given, args)
         outputs = self._run(batch, device, target, scores)
-        deletion, insertion = (_curve(values, target) for values in outputs)
+        deletion, insertion = (score(values, target) for values in outputs)
         fractions = torch.tensor(self.protocol.fractions, dtype=torch.float64, device=device)
         return FaithfulnessCurves(fractions, deletion, insertion)
 
@@ -178,7 +178,7 @@ class DeletionInsertion:
         assert preprocess is not None  # checked with the protocol
         canvases = []
         for photo, one in zip(photos, maps, strict=True):
-            pixels = to_pixels(scaled_down(photo)).to(device)
+            pixels = to_pixels(scaled_down(photo.convert("RGB"))).to(device)
             normalized = (pixels - self.mean.to(device)) / self.std.to(device)
             canvases.append(self._canvas(normalized, one[None]))
 
@@ -251,22 +251,6 @@ class _Canvas(NamedTuple):
         before = torch.where(inserting, self.start[rows], self.images[rows])
         after = torch.where(inserting, self.images[rows], self.fill[rows])
         return perturb(before, self.ranks[rows], self.counts[point], after)
-
-
-def _curve(outputs: Tensor, target: Any) -> Curve:
-    """One direction's values from its outputs, (B, P, ...)."""
-    shape, points = outputs.shape[:2], outputs.shape[1]
-    flat = outputs.flatten(0, 1)
-    score = select_target(flat, _expand_target(target, points, ExpansionTypes.repeat_interleave))
-    if flat.ndim != 2:
-        return Curve(score.view(shape))
-    above = (flat > score[:, None]).sum(dim=1)
-    return Curve(
-        score=score.view(shape),
-        probability=(score - flat.logsumexp(dim=1)).exp().view(shape),
-        top1=(above < 1).to(score.dtype).view(shape),
-        top5=(above < 5).to(score.dtype).view(shape),
-    )
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:

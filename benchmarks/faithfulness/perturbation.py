@@ -100,7 +100,16 @@ def filled(images: Tensor, fill: Fill, mean: Tensor, std: Tensor, seed: int) -> 
 
 
 def random_ties(images: Tensor, size: tuple[int, int], seed: int) -> Tensor:
-    """(B, *size) random numbers that depend on the seed and each image's content alone."""
+    """Random numbers that depend on the seed and each image's content alone.
+
+    Args:
+        images: (B, 3, H, W).
+        size: Of the maps whose equal values they order.
+        seed: Any int.
+
+    Returns:
+        (B, *size) float32, uniform in [0, 1), on the images' device.
+    """
     # Another stream than the noise's: the order must not follow from what is painted.
     rows = [torch.rand(size, generator=generator_of(image, ~seed)) for image in images]
     return torch.stack(rows).to(images.device)

@@ -25,8 +25,8 @@ def scaled_down(photo: Image.Image) -> Image.Image:
 
 
 def to_pixels(photo: Image.Image) -> Tensor:
-    """A photo's values in [0, 1], (1, 3, H, W) float32."""
-    values = np.asarray(photo.convert("RGB"), dtype=np.float32) / 255
+    """The values of a photo of mode "RGB" in [0, 1], (1, 3, H, W) float32."""
+    values = np.asarray(photo, dtype=np.float32) / 255
     return torch.from_numpy(values).permute(2, 0, 1)[None]
 
 

@@ -189,6 +189,15 @@ class SceneGenerator:
         ]
         return self._draw(plans)
 
+    def classes(self, index: int, *, kind: str | None = None) -> tuple[int, ...]:
+        """Class of each object in scene number ``index``, without drawing it.
+
+        Example:
+            >>> SceneGenerator(seed=1).classes(7, kind="one")
+            (24,)
+        """
+        return self._plan(index, None, None, kind).classes
+
     def _plan(self, index: int, wanted: int | None, behind: int | None, kind: str | None) -> _Plan:
         # Everything is always drawn, so that fixing one thing leaves the others as they were.
         rng = np.random.default_rng((self.seed, index, 0))

@@ -1,0 +1,94 @@
+"""The variants of CCI that the study of its choices compares."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cci_captum import CCI, KMeans, ZeroShotClassifier, load_clip
+from cci_captum.baselines import CLIPSurgery
+from cci_captum.benchmarks.comparison import choices
+from cci_captum.benchmarks.data import Scenes
+
+
+class Fixed(nn.Module):
+    """Logits that do not depend on the images."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits
+
+
+@pytest.fixture(scope="module")
+def scenes() -> tuple[ZeroShotClassifier, Tensor, list[int]]:
+    clip, data = load_clip("tiny"), Scenes(3, seed=3)
+    classifier = ZeroShotClassifier(clip.model, clip.tokenizer, data.class_names, data.templates)
+    samples = [data[index] for index in range(3)]
+    inputs = torch.stack([clip.preprocess(sample.image) for sample in samples])
+    return classifier, inputs, [sample.target for sample in samples]
+
+
+def test_margin_and_log_probability() -> None:
+    logits = torch.tensor([[1.0, 4.0, 2.5], [3.0, -1.0, 3.0]])
+    margins = choices._Margin(Fixed(logits))(torch.zeros(2))
+    for row in range(2):
+        for column in range(3):
+            others = [float(logits[row, other]) for other in range(3) if other != column]
+            assert float(margins[row, column]) == float(logits[row, column]) - max(others)
+    log_probabilities = choices._LogProbability(Fixed(logits))(torch.zeros(2))
+    assert torch.allclose(log_probabilities.exp().sum(dim=1), torch.ones(2))
+    assert torch.allclose(log_probabilities.diff(dim=1), logits.diff(dim=1))
+
+
+def test_drop_per_patch(scenes: tuple[ZeroShotClassifier, Tensor, list[int]]) -> None:
+    classifier, inputs, target = scenes
+    effects = CCI(classifier).effects(inputs)
+    maps = choices._Derived(classifier, choices._per_patch).patch_map(inputs, target)
+    drops = effects.drops(target)
+    for image in range(3):
+        for cluster in range(7):
+            members = effects.labels[image] == cluster
+            if members.any():
+                expected = drops[image, cluster] / members.sum()
+                assert torch.allclose(maps[image][members], expected)
+                total = maps[image][members].sum()
+                assert torch.allclose(total, drops[image, cluster], atol=1e-5)
+
+
+def test_another_map_over_clusters_and_within(
+    scenes: tuple[ZeroShotClassifier, Tensor, list[int]],
+) -> None:
+    classifier, inputs, target = scenes
+    labels = CCI(classifier).effects(inputs).labels
+    own = CCI(classifier).patch_map(inputs, target)
+    other = CLIPSurgery(classifier).patch_map(inputs, target)
+    over = choices._OverClusters(classifier, CLIPSurgery).patch_map(inputs, target)
+    within = choices._OverClusters(classifier, CLIPSurgery, within=True).patch_map(inputs, target)
+    for image in range(3):
+        for cluster in range(7):
+            members = labels[image] == cluster
+            assert torch.allclose(over[image][members], other[image][members].mean(), atol=1e-6)
+        # Patches of different weight keep their order; those of the same get the other map's.
+        order = within[image].flatten().argsort()
+        assert torch.equal(own[image].flatten()[order], own[image].flatten().sort().values)
+        for weight in own[image].unique():
+            members = own[image] == weight
+            assert torch.equal(within[image][members].argsort(), other[image][members].argsort())
+
+
+def test_mean_over_k(scenes: tuple[ZeroShotClassifier, Tensor, list[int]]) -> None:
+    classifier, inputs, target = scenes
+    maps = [CCI(classifier, clustering=KMeans(k)).patch_map(inputs, target) for k in (3, 7)]
+    mean = choices._MeanOver(classifier, [choices._with_k(3), CCI]).patch_map(inputs, target)
+    assert torch.equal(mean, (maps[0] + maps[1]) / 2)
+
+
+def test_the_program_prints_a_row_for_each_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    choices.main(["--n", "1", "--threads", "1", "--protocol", "tokens", "--device", "cpu"])
+    rows = capsys.readouterr().out.strip().splitlines()[2:]
+    names = [row.split(" | ")[0].removeprefix("| ") for row in rows]
+    assert names == [*choices._choices(5, 144), "Random", "Ground truth"]

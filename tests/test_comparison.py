@@ -1,0 +1,814 @@
+"""The comparison against its parts called by hand, one image at a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from captum.attr import IntegratedGradients, Saliency
+from matplotlib.figure import Figure
+from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from PIL import Image
+from scipy import stats
+from torch import Tensor, nn
+from torchvision import transforms
+
+from cci_captum import CCI, ZeroShotClassifier
+from cci_captum.baselines import METHODS, find_method
+from cci_captum.benchmarks.comparison import (
+    CHECKS,
+    Comparison,
+    compare,
+    figures,
+    report,
+    results,
+)
+from cci_captum.benchmarks.comparison.randomization import (
+    random_labels,
+    rank_correlation,
+    with_random_weights,
+)
+from cci_captum.benchmarks.comparison.results import add_ranks
+from cci_captum.benchmarks.data import Sample
+from cci_captum.benchmarks.faithfulness import DeletionInsertion, Protocol
+from cci_captum.benchmarks.localization import (
+    average_precision,
+    best_iou,
+    energy,
+    pointing_game,
+)
+from cci_captum.benchmarks.maps import raw_map
+from cci_captum.benchmarks.statistics import bootstrap_interval
+from cci_captum.clustering import KMeans
+
+NAMES = ("fox", "ship", "igloo", "lemon", "jar", "owl", "bus")
+METHOD_NAMES = ("cci", "grad-eclip", "rollout")
+PROTOCOL_NAMES = ("grad-eclip", "grad-eclip-original", "tokens")
+REFERENCES = ("random", "ground-truth")
+LOCALIZATION = {
+    "pointing_game": pointing_game,
+    "energy": energy,
+    "iou": best_iou,
+    "average_precision": average_precision,
+}
+AREAS = tuple(
+    f"{direction}_{measure}"
+    for direction in ("deletion", "insertion")
+    for measure in ("score", "probability", "top1", "top5")
+)
+# (width, height) and what a crop of the centre leaves
+BOXES = {
+    (32, 32): (0, 0, 32, 32),
+    (48, 32): (8, 0, 40, 32),
+    (64, 96): (0, 16, 64, 80),
+    (40, 40): (0, 0, 40, 40),
+}
+PREPROCESS = transforms.Compose(
+    [
+        transforms.Resize(32, transforms.InterpolationMode.BICUBIC),
+        transforms.CenterCrop(32),
+        transforms.ToTensor(),
+        transforms.Normalize(OPENAI_DATASET_MEAN, OPENAI_DATASET_STD),
+    ]
+)
+SEED = 4
+
+
+def toy_sample(index: int, target: int | None = None) -> Sample:
+    """Coarse noise, with a rectangle as its object."""
+    rng = np.random.default_rng(index)
+    width, height = list(BOXES)[index % len(BOXES)]
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    top, left = height // 4 + index % 3, width // 3
+    mask[top : top + height // 3, left : left + width // 4 + index % 5] = True
+    target = int(rng.integers(len(NAMES))) if target is None else target
+    return Sample(f"image {index}", coarse.resize((width, height)), target, mask)
+
+
+class Toy:
+    """Samples in memory; an exception stands for one that cannot be read."""
+
+    name = "toy"
+    class_names: tuple[str, ...] = NAMES
+    templates = "{}"
+    has_masks = True
+
+    def __init__(self, samples: Sequence[Sample | Exception]) -> None:
+        self.samples = samples
+        self.targets = [0 if isinstance(s, Exception) else s.target for s in samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: Any) -> Sample:
+        sample = self.samples[index]
+        if isinstance(sample, Exception):
+            raise sample
+        return sample
+
+
+class Maskless(Toy):
+    """Without masks."""
+
+    has_masks = False
+
+    def __getitem__(self, index: Any) -> Sample:
+        sample = super().__getitem__(index)
+        return Sample(sample.name, sample.image, sample.target)
+
+
+class Boom:
+    """An explainer that must not run, or whose failure is the test."""
+
+    def __init__(self, forward_func: nn.Module) -> None:
+        self.forward_func = forward_func
+
+    def attribute(self, inputs: Tensor, target: Any) -> Tensor:
+        self.forward_func(inputs)
+        raise RuntimeError("explained")
+
+
+class Flat:
+    """An explainer that says nothing."""
+
+    def __init__(self, forward_func: nn.Module) -> None:
+        pass
+
+    def attribute(self, inputs: Tensor, target: Any) -> Tensor:
+        return torch.zeros_like(inputs)
+
+
+class World(NamedTuple):
+    """A classifier, data, and the comparison that most tests look at."""
+
+    classifier: ZeroShotClassifier
+    data: Toy
+    found: Comparison
+
+
+@pytest.fixture(scope="module")
+def classifier(make_clip: Any, tokenizer: Any) -> ZeroShotClassifier:
+    """In double precision, so that batches change nothing."""
+    model, _ = make_clip(1)
+    for weights in model.parameters():
+        weights.requires_grad_(False)
+    return ZeroShotClassifier(model.double(), tokenizer, NAMES, "{}").eval()
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Intervals of fewer resamples than usual, which take less time."""
+    few = partial(bootstrap_interval, n_resamples=20)
+    monkeypatch.setattr(results, "bootstrap_interval", few)
+    return few
+
+
+def run(classifier: nn.Module, data: Any, methods: Any = ("cci",), *args: Any, **options: Any):
+    options = {"forward_func": classifier, "preprocess": PREPROCESS, "seed": SEED} | options
+    return compare(methods, data, *args, **options)
+
+
+@pytest.fixture(scope="module")
+def world(classifier: ZeroShotClassifier) -> World:
+    data = Toy([toy_sample(index) for index in range(5)])
+    found = run(classifier, data, METHOD_NAMES, PROTOCOL_NAMES, checks=CHECKS, batch_size=3)
+    return World(classifier, data, found)
+
+
+class OneImage(NamedTuple):
+    """What the comparison should make of a sample."""
+
+    photo: Image.Image
+    inputs: Tensor  # (1, 3, 32, 32)
+    mask: Tensor  # (1, 32, 32)
+
+
+def by_hand(sample: Sample) -> OneImage:
+    box = BOXES[sample.image.size]
+    left, top, right, bottom = box
+    photo = sample.image.crop(box)
+    places = [[int((i + 0.5) * n / 32) for i in range(32)] for n in (bottom - top, right - left)]
+    seen = sample.mask[top:bottom, left:right][places[0]][:, places[1]]
+    return OneImage(photo, PREPROCESS(photo)[None], seen[None])
+
+
+def map_by_hand(world: World, method: str, check: str, sample: Sample) -> Tensor:
+    one, model, target = by_hand(sample), world.classifier, sample.target
+    if check == "random-weights":
+        model = with_random_weights(model, SEED)
+    if check == "random-label":
+        (target,) = random_labels(one.inputs, [target], len(NAMES), SEED)
+    return raw_map(find_method(method).cls(model), one.inputs, [target], masks=one.mask)
+
+
+def rows_of(frame: pd.DataFrame, **keys: Any) -> pd.DataFrame:
+    for name, value in keys.items():
+        frame = frame[frame[name] == value]
+    return frame
+
+
+ALL = [
+    *itertools.product((*METHOD_NAMES, *REFERENCES), [""]),
+    *itertools.product(METHOD_NAMES, CHECKS),
+]
+
+
+# The table.
+
+
+def test_a_row_an_image_method_check_and_protocol(world: World) -> None:
+    keys = ["protocol", "check", "method", "index", "image"]
+    expected = {
+        (protocol, check, method, index, f"image {index}")
+        for protocol, (method, check), index in itertools.product(PROTOCOL_NAMES, ALL, range(5))
+    }
+    rows = list(world.found.results[keys].itertuples(index=False, name=None))
+    assert set(rows) == expected and len(rows) == len(expected)
+    assert world.found.methods == [*METHOD_NAMES, *REFERENCES]
+    assert world.found.protocols == list(PROTOCOL_NAMES)
+    assert len(world.found.curves) == len(expected) * 2 * 11
+    assert world.found.errors.empty
+    assert world.found.settings["images"] == 5 and world.found.settings["classes"] == 7
+
+
+@pytest.mark.parametrize(("method", "check"), ALL)
+def test_values_are_those_of_the_parts(world: World, method: str, check: str) -> None:
+    for index, protocol in itertools.product(range(5), PROTOCOL_NAMES):
+        sample = world.data[index]
+        one = by_hand(sample)
+        maps = map_by_hand(world, method, check, sample)
+        harness = DeletionInsertion(world.classifier, protocol, seed=SEED, preprocess=PREPROCESS)
+        images = [one.photo] if protocol == "grad-eclip-original" else one.inputs
+        expected = {
+            name: float(v) for name, v in harness(images, maps, [sample.target]).auc().items()
+        }
+        assert set(expected) == set(AREAS)
+        expected |= {name: float(f(maps, one.mask)) for name, f in LOCALIZATION.items()}
+        (row,) = rows_of(
+            world.found.results, index=index, method=method, check=check, protocol=protocol
+        ).to_dict("records")
+        assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+        assert row["target"] == sample.target
+        assert row["predicted"] == int(world.classifier(one.inputs).argmax())
+
+
+def test_areas_are_those_of_the_curves(world: World) -> None:
+    keys = ["index", "method", "check", "protocol"]
+    table = world.found.results.set_index(keys).sort_index()
+    for (*key, direction), part in world.found.curves.groupby([*keys, "direction"]):
+        x = part["fraction"].to_numpy()
+        assert len(x) == 11 and (np.diff(x) > 0).all()
+        for measure in ("score", "probability", "top1", "top5"):
+            area = np.trapezoid(part[measure], x) / (x[-1] - x[0])
+            assert table.loc[tuple(key), f"{direction}_{measure}"] == pytest.approx(area, abs=1e-6)
+
+
+def test_the_data_are_no_trivial_ones(world: World) -> None:
+    found = world.found.results[world.found.results["check"] == ""]
+    for name in (*AREAS, "energy", "iou", "average_precision"):
+        assert found[name].nunique() > 3, name
+
+
+# Costs.
+
+
+def test_forward_passes_are_counted(classifier: ZeroShotClassifier) -> None:
+    expected = {
+        "cci": 8,
+        "grad-eclip": 1,
+        "maskclip": 1,
+        "cluster-ablation": 9,
+        "cluster-lime": 101,
+        "cluster-kernelshap": 101,
+        "random": 1,
+        "ground-truth": 0,
+    }
+    data = Toy([toy_sample(index) for index in range(2)])
+    found = run(classifier, data, list(expected)[:-2], ["tokens"], batch_size=2).results
+    assert found.groupby("method")["forward_passes"].unique().map(list).to_dict() == {
+        name: [passes] for name, passes in expected.items()
+    }
+    assert (found["seconds"] >= 0).all()
+
+
+# Ranks.
+
+
+def test_ranks_are_counted_by_hand(world: World) -> None:
+    table = world.found.results
+    for index, protocol in itertools.product(range(5), PROTOCOL_NAMES):
+        rows = rows_of(table, index=index, protocol=protocol, check="")
+        rows = rows[rows["method"].isin(METHOD_NAMES)].to_dict("records")
+        for direction, sign in (("deletion", 1), ("insertion", -1)):
+            values = [sign * row[f"{direction}_probability"] for row in rows]
+            for row, value in zip(rows, values, strict=True):
+                better, equal = (sum(f(v) for v in values) for f in (value.__gt__, value.__eq__))
+                assert row[f"{direction}_rank"] == better + (equal + 1) / 2
+    others = table["method"].isin(REFERENCES) | (table["check"] != "")
+    assert table.loc[others, ["deletion_rank", "insertion_rank"]].isna().all(axis=None)
+    assert table.loc[~others, ["deletion_rank", "insertion_rank"]].notna().all(axis=None)
+
+
+def test_ties_share_the_mean_of_their_places() -> None:
+    values = {"a": (0.2, 0.5), "b": (0.1, 0.5), "c": (0.2, 0.9), "random": (0.0, 1.0)}
+    frame = pd.DataFrame(
+        [
+            {"index": 0, "protocol": "p", "method": method, "check": ""}
+            | {"deletion_probability": deletion, "insertion_probability": insertion}
+            for method, (deletion, insertion) in values.items()
+        ]
+    )
+    ranked = add_ranks(frame).set_index("method")
+    assert ranked["deletion_rank"][:3].to_dict() == {"a": 2.5, "b": 1, "c": 2.5}
+    assert ranked["insertion_rank"][:3].to_dict() == {"a": 2.5, "b": 2.5, "c": 1}
+    assert math.isnan(ranked["deletion_rank"]["random"])
+
+
+# The summary.
+
+
+@pytest.mark.parametrize("reference", [None, "random"])
+def test_summary_is_computed_by_hand(
+    world: World, reference: str | None, few_resamples: Callable[..., Any]
+) -> None:
+    summary = world.found.summary(reference)
+    reference = reference or "cci"
+    table = dict(list(world.found.results.groupby(["method", "check", "protocol"])))
+
+    def values(method: str, check: str, protocol: str, measure: str) -> np.ndarray:
+        rows = table[method, check, protocol or "tokens"].sort_values("index")
+        return rows[measure].to_numpy(dtype=float)
+
+    assert not summary.duplicated(["protocol", "check", "method", "measure"]).any()
+    assert set(summary["measure"]) == {
+        *AREAS,
+        *LOCALIZATION,
+        *("deletion_rank", "insertion_rank", "forward_passes", "seconds", "similarity"),
+    }
+    for row in summary.to_dict("records"):
+        key = row["protocol"], row["measure"]
+        assert (row["protocol"] == "") == (row["measure"] not in row_measures())
+        own = values(row["method"], row["check"], *key)
+        expected = {"n": 5 - np.isnan(own).sum()} | interval("mean", "", own, few_resamples)
+        gap = own - values(reference, "", *key)
+        if (row["method"], row["check"]) == (reference, "") or np.isnan(gap).all():
+            assert all(math.isnan(row[f"difference{end}"]) for end in ("", "_low", "_high"))
+        else:
+            expected |= interval("difference", "difference_", gap, few_resamples)
+        assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+
+
+def interval(
+    name: str, prefix: str, values: np.ndarray, resample: Callable[..., Any]
+) -> dict[str, float]:
+    """Mean and interval of the values that there are."""
+    known = values[~np.isnan(values)]
+    low, high = resample(known)
+    return {name: known.mean(), f"{prefix}low": low, f"{prefix}high": high}
+
+
+def row_measures() -> set[str]:
+    """Measures that a protocol has a say in."""
+    return {*AREAS, "deletion_rank", "insertion_rank"}
+
+
+def test_summary_of_some_measures(world: World) -> None:
+    summary = world.found.summary(measures=["energy", "deletion_top1"])
+    (row,) = rows_of(summary, method="rollout", check="", measure="energy").to_dict("records")
+    own, cci = (
+        rows_of(world.found.results, method=name, check="", protocol="tokens")["energy"].to_numpy()
+        for name in ("rollout", "cci")
+    )
+    assert (row["low"], row["high"]) == bootstrap_interval(own)
+    ends = row["difference_low"], row["difference_high"]
+    assert ends == pytest.approx(bootstrap_interval(own - cci), abs=1e-12)
+    assert list(summary["measure"].unique()) == ["energy", "deletion_top1"]
+    with pytest.raises(ValueError, match=r"measures: .*energy.*precision_at_9"):
+        world.found.summary(measures=["precision_at_9"])
+    with pytest.raises(ValueError, match=r"reference: .*cci.*occlusion"):
+        world.found.summary("occlusion")
+
+
+def test_disagreement_is_the_range_over_methods(world: World) -> None:
+    for protocol in (None, *PROTOCOL_NAMES):
+        gaps = {}
+        for index in range(5):
+            rows = rows_of(
+                world.found.results, index=index, protocol=protocol or "grad-eclip", check=""
+            )
+            gains = [
+                row["insertion_probability"] - row["deletion_probability"]
+                for row in rows.to_dict("records")
+                if row["method"] in METHOD_NAMES
+            ]
+            gaps[index] = max(gains) - min(gains)
+        found = world.found.disagreement(protocol)
+        assert found.to_dict() == pytest.approx(gaps)
+        assert list(found.index) == sorted(gaps, key=lambda index: -gaps[index])
+
+
+# What must change nothing.
+
+
+def same(one: Comparison, other: Comparison, without: Sequence[str] = ()) -> None:
+    drop = ["seconds", *without]
+    pairs = [
+        (one.results.drop(columns=drop), other.results.drop(columns=drop)),
+        (one.curves, other.curves),
+    ]
+    for pair in pairs:
+        first, second = (frame.reset_index(drop=True) for frame in pair)
+        pd.testing.assert_frame_equal(first, second, rtol=0, atol=1e-7)
+
+
+def part_of(found: Comparison, **chosen: Sequence[str]) -> Comparison:
+    """The rows of some methods, checks and protocols."""
+    frames = []
+    for frame in (found.results, found.curves):
+        for name, values in chosen.items():
+            frame = frame[frame[name].isin(values)]
+        frames.append(frame)
+    return Comparison(*frames, errors=found.errors, settings=found.settings)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 8}])
+def test_batches_change_nothing(world: World, options: dict[str, int]) -> None:
+    protocols, checks = ["grad-eclip", "tokens"], ["random-label"]
+    options = {"internal_batch_size": 7} | options
+    found = run(world.classifier, world.data, METHOD_NAMES, protocols, checks=checks, **options)
+    same(part_of(world.found, protocol=protocols, check=["", *checks]), found)
+
+
+def test_other_methods_and_protocols_change_nothing(world: World) -> None:
+    alone = run(world.classifier, world.data, ["grad-eclip"], ["tokens"], checks=["random-label"])
+    chosen = {
+        "method": ["grad-eclip", *REFERENCES],
+        "check": ["", "random-label"],
+        "protocol": ["tokens"],
+    }
+    same(part_of(world.found, **chosen), alone, without=["deletion_rank", "insertion_rank"])
+    assert set(alone.results["deletion_rank"].dropna()) == {1}
+
+
+def test_the_seed_decides(world: World) -> None:
+    names = ["cci", "random"]
+    first, again, other = (
+        run(world.classifier, world.data, names, seed=seed) for seed in (SEED, SEED, SEED + 1)
+    )
+    same(first, again)
+    assert (first.results["deletion_score"] != other.results["deletion_score"]).any()
+
+
+def test_names_and_factories_are_the_same_methods(world: World) -> None:
+    by_name = run(world.classifier, world.data, ["grad-eclip", "cci", "cci"])
+    factories = {name: METHODS[name].cls for name in ("grad-eclip", "cci")}
+    same(by_name, run(world.classifier, world.data, factories))
+
+
+def state(module: nn.Module) -> tuple[Any, ...]:
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return (
+        {name: value.clone() for name, value in module.state_dict().items()},
+        [sum(len(getattr(m, name)) for name in hooks) for m in module.modules()],
+        [m.training for m in module.modules()],
+        [(p.requires_grad, p.grad is None) for p in module.parameters()],
+    )
+
+
+def assert_same_state(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    assert one[1:] == other[1:] and one[0].keys() == other[0].keys()
+    assert all(torch.equal(value, other[0][name]) for name, value in one[0].items())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_and_data_stay_as_they_are(world: World, fails: bool) -> None:
+    before = state(world.classifier)
+    images = [sample.image.tobytes() for sample in world.data.samples]
+    methods = {name: METHODS[name].cls for name in METHOD_NAMES} | ({"boom": Boom} if fails else {})
+    try:
+        data = Toy(world.data.samples[:2])
+        run(world.classifier, data, methods, PROTOCOL_NAMES, checks=CHECKS)
+        assert not fails
+    except RuntimeError as error:
+        assert fails and str(error) == "explained"
+    assert_same_state(before, state(world.classifier))
+    assert images == [sample.image.tobytes() for sample in world.data.samples]
+    assert torch.is_grad_enabled()
+
+
+# References.
+
+
+@pytest.mark.parametrize(
+    ("kind", "explained", "references"),
+    [
+        (Toy, "true", ["random", "ground-truth"]),
+        (Toy, "predicted", ["random"]),
+        (Maskless, "true", ["random"]),
+        (Maskless, "predicted", ["random"]),
+    ],
+)
+@pytest.mark.usefixtures("few_resamples")
+def test_references(world: World, kind: Any, explained: Any, references: list[str]) -> None:
+    data = kind(world.data.samples)
+    found = run(world.classifier, data, ["cci", *references[1:]], explained=explained)
+    assert found.methods == ["cci", *references]
+    has_masks = "ground-truth" in references
+    assert ("energy" in found.results) == has_masks
+    table = found.results
+    if explained == "predicted":
+        assert (table["target"] == table["predicted"]).all()
+    else:
+        targets = {sample.name: sample.target for sample in world.data.samples}
+        assert (table["target"] == table["image"].map(targets)).all()
+        assert (table["target"] != table["predicted"]).any()
+    page = report.page(found)
+    assert ("Where maps lie" in page) == has_masks
+
+
+def test_references_that_cannot_be(world: World) -> None:
+    with pytest.raises(ValueError, match="methods: ground-truth needs masks"):
+        run(world.classifier, Maskless(world.data.samples), ["ground-truth"])
+    with pytest.raises(ValueError, match=r"methods\['random'\]: expected another name"):
+        run(world.classifier, world.data, {"random": Boom})
+    with pytest.raises(ValueError, match=r"protocol: expected one of .*, got 'typo'"):
+        world.found.disagreement("typo")
+
+
+def test_a_crop_that_cuts_twice_is_refused(world: World) -> None:
+    steps = [transforms.Resize(40), transforms.CenterCrop(32), *PREPROCESS.transforms[-2:]]
+    with pytest.raises(ValueError, match="preprocess: expected a central crop as large as"):
+        run(world.classifier, world.data, {"boom": Boom}, preprocess=transforms.Compose(steps))
+
+
+def test_the_mask_itself_is_found(world: World) -> None:
+    rows = rows_of(world.found.results, method="ground-truth")
+    assert rows[list(LOCALIZATION)].to_numpy() == pytest.approx(1.0)
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_references_alone(world: World) -> None:
+    found = run(world.classifier, world.data, ["random"])
+    assert found.methods == list(REFERENCES)
+    assert "nan" not in report.page(found).lower()
+
+
+# Captum's own methods.
+
+
+def test_captum_s_methods(world: World) -> None:
+    class Steps(IntegratedGradients):
+        def attribute(self, inputs: Tensor, target: Any) -> Tensor:  # type: ignore[override]
+            return super().attribute(inputs, target=target, n_steps=4)
+
+    methods = {"saliency": Saliency, "ig": Steps, "cci 3": lambda f: CCI(f, clustering=KMeans(3))}
+    found = run(world.classifier, world.data, methods).results
+    expected = {"saliency": 1, "ig": 4, "cci 3": 4}
+    for name, passes in expected.items():
+        assert set(rows_of(found, method=name)["forward_passes"]) == {passes}
+    sample = world.data[1]
+    one = by_hand(sample)
+    maps = Saliency(world.classifier).attribute(one.inputs.clone(), target=sample.target)
+    harness = DeletionInsertion(world.classifier, seed=SEED)
+    areas = harness(one.inputs, maps.mean(dim=1), sample.target).auc()
+    (row,) = rows_of(found, method="saliency", index=1).to_dict("records")
+    for name, value in areas.items():
+        assert row[name] == pytest.approx(float(value), abs=1e-6)
+
+
+# Images that cannot be read.
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_the_rest_goes_on(world: World) -> None:
+    samples: list[Any] = list(world.data.samples)
+    samples[1:1] = [OSError("torn")]
+    samples += [ValueError("empty")]
+    found = run(world.classifier, Toy(samples), ["cci"], batch_size=3)
+    expected = run(world.classifier, world.data, ["cci"])
+    assert found.errors.to_dict("records") == [
+        {"index": 1, "error": "torn"},
+        {"index": 6, "error": "empty"},
+    ]
+    assert found.settings["images"] == 5
+    assert sorted(found.results["index"].unique()) == [0, 2, 3, 4, 5]
+    for frames in (found.results, expected.results):
+        assert len(frames) == 15
+    columns = ["image", "method", *AREAS, *LOCALIZATION]
+    pd.testing.assert_frame_equal(found.results[columns], expected.results[columns], atol=1e-7)
+    page = report.page(found)
+    assert "torn" in page and "empty" in page
+
+
+def test_nothing_can_be_read(world: World) -> None:
+    with pytest.raises(ValueError, match=r"none of the 2 images of toy.*torn"):
+        run(world.classifier, Toy([OSError("torn"), OSError("lost")]))
+
+
+def test_errors_of_other_kinds_are_not_swallowed(world: World) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(world.classifier, Toy([toy_sample(0), ZeroDivisionError()]))
+
+
+# Bad arguments.
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"methods": ["cci", "limes"]}, ValueError, "method: .*grad-eclip.*'limes'"),
+        ({"methods": "cci"}, ValueError, "methods: .*'cci'"),
+        ({"methods": []}, ValueError, "methods: expected at least one"),
+        ({"methods": {"cci": "cci"}}, TypeError, r"methods\['cci'\].*str"),
+        ({"protocols": ["rice"]}, ValueError, "protocol: .*rise.*'rice'"),
+        ({"protocols": "rise"}, ValueError, "protocols: .*'rise'"),
+        ({"protocols": []}, ValueError, "protocols: expected at least one"),
+        ({"protocols": ["rise", "rise"]}, ValueError, "protocols: .*own name"),
+        ({"checks": ["random-wights"]}, ValueError, "checks: .*random-weights.*random-wights"),
+        ({"checks": "random-label"}, ValueError, "checks: .*'random-label'"),
+        ({"explained": "false"}, ValueError, "explained: .*'false'"),
+        ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"internal_batch_size": 0}, ValueError, "internal_batch_size"),
+        ({"data": Toy([])}, ValueError, "data: .*toy has none"),
+        ({"data": Toy([toy_sample(0, target=7)])}, ValueError, "data: .*0 to 6, got 7 at place 0"),
+        ({"data": Toy([toy_sample(0, target=-1)])}, ValueError, "data: .*got -1"),
+        (
+            {"data": Toy([toy_sample(0), toy_sample(1, target=7)]), "batch_size": 1},
+            ValueError,
+            "data: .*0 to 6, got 7 at place 1 of toy",
+        ),
+        ({"forward_func": lambda images: images}, TypeError, "forward_func: .*function"),
+        (
+            {"preprocess": transforms.Compose([transforms.Pad(3), *PREPROCESS.transforms])},
+            ValueError,
+            "preprocess: .*Pad",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused_before_the_work(
+    world: World, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    options = {"methods": {"boom": Boom}, "data": world.data, "protocols": ["tokens"]} | options
+    methods, data, protocols = (options.pop(name) for name in ("methods", "data", "protocols"))
+    with pytest.raises(error, match=message):
+        run(world.classifier, data, methods, protocols, **options)
+
+
+def test_classes_that_do_not_fit(world: World) -> None:
+    data = Toy(world.data.samples)
+    data.class_names, data.targets = NAMES[:-1], [0] * len(data)
+    with pytest.raises(ValueError, match=r"forward_func: .*6 classes of toy.*7"):
+        run(world.classifier, data, {"boom": Boom})
+
+
+# Checks.
+
+
+def test_random_weights_are_the_same_numbers_elsewhere(world: World) -> None:
+    before = state(world.classifier)
+    shuffled = with_random_weights(world.classifier, seed=3)
+    assert_same_state(before, state(world.classifier))
+    visual = dict(world.classifier.model.visual.named_parameters())
+    for name, weights in shuffled.model.visual.named_parameters():
+        assert torch.equal(weights.flatten().sort().values, visual[name].flatten().sort().values)
+        if visual[name].unique().numel() > 1:
+            assert not torch.equal(weights, visual[name]), name
+    for name, weights in shuffled.state_dict().items():
+        if "visual" not in name:
+            assert torch.equal(weights, before[0][name]), name
+    shared = {p.data_ptr() for p in shuffled.parameters()}
+    assert not shared & {p.data_ptr() for p in world.classifier.parameters()}
+    same_seed, other_seed = (
+        with_random_weights(world.classifier, seed).model.visual.proj for seed in (3, 4)
+    )
+    assert torch.equal(same_seed, shuffled.model.visual.proj)
+    assert not torch.equal(other_seed, same_seed)
+
+
+def test_random_labels_are_other_labels() -> None:
+    images = torch.rand(1500, 3, 1, 1, generator=torch.Generator().manual_seed(0))
+    targets = [row % 5 for row in range(1500)]
+    labels = random_labels(images, targets, 5, seed=0)
+    assert all(label != target for label, target in zip(labels, targets, strict=True))
+    steps = np.bincount([(b - a) % 5 for a, b in zip(targets, labels, strict=True)], minlength=5)
+    assert steps[0] == 0 and stats.chisquare(steps[1:]).pvalue > 1e-3
+    assert labels[700:703] == random_labels(images[700:703], targets[700:703], 5, seed=0)
+    assert labels != random_labels(images, targets, 5, seed=1)
+    assert random_labels(images[:9], [0, 1] * 4 + [0], 2, seed=5) == [1, 0] * 4 + [1]
+    with pytest.raises(ValueError, match=r"num_classes: .*got 1"):
+        random_labels(images, targets, 1, seed=0)
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_rank_correlation_is_spearman_s(levels: int) -> None:
+    generator = torch.Generator().manual_seed(levels)
+    maps, others = (torch.randint(levels, (6, 5, 7), generator=generator).float() for _ in "ab")
+    expected = [
+        stats.spearmanr(one.flatten(), other.flatten()).statistic
+        for one, other in zip(maps, others, strict=True)
+    ]
+    assert rank_correlation(maps, others) == pytest.approx(expected, abs=1e-12)
+    constant = rank_correlation(maps, torch.ones_like(maps))
+    assert all(math.isnan(value) for value in constant)
+
+
+@pytest.mark.filterwarnings("ignore:An input array is constant")
+@pytest.mark.parametrize(("method", "check"), list(itertools.product(METHOD_NAMES, CHECKS)))
+def test_similarity_compares_with_the_map_as_it_is(world: World, method: str, check: str) -> None:
+    for index in range(5):
+        pair = [map_by_hand(world, method, kind, world.data[index]) for kind in ("", check)]
+        expected = stats.spearmanr(*(one.flatten() for one in pair)).statistic
+        rows = rows_of(world.found.results, index=index, method=method, check=check)
+        similarity = rows["similarity"].to_numpy()
+        assert len(similarity) == len(PROTOCOL_NAMES)
+        np.testing.assert_allclose(similarity, expected, atol=1e-6)  # NaN equals NaN
+        if (method, check) == ("rollout", "random-label"):
+            assert expected == pytest.approx(1.0)  # it knows of no label
+        else:
+            assert not expected > 0.999
+    assert rows_of(world.found.results, method=method, check="")["similarity"].isna().all()
+
+
+# Reports.
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_page_names_everything(world: World) -> None:
+    page = report.page(world.found, note="As of today.")
+    assert page.startswith("# toy\n") and "As of today." in page
+    for method in world.found.methods:
+        assert METHODS[method].title in page
+    for protocol in PROTOCOL_NAMES:
+        assert page.count(f'"{protocol}"') == 1
+    for check in CHECKS:
+        assert check.replace("-", " ") in page
+    assert "nan" not in page.lower() and "None" not in page
+    tables = [block for block in page.split("\n\n") if block.startswith("|")]
+    for block in tables:
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+    mean = rows_of(world.found.results, method="rollout", check="", protocol="tokens")
+    value = f"{mean['insertion_top1'].mean():.3f}"
+    section = page.split('"tokens"')[1].split("\n## ")[0]
+    assert any(value in line for line in section.splitlines() if line.startswith("| Rollout"))
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_page_of_one_image_and_a_map_that_says_nothing(world: World) -> None:
+    data = Toy(world.data.samples[:1])
+    found = run(world.classifier, data, {"flat": Flat, "cci": CCI}, ["rise"], checks=CHECKS)
+    rows = found.results[(found.results["method"] == "flat") & (found.results["check"] != "")]
+    assert len(rows) == 2 and rows["similarity"].isna().all()
+    for page in (report.page(found), report.page(found, "cci"), report.text(found)):
+        assert "flat" in page and "nan" not in page.lower()
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_text_has_a_line_a_method(world: World) -> None:
+    lines = report.text(world.found).splitlines()
+    for method in world.found.methods:
+        assert sum(line.startswith(METHODS[method].title) for line in lines) == len(PROTOCOL_NAMES)
+
+
+def words_on(figure: Figure) -> str:
+    return " ".join(" ".join(text.get_text() for text in figure.texts).split())
+
+
+def test_curves_have_a_panel_a_protocol_and_direction(world: World) -> None:
+    figure = figures.curves(world.found)
+    panels = [axes for axes in figure.axes if axes.lines]
+    assert len(panels) == 2 * len(PROTOCOL_NAMES)
+    for direction, protocol in itertools.product(("deletion", "insertion"), PROTOCOL_NAMES):
+        assert f"{direction}, {protocol}:" in words_on(figure)
+    curves = rows_of(
+        world.found.curves, method="cci", check="", protocol="grad-eclip", direction="deletion"
+    )
+    mean = curves.groupby("fraction")["top1"].mean().to_numpy()
+    drawn = [np.asarray(line.get_ydata(), dtype=float) for line in panels[0].lines]
+    assert any(len(ys) == 11 and np.allclose(ys, mean) for ys in drawn)
+
+
+def test_other_figures_draw(world: World) -> None:
+    figure = figures.pairs(world.found)
+    assert any(axes.collections or axes.lines for axes in figure.axes)
+    factories: dict[str, Callable[[nn.Module], Any]] = {n: METHODS[n].cls for n in METHOD_NAMES}
+    figure = figures.grid(world.found, factories, world.data, world.classifier, PREPROCESS, rows=2)
+    words = words_on(figure)
+    for index in world.found.disagreement().index[:2]:
+        assert world.data[index].name in words
+    for method in METHOD_NAMES:
+        assert METHODS[method].title in words
+
+
+def test_custom_protocols(world: World) -> None:
+    half = Protocol("half", (0.0, 0.5), "mean", "black")
+    found = run(world.classifier, world.data, ["cci"], [half, "tokens"])
+    assert found.protocols == ["half", "tokens"]
+    assert sorted(rows_of(found.curves, protocol="half")["fraction"].unique()) == [0.0, 0.5]

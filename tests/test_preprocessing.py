@@ -1,0 +1,237 @@
+"""What is said of a model's preprocessing, against what comes out of it.
+
+Photos are painted with their own coordinates: what reaches the model then says where it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from skimage import data
+from torch import Tensor
+from torchvision import transforms
+
+from cci_captum import load_clip
+from cci_captum.benchmarks.preprocessing import field_of_view, normalization, resize_mask
+
+SIZES = [(250, 180), (180, 250), (200, 200), (640, 427), (97, 251)]
+
+
+def open_clip_transform(size: Any = 224, **options: Any) -> Any:
+    return image_transform_v2(PreprocessCfg(size=size, **options), is_train=False)
+
+
+def timm_like() -> Any:
+    """Larger than the model's input, then its centre."""
+    return transforms.Compose(
+        [
+            transforms.Resize(256),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+        ]
+    )
+
+
+PIPELINES: dict[str, Callable[[], Any]] = {
+    "tiny": lambda: load_clip("tiny").preprocess,
+    "shortest": open_clip_transform,
+    "squash": lambda: open_clip_transform(resize_mode="squash"),
+    "squash, not square": lambda: open_clip_transform((160, 224), resize_mode="squash"),
+    "centre of a larger": timm_like,
+    "not square crop": lambda: transforms.Compose(
+        [transforms.Resize(200), transforms.CenterCrop((100, 180)), transforms.ToTensor()]
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=PIPELINES)
+def preprocess(request: Any) -> Any:
+    return PIPELINES[request.param]()
+
+
+def values_of(preprocess: Any, photo: Image.Image) -> np.ndarray:
+    """(H, W, 3) values from 0 to 255, as they are before they are normalised."""
+    last = preprocess.transforms[-1]
+    inputs = preprocess(photo)
+    if hasattr(last, "mean"):
+        mean, std = (torch.tensor(values)[:, None, None] for values in (last.mean, last.std))
+        inputs = inputs * std + mean
+    return 255 * inputs.permute(1, 2, 0).double().numpy()
+
+
+def seen_by_the_model(preprocess: Any, size: tuple[int, int]) -> tuple[list[float], list[float]]:
+    """Edges (left, top, right, bottom) of what arrives, and photo pixels per input pixel (x, y)."""
+    width, height = size
+    ramp = np.zeros((height, width, 3))
+    ramp[..., 0] = (np.arange(width) + 0.5) * 255 / width
+    ramp[..., 1] = (np.arange(height)[:, None] + 0.5) * 255 / height
+    values = values_of(preprocess, Image.fromarray(ramp.round().astype(np.uint8)))
+    ends, slopes = [], []
+    for along, length in ((values[..., 0].mean(axis=0), width), (values[..., 1].mean(1), height)):
+        places = np.arange(len(along)) + 0.5
+        inner = slice(len(along) // 8, -len(along) // 8)  # away from what a filter does at edges
+        slope, offset = np.polyfit(places[inner], along[inner] * length / 255, 1)
+        ends.append((offset, offset + slope * len(along)))
+        slopes.append(slope)
+    (left, right), (top, bottom) = ends
+    return [left, top, right, bottom], slopes
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_field_of_view_is_what_arrives(preprocess: Any, size: tuple[int, int]) -> None:
+    box = field_of_view(preprocess, size)
+    edges, (across, down) = seen_by_the_model(preprocess, size)
+    for said, found, scale in zip(box, edges, (across, down) * 2, strict=True):
+        # Sizes and places of the resized photo are whole numbers, those of the box are, too.
+        assert abs(said - found) <= 1 + scale, (box, edges)
+    left, top, right, bottom = box
+    assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
+    assert all(isinstance(edge, int) for edge in box)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["tiny", "shortest", "squash"])
+def test_what_is_cut_is_seen_whole(name: str, size: tuple[int, int]) -> None:
+    preprocess = PIPELINES[name]()
+    left, top, right, bottom = field_of_view(preprocess, size)
+    whole = (right - left, bottom - top)
+    assert field_of_view(preprocess, whole) == (0, 0, *whole)
+    smooth = Image.fromarray(data.chelsea()).resize((18, 12), Image.Resampling.BOX)
+    photo = smooth.resize(size, Image.Resampling.BICUBIC)
+    pair = [values_of(preprocess, p) for p in (photo, photo.crop((left, top, right, bottom)))]
+    shifted = values_of(preprocess, photo.crop((0, 0, *whole)))
+    error = np.abs(pair[0] - pair[1]).mean()
+    assert error < 3
+    if (left, top) == (0, 0):
+        assert error == 0
+    else:
+        assert np.abs(pair[0] - shifted).mean() > 4 * error
+
+
+def test_known_boxes() -> None:
+    squash = open_clip_transform(resize_mode="squash")
+    assert field_of_view(open_clip_transform(), (640, 480)) == (80, 0, 560, 480)
+    assert field_of_view(open_clip_transform(), (480, 640)) == (0, 80, 480, 560)
+    assert field_of_view(squash, (480, 640)) == (0, 0, 480, 640)
+    assert field_of_view(timm_like(), (512, 512)) == (32, 32, 480, 480)
+    assert field_of_view(timm_like(), (1024, 512)) == (288, 32, 736, 480)
+
+
+def test_a_photo_smaller_than_the_crop_is_seen_whole() -> None:
+    steps = [transforms.Resize(64), transforms.CenterCrop(96), transforms.ToTensor()]
+    assert field_of_view(transforms.Compose(steps), (200, 200)) == (0, 0, 200, 200)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (1000, 3)])
+def test_thin_photos_keep_a_pixel(size: tuple[int, int]) -> None:
+    left, top, right, bottom = field_of_view(load_clip("tiny").preprocess, size)
+    assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
+    assert right - left == bottom - top == min(size)
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        (transforms.RandomCrop(96), "RandomCrop"),
+        (transforms.Pad(4), "Pad"),
+        (transforms.Lambda(lambda photo: photo), "Lambda"),
+    ],
+)
+def test_unknown_steps(step: Any, name: str) -> None:
+    pipeline = transforms.Compose([transforms.Resize(96), step, transforms.ToTensor()])
+    with pytest.raises(ValueError, match=f"preprocess: .*{name}"):
+        field_of_view(pipeline, (200, 100))
+
+
+def test_letterboxes_and_training_are_unknown() -> None:
+    for pipeline in (
+        open_clip_transform(resize_mode="longest"),
+        open_clip_transform((160, 224)),
+        image_transform_v2(PreprocessCfg(size=96), is_train=True),
+    ):
+        with pytest.raises(ValueError, match="preprocess"):
+            field_of_view(pipeline, (200, 100))
+
+
+# Masks.
+
+
+def nearest(mask: Tensor, box: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor:
+    """Of each pixel of the input the one of the photo that its centre lies on."""
+    left, top, right, bottom = box
+    result = torch.zeros(size, dtype=torch.bool)
+    for row in range(size[0]):
+        for column in range(size[1]):
+            y = top + math.floor((2 * row + 1) * (bottom - top) / (2 * size[0]))
+            x = left + math.floor((2 * column + 1) * (right - left) / (2 * size[1]))
+            result[row, column] = mask[y, x]
+    return result
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        ((0, 0, 40, 30), (30, 40)),
+        ((5, 0, 35, 30), (10, 10)),
+        ((3, 2, 20, 27), (8, 8)),
+        ((10, 10, 14, 13), (9, 12)),
+        ((39, 29, 40, 30), (2, 2)),
+    ],
+)
+def test_masks_are_resized_to_the_nearest(box: Any, size: tuple[int, int]) -> None:
+    mask = torch.rand(30, 40, generator=torch.Generator().manual_seed(0)) > 0.5
+    before = mask.clone()
+    found = resize_mask(mask, box, size)
+    assert found.dtype == torch.bool and found.shape == size
+    assert torch.equal(found, nearest(mask, box, size))
+    assert torch.equal(mask, before)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_mask_lies_where_its_object_arrives(preprocess: Any, size: tuple[int, int]) -> None:
+    width, height = size
+    ys, xs = np.mgrid[:height, :width] + 0.5
+    disc = ((xs / width - 0.55) / 0.2) ** 2 + ((ys / height - 0.4) / 0.3) ** 2 < 1
+    photo = Image.fromarray((255 * disc[..., None]).astype(np.uint8).repeat(3, axis=2))
+    arrived = values_of(preprocess, photo)[..., 0] > 127.5
+    box = field_of_view(preprocess, size)
+    mask = resize_mask(torch.from_numpy(disc), box, arrived.shape).numpy()
+    assert arrived.any()
+    assert (mask & arrived).sum() / (mask | arrived).sum() > 0.93
+
+
+# Normalisation.
+
+
+def test_normalization_is_that_of_the_last_step() -> None:
+    assert normalization(timm_like()) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    inception = open_clip_transform(mean=(0.5,) * 3, std=(0.25,) * 3)
+    assert normalization(inception) == ((0.5,) * 3, (0.25,) * 3)
+    for preprocess in (load_clip("tiny").preprocess, open_clip_transform()):
+        mean, std = normalization(preprocess)
+        assert mean == pytest.approx(OPENAI_DATASET_MEAN) and len(mean) == 3
+        assert std == pytest.approx(OPENAI_DATASET_STD) and len(std) == 3
+
+
+def test_normalization_turns_black_and_white_into_inputs() -> None:
+    for pipeline in (timm_like(), load_clip("tiny").preprocess):
+        mean, std = (torch.tensor(values) for values in normalization(pipeline))
+        for level, colour in ((0.0, "black"), (1.0, "white")):
+            inputs = pipeline(Image.new("RGB", (50, 40), colour))
+            assert torch.allclose(inputs[:, 0, 0], (level - mean) / std, atol=1e-5)
+
+
+def test_without_a_normalisation_it_is_clip_s() -> None:
+    expected = (tuple(OPENAI_DATASET_MEAN), tuple(OPENAI_DATASET_STD))
+    for pipeline in (transforms.Compose([transforms.ToTensor()]), transforms.ToTensor()):
+        mean, std = normalization(pipeline)
+        assert (tuple(mean), tuple(std)) == expected
