@@ -215,6 +215,8 @@ def _check_data(arguments: argparse.Namespace) -> None:
 
 def _data(arguments: argparse.Namespace, clip: LoadedCLIP) -> ImageData:
     """The images, found but not yet read."""
+    from PIL import Image
+
     from cci_captum.benchmarks.data import ImageFolders, ImageNet, Scenes
 
     options = {"masks": arguments.masks, "count": arguments.n, "seed": arguments.seed}
@@ -222,7 +224,7 @@ def _data(arguments: argparse.Namespace, clip: LoadedCLIP) -> ImageData:
         if arguments.data == _SCENES:
             count = _DEFAULT_SCENES if arguments.n is None else arguments.n
             # Twice as large as the model sees them, so that they are to it what photos are.
-            size = 2 * clip.model.visual.image_size[0]
+            size = 2 * clip.preprocess(Image.new("RGB", (8, 8))).shape[-1]
             return Scenes(
                 count,
                 artwork=arguments.artwork,

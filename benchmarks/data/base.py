@@ -35,15 +35,18 @@ class ImageData(Protocol):
         name: Says in a report which images these are.
         class_names: The C names, as `cci_captum.ZeroShotClassifier` takes them.
         templates: As `cci_captum.ZeroShotClassifier` takes them.
-        targets: Of every sample, known without reading it.
         has_masks: Whether every sample has a mask; if not, none has.
     """
 
     name: str
     class_names: tuple[str, ...]
     templates: str | tuple[str, ...]
-    targets: Sequence[int]
     has_masks: bool
+
+    @property
+    def targets(self) -> Sequence[int]:
+        """Of every sample, known without reading it."""
+        ...
 
     def __len__(self) -> int: ...
 
