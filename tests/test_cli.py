@@ -18,6 +18,7 @@ import cci_captum
 from cci_captum.baselines.registry import METHODS, find_method
 from cci_captum.benchmarks import cli
 from cci_captum.benchmarks.commands import _common, _side_by_side, demo, env, explain
+from cci_captum.benchmarks.faithfulness import DeletionInsertion
 from cci_captum.benchmarks.localization import energy
 from cci_captum.tiny import CLASS_NAMES, HELD_OUT_FAMILIES, TEMPLATES
 from cci_captum.visualization import attribution_grid
@@ -312,13 +313,18 @@ def test_demo_locates_the_object_that_the_model_is_surest_of() -> None:
     classifier = cci_captum.ZeroShotClassifier(model, tokenizer, CLASS_NAMES, TEMPLATES)
     inputs = preprocess.transforms[-1](torch.stack([scene.image for scene in scenes]))  # type: ignore[attr-defined]
     methods = [find_method("cci"), find_method("ground-truth")]
-    located = _side_by_side.locate(classifier, inputs, scenes, methods, tqdm(disable=True))
+    normalize = preprocess.transforms[-1]  # type: ignore[attr-defined]
+    harness = DeletionInsertion(classifier, mean=normalize.mean, std=normalize.std)
+    located = _side_by_side.locate(classifier, inputs, scenes, methods, harness, tqdm(disable=True))
     assert located.explained == ["penguin", "dog", "guitar", "elephant", "strawberry", "apple"]
     ones = torch.ones(6, dtype=torch.float64)
     assert torch.equal(located.energy[methods[1]], ones)
     masks = torch.stack([scene.masks[0] for scene in scenes])  # here the explained ones
     maps = cci_captum.CCI(classifier).patch_map(inputs, [scene.classes[0] for scene in scenes])
     assert torch.allclose(located.energy[methods[0]], energy(maps, masks))
+    expected = harness(inputs, maps, [scene.classes[0] for scene in scenes]).auc()
+    for name, areas in located.areas[methods[0]].items():
+        assert torch.allclose(areas, expected[name])
 
 
 def test_demo_scenes() -> None:

@@ -10,25 +10,28 @@ if TYPE_CHECKING:
     import torch
     from tqdm.auto import tqdm
 
+    from cci_captum.benchmarks.faithfulness import DeletionInsertion
     from cci_captum.benchmarks.tiny_clip.scenes import Scene
     from cci_captum.clip import ZeroShotClassifier
 
 
 class Located(NamedTuple):
-    """Maps of B scenes by each method, all of the same object, and where they lie.
+    """Maps of B scenes by each method, all of the same object, and how good they are.
 
     Attributes:
         explained: Name of each scene's explained class.
         maps: Method -> (B, h, w) or (B, H, W).
         energy: Method -> (B,), the object's share of the map's positive part.
+        areas: Method -> areas under deletion and insertion, (B,) each; see `FaithfulnessCurves`.
     """
 
     explained: list[str]
     maps: dict[Method, torch.Tensor]
     energy: dict[Method, torch.Tensor]
+    areas: dict[Method, dict[str, torch.Tensor]]
 
     def draw(self, images: torch.Tensor, row_titles: list[str]) -> Any:
-        """A row a scene, a column a method, the energy on the object below each map."""
+        """A row a scene, a column a method; energy, deletion and insertion below each map."""
         from cci_captum.visualization import attribution_grid
 
         return attribution_grid(
@@ -37,15 +40,21 @@ class Located(NamedTuple):
             row_titles=row_titles,
             scores={
                 "image": [f"explained: {name}" for name in self.explained],
-                **{
-                    method.title: [
-                        f"{share:.0%} on the {name}"
-                        for share, name in zip(shares.tolist(), self.explained, strict=True)
-                    ]
-                    for method, shares in self.energy.items()
-                },
+                **{method.title: self._captions(method) for method in self.maps},
             },
         )
+
+    def _captions(self, method: Method) -> list[str]:
+        """What stands below a method's maps."""
+        from cci_captum.benchmarks.comparison.titles import ARROWS
+
+        columns = [self.energy[method].tolist()]
+        columns += [self.areas[method][f"{way}_probability"].tolist() for way in ARROWS]
+        return [
+            f"{share:.0%} on the {name}\n{lost:.2f} {ARROWS['deletion']}  "
+            f"{gained:.2f} {ARROWS['insertion']}"
+            for share, lost, gained, name in zip(*columns, self.explained, strict=True)
+        ]
 
 
 def locate(
@@ -53,6 +62,7 @@ def locate(
     inputs: torch.Tensor,
     scenes: list[Scene],
     methods: list[Method],
+    harness: DeletionInsertion,
     progress: tqdm,
 ) -> Located:
     """Explain, in each scene, the object that the classifier is surest of.
@@ -64,6 +74,7 @@ def locate(
         inputs: (B, 3, H, W) images of the scenes, ready for the classifier.
         scenes: B scenes of one object or two.
         methods: What to explain them with.
+        harness: What to judge the maps by.
         progress: Updated by one for each method.
     """
     import torch
@@ -85,8 +96,10 @@ def locate(
         progress.set_postfix_str(method.title)
         maps[method] = raw_map(method.cls(classifier), inputs, target, masks=masks)
         progress.update()
+    areas = {method: harness(inputs, values, target).auc() for method, values in maps.items()}
     return Located(
         explained=[scene.class_names[place] for scene, place in chosen],
         maps=maps,
         energy={method: energy(values, masks) for method, values in maps.items()},
+        areas=areas,
     )

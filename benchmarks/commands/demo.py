@@ -99,6 +99,8 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from cci_captum.benchmarks.comparison import figures, report
+    from cci_captum.benchmarks.faithfulness import DeletionInsertion
+    from cci_captum.benchmarks.preprocessing import normalization
     from cci_captum.visualization import show_clusters
 
     grid, clusters, side_by_side, curves = (
@@ -125,7 +127,9 @@ def run(arguments: argparse.Namespace) -> None:
             path, dpi=200
         )
     steps.update()
-    located = _side_by_side.locate(tiny.classifier, tiny.inputs, scenes, methods, steps)
+    mean, std = normalization(tiny.preprocess)
+    harness = DeletionInsertion(tiny.classifier, mean=mean, std=std)
+    located = _side_by_side.locate(tiny.classifier, tiny.inputs, scenes, methods, harness, steps)
     with whole_file(side_by_side) as path:
         located.draw(images, row_titles).savefig(path, dpi=200)
     steps.close()

@@ -138,6 +138,8 @@ def _choices(num_blocks: int, patches: int) -> dict[str, Factory]:
         "log probability": lambda f: CCI(_LogProbability(f)),
         "margin over the best other class": lambda f: CCI(_Margin(f)),
         "drop divided by the cluster's size": lambda f: _Derived(f, _per_patch),
+        "log probability, divided by size": lambda f: _Derived(_LogProbability(f), _per_patch),
+        "log probability, mean over K": lambda f: _MeanOver(_LogProbability(f), several),
         "weights as in the paper": partial(CCI, normalization="paper"),
         "patches kept whole": lambda f: _Enlarged(CCI(f)),
         "pixels replaced instead of hidden": ClusterAblation,
@@ -155,6 +157,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=int, default=200, help="scenes (%(default)s)")
     parser.add_argument("--seed", type=int, default=2028, help="of the scenes (%(default)s)")
     parser.add_argument("--artwork", choices=("train", "held-out"), default="train")
+    parser.add_argument(
+        "--choice",
+        action="append",
+        metavar="NAME",
+        help="a row, may be repeated (all)",
+    )
     parser.add_argument("--protocol", default="grad-eclip", help="(%(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2, help="(%(default)s)")
@@ -168,6 +176,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     visual: Any = clip.model.visual
     choices = _choices(len(visual.transformer.resblocks), visual.grid_size[0] * visual.grid_size[1])
+    unknown = [name for name in args.choice or () if name not in choices]
+    if unknown:
+        parser.error(f"--choice: expected some of {'; '.join(choices)}, got {unknown[0]!r}")
+    if args.choice:
+        choices = {name: choices[name] for name in (next(iter(choices)), *args.choice)}
     comparison = compare(
         choices,
         scenes,

@@ -12,6 +12,7 @@ from .results import LOCALIZATION, REFERENCES, Comparison
 from .titles import heading, title
 
 _MAIN = ("deletion_top1", "insertion_top1")
+_COSTS = ("forward_passes", "seconds")
 _OTHERS = ("deletion_top5", "insertion_top5", "deletion_probability", "insertion_probability")
 
 
@@ -33,7 +34,7 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
         parts += [_areas(of_protocol, reference), _table(of_protocol, _OTHERS)]
     if "energy" in comparison.results.columns:
         parts += ["## Where maps lie", _table(plain, LOCALIZATION)]
-    parts += ["## What a map costs", _table(plain, ("forward_passes", "seconds"))]
+    parts += ["## What a map costs", _costs(plain)]
     if (summary["check"] != "").any():
         parts += ["## Sanity checks", _checks(comparison, summary)]
     if len(comparison.errors):
@@ -118,6 +119,16 @@ def _table(summary: pd.DataFrame, measures: Sequence[str]) -> str:
         cells = [_interval(by_measure.loc[measure], "mean", "") for measure in measures]
         lines.append([title(method), *cells])
     return table(["method", *(heading(measure) for measure in measures)], lines)
+
+
+def _costs(summary: pd.DataFrame) -> str:
+    """Means alone: all images of a batch share one measurement."""
+    costs = summary[summary["measure"].isin(_COSTS)].set_index(["method", "measure"])["mean"]
+    methods = dict.fromkeys(summary["method"])
+    lines = [
+        [title(method), *(f"{costs[method, name]:.3g}" for name in _COSTS)] for method in methods
+    ]
+    return table(["method", *map(heading, _COSTS)], lines)
 
 
 def _checks(comparison: Comparison, summary: pd.DataFrame) -> str:
