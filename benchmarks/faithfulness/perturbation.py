@@ -104,11 +104,11 @@ def random_ties(images: Tensor, size: tuple[int, int], seed: int) -> Tensor:
 
     Args:
         images: (B, 3, H, W).
-        size: Of the maps whose equal values they order.
+        size: (h, w) of the maps whose equal values they order.
         seed: Any int.
 
     Returns:
-        (B, *size) float32, uniform in [0, 1), on the images' device.
+        (B, h, w) float32, uniform in [0, 1), on the images' device.
     """
     # Another stream than the noise's: the order must not follow from what is painted.
     rows = [torch.rand(size, generator=generator_of(image, ~seed)) for image in images]
