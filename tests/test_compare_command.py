@@ -54,8 +54,9 @@ def photos(tmp_path: Path) -> Path:
 
 def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "folder"
-    options = "--n 3 --seed 5 --methods cci,grad-eclip --protocol grad-eclip,tokens --clusters 4"
-    assert run(*options.split(), "--checks", "random-label", "--out", out) == 0
+    # Random maps are compared in any case.
+    options = "--n 3 --seed 5 --methods cci,random,grad-eclip --protocol grad-eclip,tokens"
+    assert run(*options.split(), "--clusters", 4, "--checks", "random-label", "--out", out) == 0
     assert sorted(path.name for path in out.iterdir()) == FILES
     for name in ("curves", "grid", "scatter"):
         with Image.open(out / f"{name}.png") as picture:
@@ -138,6 +139,8 @@ def test_an_unreadable_photo_is_reported_and_the_rest_goes_on(photos: Path, tmp_
     ("options", "message"),
     [
         (["--methods", "cci,ccl"], "--methods: expected one of cci, grad-eclip, "),
+        (["--methods", "random"], "--methods: expected at least one beside random"),
+        (["--data", "photos", "--methods", "ground-truth"], "--methods: ground-truth needs masks"),
         (["--protocol", "grad"], "--protocol: expected one of grad-eclip-original, "),
         (["--checks", "random"], "--checks: expected some of random-weights, random-label, got"),
         (["--n", "0"], "--n: expected at least 1, got 0"),

@@ -207,3 +207,10 @@ def test_errors() -> None:
         generator.scenes(range(3), class_name=["cat", "dog"])
     with pytest.raises(ValueError, match="name: expected one of"):
         draw_texture("moon", np.random.default_rng(0), 16)
+
+
+def test_classes_are_known_without_drawing() -> None:
+    for kind in (None, "one", "two", "copies", "empty"):
+        generator = SceneGenerator(size=32, seed=5)
+        drawn = [scene.classes for scene in generator.scenes(range(12), kind=kind)]
+        assert [generator.classes(index, kind=kind) for index in range(12)] == drawn

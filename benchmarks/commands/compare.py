@@ -125,7 +125,13 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then compare, and write tables and pictures."""
     masks = arguments.explained == "true" and bool(arguments.data == _SCENES or arguments.masks)
-    methods = choose_methods(arguments.methods.split(","), masks=masks, option="--methods")
+    methods = [
+        method
+        for method in choose_methods(arguments.methods.split(","), masks=masks, option="--methods")
+        if method.name not in ("random", "ground-truth")  # always compared
+    ]
+    if not methods:
+        raise CommandError("--methods: expected at least one beside random and ground-truth")
     check_options(arguments, "clusters", "rise_masks", "batch_size")
     if arguments.seed < 0:
         raise CommandError(f"--seed: expected 0 or more, got {arguments.seed}")

@@ -81,7 +81,7 @@ class Comparison:
             raise ValueError(
                 f"reference: expected one of {', '.join(self.methods)}, got {reference!r}"
             )
-        known = [name for name in self.results.columns if name in _measures(self.results)]
+        known = _measures(self.results)
         unknown = [name for name in measures or () if name not in known]
         if unknown:
             raise ValueError(f"measures: expected some of {', '.join(known)}, got {unknown}")

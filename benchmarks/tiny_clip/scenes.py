@@ -194,7 +194,7 @@ class SceneGenerator:
 
         Example:
             >>> SceneGenerator(seed=1).classes(7, kind="one")
-            (24,)
+            (16,)
         """
         return self._plan(index, None, None, kind).classes
 
