@@ -67,7 +67,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--protocol",
         default="grad-eclip",
         metavar="P,P",
-        help='named as in docs/faithfulness.md, or "all" (%(default)s)',
+        help='of grad-eclip-original, grad-eclip, rise, tokens; or "all" (%(default)s)',
     )
     parser.add_argument(
         "--n", type=int, metavar="N", help=f"images ({_DEFAULT_SCENES} scenes; all of a folder)"
