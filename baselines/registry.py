@@ -165,6 +165,9 @@ _METHODS = (
     ),
 )
 
+REFERENCES = ("random", "ground-truth")
+"""The worst and the best that a method can be expected to do: not methods, beside all of them."""
+
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 
 

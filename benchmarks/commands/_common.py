@@ -23,6 +23,26 @@ class CommandError(Exception):
     """Something the user can put right; shown as one line, without a traceback."""
 
 
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `load_model` takes."""
+    parser.add_argument("--model", default="tiny", help='"tiny" or an open_clip name (%(default)s)')
+    parser.add_argument("--pretrained", metavar="TAG", help="open_clip tag or checkpoint file")
+
+
+def add_method_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `make_explainer` takes."""
+    parser.add_argument(
+        "--clusters",
+        type=int,
+        default=7,
+        metavar="K",
+        help="for methods that cluster (%(default)s)",
+    )
+    parser.add_argument(
+        "--rise-masks", type=int, default=4000, metavar="N", help="masks of RISE (%(default)s)"
+    )
+
+
 def choose_device(name: str) -> torch.device:
     """The device of that name; "auto" is the first GPU where there is one, else the CPU."""
     import torch

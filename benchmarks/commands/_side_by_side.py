@@ -46,14 +46,13 @@ class Located(NamedTuple):
 
     def _captions(self, method: Method) -> list[str]:
         """What stands below a method's maps."""
-        from cci_captum.benchmarks.comparison.titles import ARROWS
+        from cci_captum.benchmarks.comparison.titles import ARROWS, both_areas
 
         columns = [self.energy[method].tolist()]
         columns += [self.areas[method][f"{way}_probability"].tolist() for way in ARROWS]
         return [
-            f"{share:.0%} on the {name}\n{lost:.2f} {ARROWS['deletion']}  "
-            f"{gained:.2f} {ARROWS['insertion']}"
-            for share, lost, gained, name in zip(*columns, self.explained, strict=True)
+            f"{share:.0%} on the {name}\n{both_areas(*areas)}"
+            for share, *areas, name in zip(*columns, self.explained, strict=True)
         ]
 
 

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cci_captum.baselines.registry import Method
+from cci_captum.baselines.registry import REFERENCES
 
 from ._common import (
     CommandError,
+    add_method_options,
+    add_model_options,
     check_folder,
     check_options,
     choose_device,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from cci_captum.benchmarks.comparison import Comparison
     from cci_captum.benchmarks.data import ImageData
-    from cci_captum.clip import LoadedCLIP, ZeroShotClassifier
+    from cci_captum.clip import LoadedCLIP
 
 _METHODS = "cci,grad-eclip,maskclip,gradcam"
 _SCENES = "scenes"
@@ -54,8 +56,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help='"scenes"; a folder that has a folder of images for each class; or "imagenet:DIR", '
         "whose folders are named n01440764, ... (%(default)s)",
     )
-    parser.add_argument("--model", default="tiny", help='"tiny" or an open_clip name (%(default)s)')
-    parser.add_argument("--pretrained", metavar="TAG", help="open_clip tag or checkpoint file")
+    add_model_options(parser)
     parser.add_argument(
         "--methods",
         default=_METHODS,
@@ -102,16 +103,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "--masks", type=Path, metavar="DIR", help="masks of a folder's images: the same tree, .png"
     )
-    parser.add_argument(
-        "--clusters",
-        type=int,
-        default=7,
-        metavar="K",
-        help="for methods that cluster (%(default)s)",
-    )
-    parser.add_argument(
-        "--rise-masks", type=int, default=4000, metavar="N", help="masks of RISE (%(default)s)"
-    )
+    add_method_options(parser)
     parser.add_argument(
         "--seed", type=int, default=0, help="of scenes, choice of images and ties (%(default)s)"
     )
@@ -128,7 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
     methods = [
         method
         for method in choose_methods(arguments.methods.split(","), masks=masks, option="--methods")
-        if method.name not in ("random", "ground-truth")  # always compared
+        if method.name not in REFERENCES  # always compared
     ]
     if not methods:
         raise CommandError("--methods: expected at least one beside random and ground-truth")
@@ -150,7 +142,9 @@ def run(arguments: argparse.Namespace) -> None:
     warn_about_unknown_words(arguments.model, list(data.class_names))
     classifier = ZeroShotClassifier(clip.model, clip.tokenizer, data.class_names, data.templates)
     factories = {
-        method.name: partial(_explainer, method, arguments.clusters, arguments.rise_masks)
+        method.name: partial(
+            make_explainer, method, clusters=arguments.clusters, rise_masks=arguments.rise_masks
+        )
         for method in methods
     }
     try:
@@ -180,12 +174,6 @@ def run(arguments: argparse.Namespace) -> None:
     _write_figure(folder / "grid.png", grid)
     print(report.text(comparison))
     print(f"\nwrote summary.md, curves.png, scatter.png, grid.png and tables to {folder}")
-
-
-def _explainer(
-    method: Method, clusters: int, rise_masks: int, forward_func: ZeroShotClassifier
-) -> Any:
-    return make_explainer(method, forward_func, clusters, rise_masks)
 
 
 def _protocols(names: str) -> list[str]:

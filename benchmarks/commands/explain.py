@@ -10,6 +10,8 @@ from cci_captum.baselines.registry import Method
 
 from ._common import (
     CommandError,
+    add_method_options,
+    add_model_options,
     check_options,
     check_output,
     choose_device,
@@ -63,18 +65,8 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="M",
         help='a method, named as in "cci-captum methods", or "all"; may be repeated (cci)',
     )
-    parser.add_argument("--model", default="tiny", help='"tiny" or an open_clip name (%(default)s)')
-    parser.add_argument("--pretrained", metavar="TAG", help="open_clip tag or checkpoint file")
-    parser.add_argument(
-        "--clusters",
-        type=int,
-        default=7,
-        metavar="K",
-        help="for methods that cluster (%(default)s)",
-    )
-    parser.add_argument(
-        "--rise-masks", type=int, default=4000, metavar="N", help="masks of RISE (%(default)s)"
-    )
+    add_model_options(parser)
+    add_method_options(parser)
     parser.add_argument("--device", default="auto", help='"cpu", "cuda", ... (%(default)s)')
     parser.add_argument(
         "--out", type=Path, default=Path("explanation.png"), help="picture (%(default)s)"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from cci_captum._arguments import check_batch_size, check_positive_int
-from cci_captum.baselines.registry import METHODS, find_method
+from cci_captum.baselines.registry import METHODS, REFERENCES, find_method
 from cci_captum.benchmarks.data import ImageData
 from cci_captum.benchmarks.faithfulness import DeletionInsertion, Protocol
 from cci_captum.benchmarks.localization import (
@@ -29,7 +29,7 @@ from cci_captum.vision_towers import find_vision_tower
 
 from .loading import Batch, Explained, Loader
 from .randomization import CHECKS, random_labels, rank_correlation, with_random_weights
-from .results import REFERENCES, Comparison, add_ranks
+from .results import Comparison, add_ranks
 
 Factory = Callable[[nn.Module], Any]
 """From a forward_func to a Captum attribution of it: a class, or a function that sets options."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+from cci_captum.baselines.registry import REFERENCES
 from cci_captum.benchmarks.data import ImageData
 from cci_captum.benchmarks.maps import raw_map
-from cci_captum.benchmarks.preprocessing import Preprocess, field_of_view
+from cci_captum.benchmarks.preprocessing import Preprocess
 from cci_captum.benchmarks.statistics import bootstrap_interval
 from cci_captum.visualization import (
     Band,
@@ -23,8 +23,9 @@ from cci_captum.visualization import (
 )
 
 from .compare import Factory
-from .results import REFERENCES, Comparison
-from .titles import ARROWS, title
+from .loading import Loader
+from .results import Comparison
+from .titles import both_areas, title
 
 
 def curves(comparison: Comparison, **options: Any) -> Figure:
@@ -94,28 +95,22 @@ def grid(
 ) -> Figure:
     """The images on which methods disagree most, explained again; below each map its areas."""
     places = [int(index) for index in comparison.disagreement().index[:rows]]
-    samples = [data[place] for place in places]
-    boxes = [field_of_view(preprocess, sample.image.size) for sample in samples]
-    photos = [sample.image.crop(box) for sample, box in zip(samples, boxes, strict=True)]
-    device = next((p.device for p in forward_func.parameters()), torch.device("cpu"))
-    inputs = torch.stack([preprocess(photo) for photo in photos]).to(device)
+    loader = Loader(data, preprocess, forward_func, comparison.settings["explained"])
+    batch = loader.batch([(place, data[place]) for place in places])
     by_image = _as_they_are(comparison).set_index(["method", "index"])
     chosen = [name for name in comparison.methods if name not in REFERENCES]
-    targets = [int(by_image.loc[(chosen[0], place), "target"]) for place in places]
     maps, scores = {}, {}
     for name in chosen:
-        maps[title(name)] = raw_map(factories[name](forward_func), inputs, targets)
+        maps[title(name)] = raw_map(factories[name](forward_func), batch.inputs, batch.targets)
         found = [by_image.loc[(name, place)] for place in places]
         scores[title(name)] = [
-            f"{row['deletion_probability']:.2f} {ARROWS['deletion']}  "
-            f"{row['insertion_probability']:.2f} {ARROWS['insertion']}"
-            for row in found
+            both_areas(row["deletion_probability"], row["insertion_probability"]) for row in found
         ]
-    explained = [data.class_names[target] for target in targets]
+    explained = [data.class_names[target] for target in batch.targets]
     return attribution_grid(
-        photos,
+        batch.photos,
         maps,
-        row_titles=[sample.name for sample in samples],
+        row_titles=batch.names,
         scores={"image": explained, **scores},
     )
 

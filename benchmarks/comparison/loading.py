@@ -74,10 +74,11 @@ class Loader:
             except (OSError, ValueError) as error:
                 self.errors.append({"index": index, "error": str(error)})
             if len(samples) == batch_size or (samples and index == len(self.data) - 1):
-                yield self._batch(samples)
+                yield self.batch(samples)
                 samples = []
 
-    def _batch(self, samples: list[tuple[int, Sample]]) -> Batch:
+    def batch(self, samples: list[tuple[int, Sample]]) -> Batch:
+        """These samples with their places in the data; raises as `batches` does."""
         boxes = [field_of_view(self.preprocess, sample.image.size) for _, sample in samples]
         photos = [sample.image.crop(box) for (_, sample), box in zip(samples, boxes, strict=True)]
         for photo in photos:

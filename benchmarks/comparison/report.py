@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from cci_captum.baselines.registry import REFERENCES
 from cci_captum.benchmarks.markdown import table
 
-from .results import LOCALIZATION, REFERENCES, Comparison
+from .results import LOCALIZATION, Comparison
 from .titles import heading, title
 
 _MAIN = ("deletion_top1", "insertion_top1")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cci_captum.baselines.registry import REFERENCES
 from cci_captum.benchmarks.statistics import bootstrap_interval
 
-REFERENCES = ("random", "ground-truth")
 LOCALIZATION = ("pointing_game", "energy", "iou", "average_precision")
 _RANKED = ("deletion", "insertion")
 

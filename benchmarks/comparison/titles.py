@@ -19,6 +19,11 @@ def title(method: str) -> str:
     return METHODS[method].title if method in METHODS else method
 
 
+def both_areas(deletion: float, insertion: float) -> str:
+    """Both areas in as few characters as can be read below a map."""
+    return f"{deletion:.2f} {ARROWS['deletion']}  {insertion:.2f} {ARROWS['insertion']}"
+
+
 def heading(measure: str) -> str:
     """A measure with an arrow to its better side, where that side is part of the measure.
 
