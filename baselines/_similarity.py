@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cci_captum.vision_towers import AttentionBlock
+from cci_captum.vision_towers import AttentionLayer
 
 
-def projected_cosine(block: AttentionBlock, asking: Tensor, keys: Tensor) -> Tensor:
+def projected_cosine(block: AttentionLayer, asking: Tensor, keys: Tensor) -> Tensor:
     """cos(out(a), out(k_i)) through the block's output projection (arXiv 2502.18816).
 
     Args:

@@ -51,7 +51,9 @@ class CLIPSurgery(TextAttribution):
             authors take the empty string); subtracted from every text, also from classes.
 
     Raises:
-        TypeError: If forward_func is of another kind; see also `PatchAttribution`.
+        TypeError: If forward_func is of another kind; if patches have no feature of their own in
+            the joint space, as with an attention pool (SigLIP, CoCa); see also
+            `PatchAttribution`.
         ValueError: If an option is out of range; see also `PatchAttribution`.
 
     Example:
@@ -75,6 +77,8 @@ class CLIPSurgery(TextAttribution):
         redundant_text: Tensor | None = None,
     ) -> None:
         super().__init__(forward_func, vision_tower)
+        self.vision_tower.check_projection()
+        self.vision_tower.check_attention(all_blocks=True)
         check_positive_int("n_blocks", n_blocks)
         if redundant_text is not None and (redundant_text.ndim != 2 or len(redundant_text) != 1):
             raise ValueError(
@@ -114,10 +118,10 @@ class CLIPSurgery(TextAttribution):
         """Features of the images (B, E), by the model's own path, and of patches (B, N, E)."""
         tower = self.vision_tower
         tokens = blocks[0].tokens
-        for recorded in blocks:
-            tokens = recorded.block.add_attention(tokens, _value_attention(recorded))
+        for recorded, block in zip(blocks, tower.blocks[-len(blocks) :], strict=True):
+            tokens = block.add_attention(tokens, _value_attention(recorded))
         patches = tower.project(tower.patches(tokens))
-        last, block = blocks[-1], blocks[-1].block
+        last = blocks[-1]
         own = block.add_attention(last.tokens, block.project_out(last.context))
         whole = tower.read_out(block.add_mlp(own))
         features = torch.cat([whole[:, None], patches], dim=1).to(dtype)
@@ -127,8 +131,7 @@ class CLIPSurgery(TextAttribution):
     def _redundant_features(self, device: torch.device) -> Tensor:
         """(1, E) unit embedding of the redundant text."""
         assert self.redundant_text is not None
-        features = self.clip.model.encode_text(self.redundant_text.to(device))
-        return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
+        return self.clip.encode_texts(self.redundant_text.to(device))
 
 
 def _has_classes(clip: ImageTextSimilarity | ZeroShotClassifier) -> TypeGuard[ZeroShotClassifier]:

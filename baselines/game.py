@@ -16,6 +16,7 @@ from cci_captum.patch_attribution import PatchAttribution
 from cci_captum.vision_towers import VisionTower
 
 from ._gradients import gradients
+from ._relevance import patches_read
 
 Layers = Literal["last", "all"]
 
@@ -24,8 +25,9 @@ class GAME(PatchAttribution):
     """The class token's row of R, where R = I and then R = R + M_l R block by block.
 
     M_l is the mean over heads of ReLU(A_l * d score / d A_l), A_l the block's attention. In
-    models that average their patches, the mean over the patches' rows. One forward and one
-    backward pass through the blocks concerned.
+    models that average their patches, the mean over the patches' rows. With an attention pool,
+    the pool is the last layer of attention, without a residual connection: its query's row of M
+    times R. One forward and one backward pass through the blocks concerned.
 
     Args:
         forward_func: See `PatchAttribution`.
@@ -36,7 +38,7 @@ class GAME(PatchAttribution):
             on the score's scale, since M_l enters it in powers up to the number of blocks.
 
     Raises:
-        TypeError: See `PatchAttribution`.
+        TypeError: If the attention cannot be read; see also `PatchAttribution`.
         ValueError: See `PatchAttribution`; or if layers is unknown.
 
     Example:
@@ -58,20 +60,27 @@ class GAME(PatchAttribution):
         super().__init__(forward_func, vision_tower)
         if layers not in get_args(Layers):
             raise ValueError(f"layers: expected one of {get_args(Layers)}, got {layers!r}")
+        self.vision_tower.check_attention(all_blocks=layers == "all")
         self.layers = layers
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         tower = self.vision_tower
-        blocks = (-1,) if self.layers == "last" else range(tower.num_blocks)
-        with tower.record_attention(blocks, requires_grad=True) as recording:
+        blocks = None if self.layers == "last" else range(tower.num_blocks)
+        with tower.record_attention(blocks, pool=True, requires_grad=True) as recording:
             scores = self._score(images, target, args)
-            attentions = [block.probabilities for block in recording.blocks]
+            pool = recording.pool
+            recorded = recording.blocks if pool is None else [*recording.blocks, pool]
+            attentions = [layer.probabilities for layer in recorded]
             found = gradients(scores, attentions)
-        size = attentions[0].shape[-1]
+        relevant = [
+            (attention.detach() * gradient).relu().mean(dim=1)
+            for attention, gradient in zip(attentions, found, strict=True)
+        ]
+        looks = None if pool is None else pool.pool(relevant.pop())
+        h, w = recording.grid
+        size = tower.num_prefix_tokens + h * w
         identity = torch.eye(size, dtype=found[0].dtype, device=images.device)
         relevance = identity.expand(len(images), size, size)
-        for attention, gradient in zip(attentions, found, strict=True):
-            relevant = (attention.detach() * gradient).relu().mean(dim=1)
-            relevance = relevance + relevant @ relevance
-        row = tower.pool(relevance)
-        return tower.patches(row).unflatten(1, recording.grid)
+        for block in relevant:
+            relevance = relevance + block @ relevance
+        return patches_read(tower, relevance, looks).unflatten(1, recording.grid)

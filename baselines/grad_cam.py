@@ -70,6 +70,8 @@ class GradCAM(PatchAttribution):
             super().__init__(forward_func, vision_tower)
         self.is_module = isinstance(layer, nn.Module)
         self.layer = layer if isinstance(layer, nn.Module) else self._layer_module(layer)
+        if single_head:
+            self.vision_tower.check_attention()
         self.single_head = single_head
         self.relu = relu
 
@@ -100,7 +102,8 @@ class GradCAM(PatchAttribution):
     ) -> Tensor:
         """(B, h, w) map of tokens, (B, T, D)."""
         tower = self.vision_tower
-        with tower.record_attention(single_head=self.single_head) as recording:
+        single = self.single_head
+        with tower.record_attention(single_head=True) if single else tower.record() as recording:
             (gradient,), (tokens,) = compute_layer_gradients_and_eval(
                 scores,
                 self.layer,

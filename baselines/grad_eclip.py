@@ -30,9 +30,10 @@ class GradECLIP(PatchAttribution):
 
     Where it goes beyond the paper: in models that average their patches there is no class
     token that is read out; g is then summed over all tokens, and the query is the mean of the
-    patches' queries. With a class token both are the same as in the paper. Where attention has
-    norms of its own, q and k are taken after theirs, o before the one inside the attention,
-    and the output projection includes what stands before it.
+    patches' queries. With a class token both are the same as in the paper. With an attention pool
+    (SigLIP, CoCa), the pool is the last attention: its learned query takes the class token's
+    place. Where attention has norms of its own, q and k are taken after theirs, o before the one
+    inside the attention, and the output projection includes what stands before it.
 
     Args:
         forward_func: See `PatchAttribution`.
@@ -43,7 +44,7 @@ class GradECLIP(PatchAttribution):
         key_similarity: Weight patches by lambda; False is the paper's "wo-ksim".
 
     Raises:
-        TypeError: See `PatchAttribution`.
+        TypeError: If the attention cannot be read; see also `PatchAttribution`.
         ValueError: See `PatchAttribution`.
 
     Example:
@@ -65,6 +66,7 @@ class GradECLIP(PatchAttribution):
         key_similarity: bool = True,
     ) -> None:
         super().__init__(forward_func, vision_tower)
+        self.vision_tower.check_attention()
         self.single_head = single_head
         self.key_similarity = key_similarity
 
@@ -72,14 +74,14 @@ class GradECLIP(PatchAttribution):
         tower = self.vision_tower
         with tower.record_attention(single_head=self.single_head, requires_grad=True) as recording:
             scores = self._score(images, target, args)
-            (last,) = recording.blocks
+            last = recording.last
             (gradient,) = gradients(scores, [last.context])
         channel_weights = gradient.sum(dim=1, keepdim=True)  # (B, 1, D)
-        values = tower.patches(join_heads(last.values)).detach()
+        values = last.patches(join_heads(last.values)).detach()
         patch_map = (channel_weights * values).sum(dim=-1)  # (B, N)
         if self.key_similarity:
-            query = tower.pool(join_heads(last.queries))
-            keys = tower.patches(join_heads(last.keys))
+            query = last.pool(join_heads(last.queries))
+            keys = last.patches(join_heads(last.keys))
             patch_map = patch_map * _min_max(projected_cosine(last.block, query, keys))
         return patch_map.relu().unflatten(1, recording.grid)
 

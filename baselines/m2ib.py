@@ -18,7 +18,7 @@ from cci_captum._arguments import (
     check_images,
     check_positive_int,
 )
-from cci_captum.vision_towers import VisionTower
+from cci_captum.vision_towers import BlockAttention, VisionTower
 
 from ._text import TextAttribution
 
@@ -142,20 +142,26 @@ class M2IB(TextAttribution):
 
     def _fit(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Bottleneck:
         text = self._text_features(target, args, len(images))
-        with self.vision_tower.record_attention([self.layer + 1]) as recording:
+        after = range(self.layer + 1, self.vision_tower.num_blocks)
+        with self.vision_tower.record_attention(after) as recording:
             self.clip.encode_images(images)
         tokens = recording.blocks[0].tokens  # (B, T, D), the output of the layer
         # As many images at a time as have, with their copies, as many rows as the batch.
         some = max(1, len(images) // self.n_samples)
         parts = [
-            self._fit_tokens(*part)
+            self._fit_tokens(*part, recording.blocks)
             for part in zip(tokens.split(some), text.split(some), strict=True)
         ]
         nats, losses = (torch.cat(values) for values in zip(*parts, strict=True))
         return Bottleneck(nats.unflatten(1, recording.grid), losses)
 
-    def _fit_tokens(self, tokens: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Nats of each patch, (b, N), and losses, (b, steps), from a layer's tokens."""
+    def _fit_tokens(
+        self, tokens: Tensor, text: Tensor, after: list[BlockAttention]
+    ) -> tuple[Tensor, Tensor]:
+        """Nats of each patch, (b, N), and losses, (b, steps), from a layer's tokens.
+
+        `after` are the blocks that follow the layer.
+        """
         wide = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
         alpha = torch.full_like(wide, _INITIAL_ALPHA).requires_grad_()
         optimizer = torch.optim.Adam([alpha], lr=self.lr)
@@ -166,7 +172,10 @@ class M2IB(TextAttribution):
             with torch.enable_grad():
                 passed = alpha.sigmoid()
                 bottled = (passed * wide)[:, None] + (1 - passed)[:, None] * sample
-                features = self._encode_from(self.layer + 1, bottled.flatten(0, 1).to(tokens.dtype))
+                copies = bottled.flatten(0, 1).to(tokens.dtype)
+                for block in after:
+                    copies = block.run(copies)
+                features = self.vision_tower.read_out(copies)
                 cosines = F.cosine_similarity(
                     features.to(text.dtype).unflatten(0, (len(tokens), -1)), text[:, None], dim=-1
                 )
@@ -177,12 +186,6 @@ class M2IB(TextAttribution):
             losses.append(loss.detach())
         nats = self.vision_tower.patches(_divergence(alpha.detach(), wide)).sum(dim=-1)
         return nats, torch.stack(losses, dim=1)
-
-    def _encode_from(self, block: int, tokens: Tensor) -> Tensor:
-        """Image features (B, E) from the tokens that enter a block."""
-        for index in range(block, self.vision_tower.num_blocks):
-            tokens = self.vision_tower.block(index).module(tokens)
-        return self.vision_tower.read_out(tokens)
 
 
 def _divergence(alpha: Tensor, tokens: Tensor) -> Tensor:

@@ -33,7 +33,9 @@ class MaskCLIP(TextAttribution):
             patch; False is the cosine with the text alone.
 
     Raises:
-        TypeError: If forward_func is of another kind; see also `PatchAttribution`.
+        TypeError: If forward_func is of another kind; if patches have no feature of their own in
+            the joint space, as with an attention pool (SigLIP, CoCa); see also
+            `PatchAttribution`.
         ValueError: See `PatchAttribution`.
 
     Example:
@@ -53,6 +55,8 @@ class MaskCLIP(TextAttribution):
         key_similarity: bool = True,
     ) -> None:
         super().__init__(forward_func, vision_tower)
+        self.vision_tower.check_projection()
+        self.vision_tower.check_attention()
         self.key_similarity = key_similarity
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
@@ -61,7 +65,7 @@ class MaskCLIP(TextAttribution):
         with tower.record_attention() as recording:
             self.clip.encode_images(images)
         (last,) = recording.blocks
-        block = last.block
+        block = tower.block(-1)
         values = block.project_out(join_heads(last.values))
         tokens = block.add_mlp(block.add_attention(last.tokens, values))
         patches = tower.project(tower.patches(tokens)).to(text.dtype)

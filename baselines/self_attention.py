@@ -18,7 +18,8 @@ class SelfAttention(PatchAttribution):
     """How much the class token attends to each patch in the last block.
 
     The same for every target: it says where the encoder looks, not what for. In models that
-    average their patches, the mean over the patches' attention. One forward pass.
+    average their patches, the mean over the patches' attention; with an attention pool (SigLIP),
+    the attention of the pool. One forward pass.
 
     Args:
         forward_func: See `PatchAttribution`.
@@ -27,7 +28,7 @@ class SelfAttention(PatchAttribution):
             comparison of arXiv 2502.18816; False is the mean over the model's own heads.
 
     Raises:
-        TypeError: See `PatchAttribution`.
+        TypeError: If the attention cannot be read; see also `PatchAttribution`.
         ValueError: See `PatchAttribution`.
 
     Example:
@@ -47,12 +48,13 @@ class SelfAttention(PatchAttribution):
         single_head: bool = True,
     ) -> None:
         super().__init__(forward_func, vision_tower)
+        self.vision_tower.check_attention()
         self.single_head = single_head
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         tower = self.vision_tower
         with tower.record_attention(single_head=self.single_head) as recording:
             self._run_forward(images, args)
-        (last,) = recording.blocks
-        row = tower.pool(last.probabilities.mean(dim=1))  # (B, T)
-        return tower.patches(row).unflatten(1, recording.grid)
+        last = recording.last
+        row = last.pool(last.probabilities.mean(dim=1))  # (B, T)
+        return last.patches(row).unflatten(1, recording.grid)

@@ -9,50 +9,11 @@ import pytest
 import torch
 from open_clip import CLIP, CustomTextCLIP
 from oracles import Spec
-from torch import Tensor, nn
+from torch import Tensor
+from toy import CONTEXT_LENGTH, EMBEDDING, VOCABULARY, ToyTokenizer, randomize
 
 # Tensors as small as the tests' only lose by threads, most of all on a busy machine.
 torch.set_num_threads(1)
-
-CONTEXT_LENGTH = 12
-VOCABULARY = 64
-EMBEDDING = 24
-
-
-class ToyTokenizer:
-    """Letters to ids, padded with 0; the last id ends the text and is the largest, as in CLIP."""
-
-    def __call__(self, texts: str | list[str], context_length: int | None = None) -> Tensor:
-        texts = [texts] if isinstance(texts, str) else texts
-        ids = torch.zeros(len(texts), context_length or CONTEXT_LENGTH, dtype=torch.long)
-        for row, text in zip(ids, texts, strict=True):
-            letters = [1 + ord(c) % (VOCABULARY - 2) for c in text[-(len(row) - 1) :]]
-            row[: len(letters) + 1] = torch.tensor([*letters, VOCABULARY - 1])
-        return ids
-
-
-def _randomize(model: nn.Module, seed: int) -> None:
-    """Weights large enough that attention is far from uniform and hiding patches matters."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, value in model.named_parameters():
-        noise = torch.randn(value.shape, generator=generator)
-        last = name.rsplit(".", 1)[-1]
-        if last in ("logit_scale", "logit_bias"):
-            continue
-        if last in ("gamma", "head_scale") or (last == "weight" and value.ndim == 1):
-            new = 1 + 0.2 * noise  # layer norms and learned scales
-        elif last.endswith("bias"):
-            new = 0.2 * noise
-        elif last in ("class_embedding", "positional_embedding") or "token_embedding" in name:
-            new = 0.5 * noise
-        elif last in ("proj", "text_projection"):
-            new = noise * value.shape[0] ** -0.5
-        elif last == "in_proj_weight":
-            new = 1.5 * noise * value.shape[1] ** -0.5
-        else:  # linear and convolution weights
-            new = noise * value[0].numel() ** -0.5
-        if value.requires_grad:  # fixed sine and cosine positions stay
-            value.data.copy_(new)
 
 
 def _make_clip(
@@ -82,7 +43,7 @@ def _make_clip(
     }
     make = CustomTextCLIP if custom_text else CLIP
     model = make(EMBEDDING, cfg, text, quick_gelu=quick_gelu, init_logit_bias=logit_bias)
-    _randomize(model, seed)
+    randomize(model, seed)
     spec = Spec(
         vision_heads=cfg["width"] // cfg["head_width"],
         text_heads=2,

@@ -607,7 +607,6 @@ class TestTower:
         ("cfg", "message"),
         [
             ({"layers": (1, 1, 1, 1), "width": 16}, "ModifiedResNet"),
-            ({"layers": 1, "width": 16, "head_width": 8, "attentional_pool": True}, "attention"),
             ({"layers": 1, "width": 16, "head_width": 8, "pool_type": "none"}, "none"),
         ],
     )

@@ -11,17 +11,19 @@ This package imports nothing of ours.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .blocks import AttentionBlock, join_heads
+from .blocks import AttentionBlock, AttentionLayer, AttentionPool, join_heads
 from .hiding import HideStrategy, Hiding
+from .hooks import first_argument, hook_input
 from .recording import AttentionRecording, BlockAttention, TokenRecording
 
 Layer = int | Literal["input", "projected"]
@@ -34,7 +36,8 @@ _HIDDEN: WeakKeyDictionary[nn.Module, Hiding] = WeakKeyDictionary()
 class VisionTower(ABC):
     """An image encoder whose patch tokens can be recorded and hidden, and its attention read.
 
-    Use `cci_captum.vision_towers.find_vision_tower` to make one.
+    Use `cci_captum.vision_towers.find_vision_tower` to make one. A family's adapter is a
+    subclass: it says which modules the tokens pass through, and what the blocks compute.
 
     Args:
         module: The image encoder.
@@ -42,70 +45,35 @@ class VisionTower(ABC):
     Attributes:
         module: The image encoder, unchanged.
         num_prefix_tokens: Tokens before the patch tokens (class token, registers).
+        unprojectable: Why a patch token has no feature of its own in the joint space; None
+            where `project` gives it.
     """
 
     num_prefix_tokens: int
+    unprojectable: str | None = None
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
-    @classmethod
+    @property
     @abstractmethod
-    def matches(cls, module: nn.Module) -> bool:
-        """Whether this adapter is the one for `module`; raises nothing."""
+    def blocks(self) -> Sequence[AttentionBlock]:
+        """The attention blocks, first to last."""
 
-    @classmethod
-    @abstractmethod
-    def check_supported(cls, module: nn.Module) -> None:
-        """Raise TypeError, with the reason, for a matching module that cannot be explained."""
+    @property
+    def attention_pool(self) -> AttentionPool | None:
+        """The pool that reads the image feature out by attention; None where there is none."""
+        return None
 
     @property
     @abstractmethod
-    def num_blocks(self) -> int:
-        """Number of attention blocks."""
+    def entry(self) -> nn.Module:
+        """The module that is called first in a pass, with the images as its first argument."""
 
+    @property
     @abstractmethod
-    def block(self, index: int) -> AttentionBlock:
-        """The block of this index; negative ones count from the end.
-
-        Raises:
-            ValueError: If there is no such block.
-        """
-
-    @abstractmethod
-    def layer_module(self, layer: int | Literal["input"]) -> nn.Module:
-        """The module whose output, (B, T, D), is all tokens of a layer; see `record`.
-
-        Raises:
-            ValueError: If there is no such block.
-        """
-
-    def patches(self, tokens: Tensor) -> Tensor:
-        """All T tokens without the prefix tokens: (B, T, ...) -> (B, h * w, ...)."""
-        return tokens[:, self.num_prefix_tokens :]
-
-    @abstractmethod
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Reduce all T tokens to what the image feature is read out from.
-
-        The class token itself, or the mean over the patches where the model pools so: features
-        (B, T, D) -> (B, D), queries by keys (B, T, T) -> (B, T).
-        """
-
-    @abstractmethod
-    def project(self, tokens: Tensor) -> Tensor:
-        """Any tokens of the last block's output into the joint space: norm and projection.
-
-        Args:
-            tokens: (..., D).
-
-        Returns:
-            (..., E), not normalised; rows are independent of one another.
-        """
-
-    @abstractmethod
-    def read_out(self, tokens: Tensor) -> Tensor:
-        """The image feature, (B, E), from all tokens of the last block's output, (B, T, D)."""
+    def input_module(self) -> nn.Module:
+        """The module that puts out all tokens, (B, T, D), as they enter the first block."""
 
     @abstractmethod
     def grid(self, images: Tensor) -> tuple[int, int]:
@@ -118,31 +86,143 @@ class VisionTower(ABC):
             ValueError: If the tower does not take images of this size.
         """
 
+    @abstractmethod
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Reduce all T tokens to what the image feature is read out from.
+
+        The class token itself, or the mean over the patches where the model pools so: features
+        (B, T, D) -> (B, D), queries by keys (B, T, T) -> (B, T). Towers with an attention pool
+        have it in `attention_pool` instead.
+        """
+
+    @abstractmethod
+    def project(self, tokens: Tensor) -> Tensor:
+        """Any tokens of the last block's output into the joint space: norm and projection.
+
+        Args:
+            tokens: (..., D).
+
+        Returns:
+            (..., E), not normalised; rows are independent of one another.
+
+        Raises:
+            TypeError: If the tower is `unprojectable`.
+        """
+
+    @abstractmethod
+    def read_out(self, tokens: Tensor) -> Tensor:
+        """The image feature, (B, E), from all tokens of the last block's output, (B, T, D)."""
+
+    @abstractmethod
+    def hide_in_read_out(self, hiding: Hiding) -> Iterator[RemovableHandle]:
+        """Register the hooks that keep hidden patches out of the read-out.
+
+        After the last block, tokens go back to the grid (`Hiding.restore`); averages leave
+        hidden patches out (`Hiding.average_kept`), attention pools do not attend to them
+        (`AttentionPool.hide`). A class token needs none of it. Yield each handle as soon as it
+        exists.
+        """
+
+    def keep_every_patch(self) -> Iterator[RemovableHandle]:
+        """Register the hooks that undo patch dropout, which in train mode removes patches."""
+        yield from ()
+
+    def check_hideable(self) -> None:  # noqa: B027 (most towers always are)
+        """Raise ValueError if the module is in a state in which patches cannot be hidden."""
+
+    def entered_grid(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int]:
+        """The patch grid (h, w), from what `entry` is called with."""
+        return self.grid(first_argument(args, kwargs))
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of attention blocks."""
+        return len(self.blocks)
+
+    def block(self, index: int) -> AttentionBlock:
+        """The block of this index; negative ones count from the end.
+
+        Raises:
+            ValueError: If there is no such block.
+        """
+        self.check_block(index)
+        return self.blocks[index]
+
+    def layer_module(self, layer: int | Literal["input"]) -> nn.Module:
+        """The module whose output, (B, T, D), is all tokens of a layer; see `record`.
+
+        Raises:
+            ValueError: If there is no such block.
+        """
+        return self.input_module if layer == "input" else self.block(layer).module
+
+    def patches(self, tokens: Tensor) -> Tensor:
+        """All T tokens without the prefix tokens: (B, T, ...) -> (B, h * w, ...)."""
+        return tokens[:, self.num_prefix_tokens :]
+
+    @property
+    def _key(self) -> nn.Module:
+        """What all adapters of the same image encoder share."""
+        return self.blocks[0].module
+
     @property
     def _hiding(self) -> Hiding | None:
         """What is hidden in the module now, by whichever adapter."""
-        return _HIDDEN.get(self.module)
+        return _HIDDEN.get(self._key)
 
-    @abstractmethod
     def _install_hiding(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        """Register the hooks that hide; yield each handle as soon as it exists."""
+        def enter(tokens: Tensor) -> Tensor:
+            hiding.begin(tokens)
+            return hiding.shorten(tokens) if hiding.strategy == "drop" else tokens
 
-    @abstractmethod
+        yield from self.keep_every_patch()
+        blocks = self.blocks
+        # First of all hooks of the block: whatever else looks at its input sees what it computes
+        # with.
+        yield hook_input(blocks[0].module, enter, prepend=True)
+        for block in blocks:
+            yield from block.hide(hiding)
+        yield from self.hide_in_read_out(hiding)
+
     def _install_recording(
         self, layer: Layer, recording: TokenRecording
     ) -> Iterator[RemovableHandle]:
-        """Register the hooks that record tokens; yield each handle as soon as it exists."""
+        def record(tokens: Tensor) -> None:
+            recording._set_tokens(self.patches(tokens))
 
-    @abstractmethod
-    def _install_entry(self, enter: Callable[[Tensor], None]) -> Iterator[RemovableHandle]:
-        """Call `enter` with the images of each pass, and keep every patch in train mode too."""
+        def record_input(module: nn.Module, args: Any, output: Tensor) -> None:
+            record(output if self._hiding is None else self._hiding.zero_hidden(output))
+
+        def record_block(module: nn.Module, args: Any, output: Any) -> None:
+            tokens = output[0] if isinstance(output, tuple) else output
+            if layer == "projected":
+                tokens = self.project(tokens)
+                wide = torch.promote_types(tokens.dtype, torch.float32)
+                tokens = F.normalize(tokens.to(wide), dim=-1)
+            record(tokens if self._hiding is None else self._hiding.restore(tokens))
+
+        if layer == "input":
+            yield self.input_module.register_forward_hook(record_input)
+        else:
+            module = self.block(-1 if layer == "projected" else layer).module
+            yield module.register_forward_hook(record_block)
+
+    def _install_entry(self, enter: Callable[[tuple[int, int]], None]) -> Iterator[RemovableHandle]:
+        """Call `enter` with the grid of each pass, and keep every patch in train mode too."""
+
+        def pre_hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+            enter(self.entered_grid(args, kwargs))
+
+        yield self.entry.register_forward_pre_hook(pre_hook, with_kwargs=True)
+        yield from self.keep_every_patch()
 
     @contextmanager
     def hide(self, mask: Tensor, strategy: HideStrategy = "mask") -> Iterator[Hiding]:
         """Make patches contribute nothing to whatever the tower computes inside the context.
 
         No query of any block and head attends to a hidden patch, and the read-out leaves it
-        out: an average pool averages the kept patches (nothing kept: the zero vector).
+        out: an average pool averages the kept patches (nothing kept: the zero vector), an
+        attention pool attends to kept patches (nothing kept: it sees tokens of zeros).
         CCI paper (arXiv 2511.12978), masked attention; the same function as dropping the
         tokens (Jain et al. 2022, arXiv 2204.08945).
 
@@ -159,7 +239,8 @@ class VisionTower(ABC):
         Raises:
             TypeError: If mask is no bool tensor.
             ValueError: If mask is not 2-dimensional, does not fit the batch (raised by the
-                forward pass), or strategy is unknown.
+                forward pass), strategy is unknown, or the module is in a state in which its
+                patches cannot be hidden.
             RuntimeError: If the module is hiding patches already.
 
         Example:
@@ -182,10 +263,11 @@ class VisionTower(ABC):
             raise ValueError(f"strategy: expected 'mask' or 'drop', got {strategy!r}")
         if self._hiding is not None:
             raise RuntimeError("hide: patches of this tower are hidden already; join the masks")
+        self.check_hideable()
         hiding = Hiding(mask, self.num_prefix_tokens, strategy)
         with ExitStack() as stack:
-            _HIDDEN[self.module] = hiding
-            stack.callback(_HIDDEN.pop, self.module)
+            _HIDDEN[self._key] = hiding
+            stack.callback(_HIDDEN.pop, self._key)
             for handle in self._install_hiding(hiding):
                 stack.callback(handle.remove)
             yield hiding
@@ -206,6 +288,8 @@ class VisionTower(ABC):
             The `TokenRecording`, filled once the tower has run.
 
         Raises:
+            TypeError: If the layer is "projected" and patches have no feature of their own in
+                the joint space (attention pools).
             ValueError: If the layer does not exist.
 
         Example:
@@ -220,7 +304,7 @@ class VisionTower(ABC):
         self.check_layer(layer)
         recording = TokenRecording()
         with ExitStack() as stack:
-            for handle in self._install_entry(lambda images: recording._enter(self.grid(images))):
+            for handle in self._install_entry(recording._enter):
                 stack.callback(handle.remove)
             for handle in self._install_recording(layer, recording):
                 stack.callback(handle.remove)
@@ -229,8 +313,9 @@ class VisionTower(ABC):
     @contextmanager
     def record_attention(
         self,
-        blocks: Sequence[int] = (-1,),
+        blocks: Sequence[int] | None = None,
         *,
+        pool: bool = False,
         single_head: bool = False,
         requires_grad: bool = False,
     ) -> Iterator[AttentionRecording]:
@@ -242,8 +327,11 @@ class VisionTower(ABC):
         strategy "mask" stay hidden.
 
         Args:
-            blocks: Indices of the blocks; negative ones count from the end.
-            single_head: Compute these blocks with one head over the full width, with logits
+            blocks: Indices of the blocks; negative ones count from the end. None is the
+                attention that the image feature is read from: the attention pool's where there
+                is one, else the last block's.
+            pool: Record the attention pool too, where there is one.
+            single_head: Compute the attention with one head over the full width, with logits
                 divided by sqrt(D), as the released code of Grad-ECLIP (arXiv 2502.18816) does.
             requires_grad: Gradients flow from everything after the first of these blocks to
                 what is recorded, whatever the caller's grad mode and the parameters'
@@ -254,6 +342,7 @@ class VisionTower(ABC):
             The `AttentionRecording`, filled once the tower has run.
 
         Raises:
+            TypeError: If what the attention computes cannot be read; see `check_attention`.
             ValueError: If there is no such block.
 
         Example:
@@ -266,11 +355,20 @@ class VisionTower(ABC):
             >>> bool(last.probabilities.sum(dim=-1).allclose(torch.ones(())))
             True
         """
-        adapters = {index % self.num_blocks: self.block(index) for index in blocks}
-        recording = AttentionRecording([index % self.num_blocks for index in blocks])
+        read_from = self.attention_pool if pool or blocks is None else None
+        if blocks is None:
+            blocks = () if read_from else (-1,)
+        for index in blocks:
+            self.check_block(index)
+        indices = [index % self.num_blocks for index in blocks]
+        layers: dict[int | None, AttentionLayer] = {i: self.blocks[i] for i in sorted(indices)}
+        if read_from is not None:
+            layers[None] = read_from
+        _check_readable(layers.values())
+        recording = AttentionRecording(indices, read_from is not None)
 
-        def enter(images: Tensor) -> None:
-            recording._enter(self.grid(images))
+        def enter(grid: tuple[int, int]) -> None:
+            recording._enter(grid)
             if requires_grad:
                 torch.set_grad_enabled(False)
 
@@ -280,49 +378,85 @@ class VisionTower(ABC):
             for handle in self._install_entry(enter):
                 stack.callback(handle.remove)
             if requires_grad:
-                first = adapters[min(adapters)].module
+                first = next(iter(layers.values())).module
                 stack.callback(first.register_forward_pre_hook(_begin_graph).remove)
-            for index, block in adapters.items():
-                for handle in self._install_open_attention(index, block, single_head, recording):
+            for key, layer in layers.items():
+                for handle in self._install_open_attention(key, layer, single_head, recording):
                     stack.callback(handle.remove)
             yield recording
 
     def _install_open_attention(
-        self, index: int, block: AttentionBlock, single_head: bool, recording: AttentionRecording
+        self,
+        index: int | None,
+        layer: AttentionLayer,
+        single_head: bool,
+        recording: AttentionRecording,
     ) -> Iterator[RemovableHandle]:
-        """Replace what a block's attention puts out by the same, computed step by step."""
-        entered: list[Tensor] = []
+        """Replace what a layer's attention puts out by the same, computed step by step."""
+        entered: list[Any] = []
+        source: AttentionPool | VisionTower = layer if isinstance(layer, AttentionPool) else self
+        prefix = source.num_prefix_tokens
 
-        def enter(module: nn.Module, args: Any) -> None:
-            entered[:] = [args[0]]
+        def enter(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+            entered[:] = [args[0], (args[1:], kwargs)]
 
-        def attend(module: nn.Module, args: Any, output: Any) -> Any:
-            queries, keys, values = block.project_qkv(args[0])
+        def attend(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+            queries, keys, values = layer.project_qkv(*args, **kwargs)
             if single_head:
                 queries, keys, values = (join_heads(x)[:, None] for x in (queries, keys, values))
             wide = torch.promote_types(queries.dtype, torch.float32)
             logits = queries.to(wide) @ keys.to(wide).mT / queries.shape[-1] ** 0.5
-            hidden = None if self._hiding is None else self._hiding.key_padding_mask
+            hiding, hidden = self._hiding, None
+            if hiding is not None:
+                hidden = hiding.key_padding_mask if source is self else hiding.pool_mask(prefix)
             if hidden is not None:
                 logits = logits.masked_fill(hidden.to(logits.device)[:, None, None], -torch.inf)
             probabilities = logits.softmax(dim=-1)
             context = join_heads(probabilities.to(values.dtype) @ values)
             # A checkpointed block runs once more in the backward pass: the first run counts.
-            recording._blocks.setdefault(
+            recording._recorded.setdefault(
                 index,
-                BlockAttention(block, entered[0], queries, keys, values, probabilities, context),
+                BlockAttention(
+                    layer,
+                    entered[0],
+                    queries,
+                    keys,
+                    values,
+                    probabilities,
+                    context,
+                    source.pool,
+                    prefix,
+                    entered[1],
+                ),
             )
-            projected = block.project_out(context)
-            return (projected, *output[1:]) if isinstance(output, tuple) else projected
+            return layer.put_out(layer.project_out(context), output)
 
-        yield block.module.register_forward_pre_hook(enter)
-        yield block.attention.register_forward_hook(attend)
+        yield layer.module.register_forward_pre_hook(enter, with_kwargs=True)
+        yield layer.attention.register_forward_hook(attend, with_kwargs=True)
+
+    def check_attention(self, *, all_blocks: bool = False) -> None:
+        """Raise TypeError unless what the attention computes can be read.
+
+        Args:
+            all_blocks: Of every block and the attention pool; else of the attention that the
+                image feature is read from, the pool's or the last block's.
+        """
+        pool = self.attention_pool
+        last = [] if pool is None else [pool]
+        _check_readable([*self.blocks, *last] if all_blocks else last or [self.blocks[-1]])
+
+    def check_projection(self) -> None:
+        """Raise TypeError, with the reason, where patches have no feature in the joint space."""
+        if self.unprojectable is not None:
+            raise TypeError(f"vision_tower: {type(self.module).__name__}: {self.unprojectable}")
 
     def check_layer(self, layer: Layer, argument: str = "layer") -> None:
-        """Raise ValueError, naming `argument`, unless `record` takes this layer."""
+        """Raise what `record` would raise for this layer, naming `argument`."""
         is_index = isinstance(layer, int) and not isinstance(layer, bool)
         last = self.num_blocks - 1
         if layer in range(-last - 1, last + 1) if is_index else layer in ("input", "projected"):
+            if layer == "projected":
+                self.check_projection()
             return
         raise ValueError(
             f"{argument}: expected a block index from {-last - 1} to {last}, 'input' or "
@@ -348,6 +482,7 @@ def _begin_graph(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]
     return (tokens.detach().requires_grad_(), *rest)
 
 
-def replace_output(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-    """A forward hook that passes a module's tensor output through `function`."""
-    return lambda module, args, output: function(output)
+def _check_readable(layers: Iterable[AttentionLayer]) -> None:
+    for layer in layers:
+        if layer.unreadable is not None:
+            raise TypeError(f"vision_tower: {type(layer.module).__name__}: {layer.unreadable}")

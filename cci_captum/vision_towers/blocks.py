@@ -1,35 +1,57 @@
-"""What every family's attention block must answer."""
+"""What every family's attention must answer: in a block, and in an attention pool."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .hiding import Hiding
+from .hooks import hide_keys, hook_input
 
 
-class AttentionBlock(ABC):
-    """One attention block of a tower, in the terms of Vaswani et al. 2017.
+class AttentionLayer(ABC):
+    """A layer with attention, in the terms of Vaswani et al. 2017.
 
     Attributes:
-        module: The block: tokens in, tokens out.
+        module: The layer, called with all tokens, (B, T, D), as its first argument.
         attention: Its attention module, which every pass calls once.
         num_heads: Heads of the attention.
+        unreadable: Why the projections below do not say what the attention computes; None
+            where they do.
     """
 
     module: nn.Module
     attention: nn.Module
     num_heads: int
+    unreadable: str | None = None
 
     @abstractmethod
-    def project_qkv(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, H, T, d), of what enters the attention, (B, T, D).
+    def project_qkv(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, Q, d), keys and values (B, H, T, d) as they enter the dot product.
 
-        Everything that comes before the dot product is done (norms of queries and keys).
+        Everything that comes before it is done: norms of queries and keys, rotation.
+
+        Args:
+            args: What the attention was called with.
+            kwargs: What the attention was called with by name.
         """
 
     @abstractmethod
     def project_out(self, context: Tensor) -> Tensor:
-        """The attention's output projection, (B, T, D) -> (B, T, D)."""
+        """The attention's output projection, (B, Q, H * d) -> (B, Q, D)."""
+
+    def put_out(self, projected: Tensor, output: Any) -> Any:
+        """What `attention` would put out for this projected context; `output` is what it did."""
+        return (projected, *output[1:]) if isinstance(output, tuple) else projected
+
+
+class AttentionBlock(AttentionLayer):
+    """One attention block of a tower: tokens in, tokens out, (B, T, D) -> (B, T, D)."""
 
     @abstractmethod
     def add_attention(self, tokens: Tensor, attention: Tensor) -> Tensor:
@@ -38,6 +60,101 @@ class AttentionBlock(ABC):
     @abstractmethod
     def add_mlp(self, tokens: Tensor) -> Tensor:
         """The block's second half, tokens + mlp(norm(tokens)), (B, T, D) -> (B, T, D)."""
+
+    def hide(self, hiding: Hiding) -> Iterator[RemovableHandle]:
+        """Register the hooks by which no query attends to a hidden key.
+
+        This one lets the attention run and computes it once more, with the keys hidden: it
+        serves any attention that the projections describe. Adapters override it where the
+        attention takes a mask.
+        """
+
+        def attend(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+            mask = hiding.key_padding_mask
+            if mask is None:
+                return output
+            queries, keys, values = self.project_qkv(*args, **kwargs)
+            kept = ~mask.to(queries.device)[:, None, None]
+            context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=kept)
+            return self.put_out(self.project_out(join_heads(context)), output)
+
+        yield self.attention.register_forward_hook(attend, with_kwargs=True)
+
+
+class AttentionPool(AttentionLayer):
+    """A pool whose learned queries attend to the tokens of the last block (MAP head).
+
+    Attributes:
+        num_prefix_tokens: Tokens before the patches among those that the pool sees.
+        mask_argument: The name of its attention's mask argument; see `hooks.hide_keys`.
+    """
+
+    num_prefix_tokens: int
+    mask_argument: str
+
+    def pool(self, queries: Tensor) -> Tensor:
+        """The query that the image feature is read from, (B, Q, ...) -> (B, ...)."""
+        return queries[:, 0]
+
+    def hide(self, hiding: Hiding) -> Iterator[RemovableHandle]:
+        """Register the hooks by which the pool does not attend to hidden patches.
+
+        Where it has nothing left to attend to, it sees tokens of zeros.
+        """
+        prefix = self.num_prefix_tokens
+        yield hook_input(self.module, lambda tokens: hiding.zero_hidden(tokens, prefix))
+        yield hide_keys(self.attention, lambda: hiding.pool_mask(prefix), self.mask_argument)
+
+
+class MultiheadPool(AttentionPool):
+    """A pool around `nn.MultiheadAttention`, which is called with (queries, tokens, tokens).
+
+    Args:
+        module: The pool.
+        attention: Its attention.
+        num_prefix_tokens: See `AttentionPool`.
+    """
+
+    attention: nn.MultiheadAttention
+    mask_argument = "key_padding_mask"
+
+    def __init__(
+        self, module: nn.Module, attention: nn.MultiheadAttention, num_prefix_tokens: int
+    ) -> None:
+        self.module = module
+        self.attention = attention
+        self.num_heads = attention.num_heads
+        self.num_prefix_tokens = num_prefix_tokens
+
+    def project_qkv(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """See `AttentionLayer.project_qkv`."""
+        return multihead_qkv(self.attention, *args[:3])
+
+    def project_out(self, context: Tensor) -> Tensor:
+        """See `AttentionLayer.project_out`."""
+        return self.attention.out_proj(context)
+
+
+def multihead_qkv(
+    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values, (B, H, T, d) each, of nn.MultiheadAttention, batch first."""
+    if attention.in_proj_weight is None:
+        weights = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
+    else:
+        weights = attention.in_proj_weight.chunk(3)
+    bias = attention.in_proj_bias
+    biases = (None, None, None) if bias is None else bias.chunk(3)
+    queries, keys, values = (
+        split_heads(F.linear(x, w, b), attention.num_heads)
+        for x, w, b in zip((query, key, value), weights, biases, strict=True)
+    )
+    return queries, keys, values
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """Put heads apart: (B, T, H * d) -> (B, H, T, d)."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
 def join_heads(x: Tensor) -> Tensor:

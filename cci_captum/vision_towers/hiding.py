@@ -19,28 +19,32 @@ class Hiding:
         strategy: "mask" keeps the sequence as it is; "drop" shortens it to the kept tokens.
 
     Attributes:
+        mask: (B, N) bool, as given.
+        token_mask: (B, prefix + N) bool, the same for all tokens.
+        key_padding_mask: (B, S) bool over the sequence as the blocks see it, True where no
+            query may look; None where all may be looked at. A row in which nothing is kept
+            looks everywhere: attention to nothing has no value, and what comes of that row is
+            thrown away by the read-out.
         passes: How often the tower has run so far with these patches hidden.
     """
+
+    key_padding_mask: Tensor | None
 
     def __init__(self, mask: Tensor, num_prefix_tokens: int, strategy: HideStrategy) -> None:
         self.strategy = strategy
         self.passes = 0
-        prefix = mask.new_zeros(mask.shape[0], num_prefix_tokens)
         self.mask = mask
-        self.token_mask = torch.cat([prefix, mask], dim=1)  # (B, prefix + N)
-        if strategy == "drop":
-            kept = (~self.token_mask).sum(dim=1)  # (B,)
-            # A stable sort of the mask lists each row's kept tokens first, in raster order.
-            order = self.token_mask.to(torch.uint8).argsort(dim=1, stable=True)
-            longest = int(kept.max()) if len(kept) else 0
-            self.kept_index = order[:, :longest]
-            padding = torch.arange(longest, device=mask.device) >= kept[:, None]
-            self.padding: Tensor | None = padding if bool(padding.any()) else None
-
-    @property
-    def key_padding_mask(self) -> Tensor | None:
-        """(B, S) bool over the sequence as the blocks see it, True where no query may look."""
-        return self.token_mask if self.strategy == "mask" else self.padding
+        self.token_mask = self._with_prefix(num_prefix_tokens)
+        if strategy == "mask":
+            self.key_padding_mask = _unless_all(self.token_mask)
+            return
+        kept = (~self.token_mask).sum(dim=1)  # (B,)
+        # A stable sort of the mask lists each row's kept tokens first, in raster order.
+        order = self.token_mask.to(torch.uint8).argsort(dim=1, stable=True)
+        longest = max(1, int(kept.max())) if len(kept) else 0
+        self.kept_index = order[:, :longest]
+        padding = torch.arange(longest, device=mask.device) >= kept[:, None]
+        self.key_padding_mask = _unless_all(padding) if bool(padding.any()) else None
 
     def begin(self, tokens: Tensor) -> None:
         """Count a pass, and refuse a batch that the mask was not made for.
@@ -72,6 +76,56 @@ class Hiding:
             tokens = full.scatter(1, index, tokens)
         return self.zero_hidden(tokens)
 
-    def zero_hidden(self, tokens: Tensor) -> Tensor:
-        """Zero the hidden tokens of (B, prefix + N, D)."""
-        return tokens.masked_fill(self.token_mask.to(tokens.device)[..., None], 0.0)
+    def zero_hidden(self, tokens: Tensor, num_prefix_tokens: int | None = None) -> Tensor:
+        """Zero the hidden tokens of (B, prefix + N, D).
+
+        Args:
+            tokens: All tokens.
+            num_prefix_tokens: How many of them come before the patches; None is all the
+                tower's.
+        """
+        prefix = num_prefix_tokens
+        mask = self.token_mask if prefix is None else self._with_prefix(prefix)
+        return tokens.masked_fill(mask.to(tokens.device)[..., None], 0.0)
+
+    def average_kept(self, tokens: Tensor, *, include_prefix: bool = False) -> Tensor:
+        """Give hidden patches the mean of the kept ones.
+
+        The mean over all is then the mean over the kept, and so is the maximum. Where nothing
+        is kept, the mean is the zero vector.
+
+        Args:
+            tokens: (B, prefix + N, D).
+            include_prefix: Whether prefix tokens are averaged too.
+        """
+        hidden = self.mask.to(tokens.device)[..., None]
+        prefix, patches = tokens.split([tokens.shape[1] - hidden.shape[1], hidden.shape[1]], dim=1)
+        kept = patches.masked_fill(hidden, 0.0)
+        wide = torch.promote_types(tokens.dtype, torch.float32)
+        total = kept.sum(dim=1, keepdim=True, dtype=wide)
+        count = (~hidden).sum(dim=1, keepdim=True)
+        if include_prefix:
+            total = total + prefix.sum(dim=1, keepdim=True, dtype=wide)
+            count = count + prefix.shape[1]
+        mean = total / count.clamp(min=1)
+        return torch.cat([prefix, torch.where(hidden, mean.to(tokens.dtype), kept)], dim=1)
+
+    def pool_mask(self, num_prefix_tokens: int) -> Tensor:
+        """(B, prefix + N) bool, True where an attention pool may not look.
+
+        A row in which nothing is kept looks everywhere, see `key_padding_mask`.
+
+        Args:
+            num_prefix_tokens: Tokens before the patches among those that the pool sees.
+        """
+        return _unless_all(self._with_prefix(num_prefix_tokens))
+
+    def _with_prefix(self, num_prefix_tokens: int) -> Tensor:
+        """(B, prefix + N) bool, the mask of patches after so many tokens that are kept."""
+        prefix = self.mask.new_zeros(self.mask.shape[0], num_prefix_tokens)
+        return torch.cat([prefix, self.mask], dim=1)
+
+
+def _unless_all(mask: Tensor) -> Tensor:
+    """(B, S) bool, False in rows where everything is True."""
+    return mask & ~mask.all(dim=1, keepdim=True)

@@ -1,24 +1,22 @@
-"""Adapter for open_clip's own VisionTransformer (OpenAI, LAION, DataComp, DFN checkpoints...).
+"""Adapter for open_clip's own VisionTransformer (OpenAI, LAION, DataComp, DFN, CLIPA, CoCa...).
 
-Class-token and average pooling, final norm before or after the pool, any patch size,
-non-square grids, and both of open_clip's block types.
+Class-token, average and attentional pooling, final norm before or after the pool, any patch
+size, non-square grids, and both of open_clip's block types.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import torch
-import torch.nn.functional as F
 from open_clip.transformer import Attention, CustomResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .base import Layer, VisionTower, replace_output
-from .blocks import AttentionBlock
+from .base import VisionTower
+from .blocks import AttentionBlock, MultiheadPool, multihead_qkv, split_heads
 from .hiding import Hiding
-from .recording import TokenRecording
+from .hooks import hide_keys, hook_output, skip
 
 
 class OpenCLIPVisionTower(VisionTower):
@@ -27,57 +25,45 @@ class OpenCLIPVisionTower(VisionTower):
     num_prefix_tokens = 1
     module: VisionTransformer
 
-    @classmethod
-    def matches(cls, module: nn.Module) -> bool:
+    def __init__(self, module: VisionTransformer) -> None:
+        if module.attn_pool is None and module.pool_type not in ("tok", "avg"):
+            raise TypeError(
+                "vision_tower: expected an open_clip VisionTransformer with pool_type 'tok' or "
+                f"'avg', got pool_type {module.pool_type!r}, which gives no image feature"
+            )
+        super().__init__(module)
+        if module.attn_pool is not None:
+            self.unprojectable = (
+                "the image feature is read from an attention pool: a patch token has no feature "
+                "of its own in the joint space"
+            )
+
+    @staticmethod
+    def matches(module: nn.Module) -> bool:
         """Whether `module` is open_clip's VisionTransformer."""
         return isinstance(module, VisionTransformer)
 
-    @classmethod
-    def check_supported(cls, module: nn.Module) -> None:
-        """Raise TypeError for pooling that has no single image feature per read-out."""
-        if module.attn_pool is not None:
-            raise TypeError(
-                "vision_tower: expected class-token or average pooling, got an open_clip "
-                "VisionTransformer with attentional pooling (CoCa), which is not supported"
-            )
-        if module.pool_type not in ("tok", "avg"):
-            raise TypeError(
-                "vision_tower: expected an open_clip VisionTransformer with pool_type 'tok' or "
-                f"'avg', got pool_type {module.pool_type!r}"
-            )
+    @property
+    def blocks(self) -> Sequence[AttentionBlock]:
+        """See `VisionTower.blocks`."""
+        return [_Block(block) for block in self.module.transformer.resblocks]
 
     @property
-    def num_blocks(self) -> int:
-        """Number of attention blocks."""
-        return len(self.module.transformer.resblocks)
+    def attention_pool(self) -> MultiheadPool | None:
+        """CoCa's pool, or the one of its two that image features come from."""
+        if self.module.attn_pool is None:
+            return None
+        return _Pool(self.module)
 
-    def block(self, index: int) -> AttentionBlock:
-        """The block of this index; see `VisionTower.block`."""
-        self.check_block(index)
-        return _Block(self.module.transformer.resblocks[index])
+    @property
+    def entry(self) -> nn.Module:
+        """The patch embedding; see `VisionTower.entry`."""
+        return self.module.conv1
 
-    def layer_module(self, layer: int | Literal["input"]) -> nn.Module:
-        """The block, or the norm before the blocks; see `VisionTower.layer_module`."""
-        return self.module.ln_pre if layer == "input" else self.block(layer).module
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """The class token, or the mean of the patches; see `VisionTower.pool`."""
-        return tokens[:, 0] if self.module.pool_type == "tok" else self.patches(tokens).mean(dim=1)
-
-    def project(self, tokens: Tensor) -> Tensor:
-        """The final norm and the projection; see `VisionTower.project`."""
-        # .forward, not a call: the final norm may carry the hooks that hide.
-        tokens = self.module.ln_post.forward(tokens)
-        return tokens if self.module.proj is None else tokens @ self.module.proj
-
-    def read_out(self, tokens: Tensor) -> Tensor:
-        """The image feature; see `VisionTower.read_out`."""
-        norm, projection = self.module.ln_post.forward, self.module.proj
-        if self.module.final_ln_after_pool:
-            feature = norm(self.pool(tokens))
-        else:
-            feature = self.pool(norm(tokens))
-        return feature if projection is None else feature @ projection
+    @property
+    def input_module(self) -> nn.Module:
+        """The norm before the blocks; see `VisionTower.input_module`."""
+        return self.module.ln_pre
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """The patch grid (h, w); see `VisionTower.grid`."""
@@ -95,53 +81,52 @@ class OpenCLIPVisionTower(VisionTower):
             )
         return h, w
 
-    def _install_hiding(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        visual, transformer = self.module, self.module.transformer
-        yield self._keep_every_patch()
-        yield transformer.register_forward_pre_hook(_enter_blocks(hiding))
-        for block in transformer.resblocks:
-            yield _hide_keys(block.attn, hiding)
+    def pool(self, tokens: Tensor) -> Tensor:
+        """The class token, or the mean of the patches; see `VisionTower.pool`."""
+        return _global_pool(tokens, self.module.pool_type)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """The final norm and the projection; see `VisionTower.project`."""
+        self.check_projection()
+        # .forward, not a call: the final norm may carry the hooks that hide.
+        return self._into_joint_space(self.module.ln_post.forward(tokens))
+
+    def read_out(self, tokens: Tensor) -> Tensor:
+        """The image feature; see `VisionTower.read_out`."""
+        module, norm = self.module, self.module.ln_post.forward
+        if module.attn_pool is None and module.final_ln_after_pool:
+            return self._into_joint_space(norm(self.pool(tokens)))
+        if module.attn_pool is None:
+            return self._into_joint_space(self.pool(norm(tokens)))
+        if module.attn_pool_contrastive is None:
+            return self._into_joint_space(self.pool(norm(module.attn_pool(tokens))))
+        tokens = norm(tokens)
+        if module.attn_pool_type == "cascade":
+            tokens = module.attn_pool(tokens)
+        return self._into_joint_space(module.attn_pool_contrastive(tokens)[:, 0])
+
+    def _into_joint_space(self, features: Tensor) -> Tensor:
+        return features if self.module.proj is None else features @ self.module.proj
+
+    def hide_in_read_out(self, hiding: Hiding) -> Iterator[RemovableHandle]:
+        """See `VisionTower.hide_in_read_out`."""
+        module = self.module
         if hiding.strategy == "drop":
-            yield transformer.register_forward_hook(replace_output(hiding.restore))
-        if visual.pool_type == "avg":
+            yield hook_output(module.transformer, hiding.restore)
+        if module.attn_pool is not None:
+            yield from MultiheadPool(module.attn_pool, module.attn_pool.attn, 1).hide(hiding)
+            if module.attn_pool_contrastive is not None and module.attn_pool_type == "parallel":
+                pool = module.attn_pool_contrastive
+                yield from MultiheadPool(pool, pool.attn, 1).hide(hiding)
+        elif module.pool_type == "avg":
             # The pool averages every patch of what the final norm (or, where the norm comes
             # after the pool, the last block) puts out.
-            pooled_from = transformer if visual.final_ln_after_pool else visual.ln_post
-            yield pooled_from.register_forward_hook(replace_output(_fill_with_mean(hiding)))
+            pooled_from = module.transformer if module.final_ln_after_pool else module.ln_post
+            yield hook_output(pooled_from, hiding.average_kept)
 
-    def _install_recording(
-        self, layer: Layer, recording: TokenRecording
-    ) -> Iterator[RemovableHandle]:
-        transformer = self.module.transformer
-
-        def record_input(module: nn.Module, args: Any, output: Tensor) -> None:
-            if self._hiding is not None:
-                output = self._hiding.zero_hidden(output)
-            recording._set_tokens(self.patches(output))
-
-        def record_block(module: nn.Module, args: Any, output: Tensor) -> None:
-            tokens = output if transformer.batch_first else output.transpose(0, 1)
-            if layer == "projected":
-                tokens = self.project(tokens)
-                wide = torch.promote_types(tokens.dtype, torch.float32)
-                tokens = F.normalize(tokens.to(wide), dim=-1)
-            if self._hiding is not None:
-                tokens = self._hiding.restore(tokens)
-            recording._set_tokens(self.patches(tokens))
-
-        if layer == "input":
-            yield self.layer_module("input").register_forward_hook(record_input)
-        else:
-            block = -1 if layer == "projected" else layer
-            yield self.layer_module(block).register_forward_hook(record_block)
-
-    def _install_entry(self, enter: Callable[[Tensor], None]) -> Iterator[RemovableHandle]:
-        yield self.module.conv1.register_forward_pre_hook(lambda module, args: enter(args[0]))
-        yield self._keep_every_patch()
-
-    def _keep_every_patch(self) -> RemovableHandle:
-        """Undo patch dropout, which in train mode would shuffle and remove patches."""
-        return self.module.patch_dropout.register_forward_hook(lambda module, args, output: args[0])
+    def keep_every_patch(self) -> Iterator[RemovableHandle]:
+        """See `VisionTower.keep_every_patch`."""
+        yield skip(self.module.patch_dropout)
 
 
 class _Block(AttentionBlock):
@@ -155,13 +140,14 @@ class _Block(AttentionBlock):
         self.attention = module.attn
         self.num_heads = module.attn.num_heads
 
-    def project_qkv(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        joined = F.linear(inputs, self.attention.in_proj_weight, self.attention.in_proj_bias)
-        split = joined.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        queries, keys, values = split  # each (B, H, T, d)
-        if isinstance(self.attention, Attention):
-            queries, keys = self.attention.ln_q(queries), self.attention.ln_k(keys)
-        return queries, keys, values
+    def project_qkv(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        if not isinstance(self.attention, Attention):
+            return multihead_qkv(self.attention, *args[:3])
+        joined = nn.functional.linear(
+            args[0], self.attention.in_proj_weight, self.attention.in_proj_bias
+        )
+        queries, keys, values = (split_heads(x, self.num_heads) for x in joined.chunk(3, dim=-1))
+        return self.attention.ln_q(queries), self.attention.ln_k(keys), values
 
     def project_out(self, context: Tensor) -> Tensor:
         if isinstance(self.attention, Attention):
@@ -179,52 +165,32 @@ class _Block(AttentionBlock):
     def add_mlp(self, tokens: Tensor) -> Tensor:
         return tokens + self.module.ls_2(self.module.mlp(self.module.ln_2(tokens)))
 
-
-def _enter_blocks(hiding: Hiding) -> Any:
-    def pre_hook(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        tokens, *rest = args
-        hiding.begin(tokens)
-        if hiding.strategy == "drop":
-            tokens = hiding.shorten(tokens)
-        return (tokens, *rest)
-
-    return pre_hook
+    def hide(self, hiding: Hiding) -> Iterator[RemovableHandle]:
+        own = isinstance(self.attention, Attention)
+        argument = "attn_mask" if own else "key_padding_mask"
+        yield hide_keys(self.attention, lambda: hiding.key_padding_mask, argument)
 
 
-def _hide_keys(attention: nn.Module, hiding: Hiding) -> RemovableHandle:
-    """Hand the hidden keys to an attention module, which gets no mask in an image encoder."""
+class _Pool(MultiheadPool):
+    """CoCa's attentional pooling, as the image feature is read from it."""
 
-    def multihead(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        mask = hiding.key_padding_mask
-        if mask is not None:
-            # A floating point mask, which PyTorch adds to the logits. With a bool one, its fast
-            # path for inference would be taken, which with a mask is the slower of the two.
-            logits = torch.zeros_like(mask, dtype=args[0].dtype, device=args[0].device)
-            logits.masked_fill_(mask.to(logits.device), -torch.inf)
-            kwargs = {**kwargs, "key_padding_mask": logits}
-        return args, kwargs
+    def __init__(self, module: VisionTransformer) -> None:
+        pool = module.attn_pool
+        self._pool_type = module.pool_type
+        if module.attn_pool_contrastive is not None:
+            if module.attn_pool_type == "cascade":
+                self.unreadable = (
+                    "the image feature is read through two attention pools, one after the other"
+                )
+            else:
+                pool = module.attn_pool_contrastive
+            self._pool_type = "tok"  # its only query
+        super().__init__(pool, pool.attn, num_prefix_tokens=1)
 
-    def own(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        mask = hiding.key_padding_mask
-        if mask is not None:
-            # Here True is masked too, and the mask broadcasts over heads and queries.
-            kwargs = {**kwargs, "attn_mask": mask.to(args[0].device)[:, None, None, :]}
-        return args, kwargs
-
-    hook = own if isinstance(attention, Attention) else multihead
-    return attention.register_forward_pre_hook(hook, with_kwargs=True)
+    def pool(self, queries: Tensor) -> Tensor:
+        return _global_pool(queries, self._pool_type)
 
 
-def _fill_with_mean(hiding: Hiding) -> Any:
-    """Give hidden patches the mean of the kept ones: the mean over all is then theirs."""
-
-    def fill(tokens: Tensor) -> Tensor:
-        hidden = hiding.mask.to(tokens.device)[..., None]
-        prefix, patches = tokens.split([tokens.shape[1] - hidden.shape[1], hidden.shape[1]], dim=1)
-        kept = patches.masked_fill(hidden, 0.0)
-        wide = torch.promote_types(tokens.dtype, torch.float32)
-        total = kept.sum(dim=1, keepdim=True, dtype=wide)
-        mean = total / (~hidden).sum(dim=1, keepdim=True).clamp(min=1)
-        return torch.cat([prefix, torch.where(hidden, mean.to(tokens.dtype), kept)], dim=1)
-
-    return fill
+def _global_pool(tokens: Tensor, pool_type: str) -> Tensor:
+    """open_clip's pool of (B, T, ...): the first token, or the mean of the others."""
+    return tokens[:, 0] if pool_type == "tok" else tokens[:, 1:].mean(dim=1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from .blocks import AttentionBlock
+from .blocks import AttentionLayer
 
 
 class _Recording:
@@ -58,29 +58,47 @@ class TokenRecording(_Recording):
 
 @dataclass(eq=False)
 class BlockAttention:
-    """What the attention of one block computed in one forward pass.
+    """What the attention of one block, or of the attention pool, computed in one forward pass.
 
-    T counts every token, prefix tokens first; H is the number of heads, 1 where the block was
+    T counts the tokens that are looked at, prefix tokens first, and Q the queries: in a block
+    Q = T, in a pool the learned queries. H is the number of heads, 1 where the attention was
     computed with a single head, and d = D / H the width of a head.
 
     Attributes:
-        block: The block itself.
-        tokens: (B, T, D) what entered the block, before its norm.
-        queries: (B, H, T, d) as they enter the dot product.
+        block: The block or pool itself.
+        tokens: (B, T, D) what entered it, before its norm.
+        queries: (B, H, Q, d) as they enter the dot product.
         keys: (B, H, T, d) as they enter the dot product.
         values: (B, H, T, d).
-        probabilities: (B, H, T, T) attention of query (third dimension) to key, at least float32.
-        context: (B, T, D) weighted sums of the values, head after head, before the output
+        probabilities: (B, H, Q, T) attention of query (third dimension) to key, at least float32.
+        context: (B, Q, D) weighted sums of the values, head after head, before the output
             projection.
     """
 
-    block: AttentionBlock
+    block: AttentionLayer
     tokens: Tensor
     queries: Tensor
     keys: Tensor
     values: Tensor
     probabilities: Tensor
     context: Tensor
+    _pool: Callable[[Tensor], Tensor]
+    _num_prefix_tokens: int
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def pool(self, queries: Tensor) -> Tensor:
+        """What the image feature is read out from: (B, Q, ...) -> (B, ...)."""
+        return self._pool(queries)
+
+    def patches(self, keys: Tensor) -> Tensor:
+        """Without the prefix tokens: (B, T, ...) -> (B, h * w, ...)."""
+        return keys[:, self._num_prefix_tokens :]
+
+    def run(self, tokens: Tensor) -> Tensor:
+        """The block on other tokens, (n, T, D) -> (n, T, D), with all else as it was called."""
+        args, kwargs = self._arguments
+        output = self.block.module(tokens, *args, **kwargs)
+        return output[0] if isinstance(output, tuple) else output
 
 
 class AttentionRecording(_Recording):
@@ -88,21 +106,36 @@ class AttentionRecording(_Recording):
 
     Attributes:
         blocks: One `BlockAttention` for each block asked for, in that order.
+        pool: The attention pool's `BlockAttention`; None where there is none, or it was not asked
+            for.
+        last: The attention that the image feature is read from: the pool's where it was
+            recorded, else that of the last block asked for.
         grid: (h, w), the patch grid of the images that the tower itself received.
 
     Raises:
         RuntimeError: On reading before the tower ran, or when it runs twice.
     """
 
-    def __init__(self, indices: Sequence[int]) -> None:
+    def __init__(self, indices: Sequence[int], pool: bool) -> None:
         super().__init__()
         self._indices = indices
-        self._blocks: dict[int, BlockAttention] = {}
+        self._with_pool = pool
+        self._recorded: dict[int | None, BlockAttention] = {}  # None is the pool
 
     @property
     def blocks(self) -> list[BlockAttention]:
         """The recorded blocks."""
-        return [_recorded(self._blocks.get(index)) for index in self._indices]
+        return [_recorded(self._recorded.get(index)) for index in self._indices]
+
+    @property
+    def pool(self) -> BlockAttention | None:
+        """The recorded attention pool."""
+        return _recorded(self._recorded.get(None)) if self._with_pool else None
+
+    @property
+    def last(self) -> BlockAttention:
+        """The attention that the image feature is read from: the pool's, or the last block's."""
+        return self.pool or self.blocks[-1]
 
 
 def _recorded(value: Any) -> Any:

@@ -1,0 +1,75 @@
+"""Small forward hooks that adapters are made of. Each returns its handle; nothing else is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+
+def first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a module was called with first, whether by position or by name."""
+    return args[0] if args else next(iter(kwargs.values()))
+
+
+def hook_input(
+    module: nn.Module, function: Callable[[Tensor], Tensor], *, prepend: bool = False
+) -> RemovableHandle:
+    """Pass a module's first argument, given by position, through `function`.
+
+    Args:
+        module: The module.
+        function: From the argument to what takes its place.
+        prepend: Run before the hooks that are there already.
+    """
+
+    def pre_hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (function(args[0]), *args[1:])
+
+    return module.register_forward_pre_hook(pre_hook, prepend=prepend)
+
+
+def hook_output(module: nn.Module, function: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    """Pass a module's tensor output through `function`."""
+    return module.register_forward_hook(lambda module, args, output: function(output))
+
+
+def skip(module: nn.Module) -> RemovableHandle:
+    """Make a module put out what it was called with: patch dropout, for instance."""
+    return module.register_forward_hook(lambda module, args, output: args[0])
+
+
+def hide_keys(
+    attention: nn.Module, mask: Callable[[], Tensor | None], argument: str, position: int = -1
+) -> RemovableHandle:
+    """Hand the keys to hide to an attention module, in the place of any mask it is given.
+
+    A mask that the model itself passes on says that no patch is padding, and is as long as the
+    sequence was before patches were dropped.
+
+    Args:
+        attention: The attention module.
+        mask: Gives (B, S) bool, True where a key is hidden, or None where all are kept.
+        argument: The name of the attention's mask argument; "key_padding_mask" takes (B, S),
+            any other (B, 1, 1, S), broadcast over heads and queries.
+        position: Where that argument stands when it is given by position.
+    """
+
+    def pre_hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        hidden, logits = mask(), None
+        if hidden is not None:
+            inputs = first_argument(args, kwargs)
+            # Floating point, to be added to the logits: every attention takes that, and PyTorch's
+            # MultiheadAttention would with a bool mask go its fast path, here the slower one.
+            logits = torch.zeros_like(hidden, dtype=inputs.dtype, device=inputs.device)
+            logits.masked_fill_(hidden.to(inputs.device), -torch.inf)
+            if argument != "key_padding_mask":
+                logits = logits[:, None, None]
+        if 0 <= position < len(args):
+            return (*args[:position], logits, *args[position + 1 :]), kwargs
+        return args, {**kwargs, argument: logits}
+
+    return attention.register_forward_pre_hook(pre_hook, with_kwargs=True)

@@ -1,0 +1,188 @@
+"""Which adapter takes which image encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import nn
+
+from .base import VisionTower
+from .open_clip_vit import OpenCLIPVisionTower
+from .timm_vit import OpenCLIPTimmTower, TimmVisionTower
+from .transformers_vit import (
+    TransformersCLIPTower,
+    TransformersDinov2Tower,
+    TransformersSiglip2Tower,
+    TransformersSiglipTower,
+    TransformersViTTower,
+)
+
+_SUPPORTED = (
+    "open_clip's VisionTransformer, timm's VisionTransformer and Eva (also inside open_clip's "
+    "TimmModel), and transformers' CLIP, SigLIP, SigLIP 2, ViT and DINOv2 models; "
+    "register_vision_tower adds others"
+)
+
+_NO_GLOBAL_TOKENS = "has no patch tokens that attend to all others, so none can be hidden"
+# By the names of classes, wherever they are defined; the reason follows the name.
+_REFUSED = {
+    "ModifiedResNet": f"a ResNet {_NO_GLOBAL_TOKENS}",
+    "ResNet": f"a ResNet {_NO_GLOBAL_TOKENS}",
+    "ResNetModel": f"a ResNet {_NO_GLOBAL_TOKENS}",
+    "ConvNeXt": f"a ConvNeXt {_NO_GLOBAL_TOKENS}",
+    "ConvNextModel": f"a ConvNeXt {_NO_GLOBAL_TOKENS}",
+    "SwinTransformer": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
+    "SwinTransformerV2": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
+    "SwinModel": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
+    "FastVit": f"a FastViT is convolutional in all but its last stage: it {_NO_GLOBAL_TOKENS}",
+    "VisionTransformerRelPos": "relative position biases between tokens are not supported",
+}
+_READ_OUT_ELSEWHERE = {
+    "CLIPForImageClassification",
+    "SiglipForImageClassification",
+    "Siglip2ForImageClassification",
+}
+
+
+class _Registration(NamedTuple):
+    """An adapter, and which modules it takes."""
+
+    predicate: Callable[[nn.Module], bool]
+    adapter: Callable[..., VisionTower]
+
+
+_BUILT_IN = [
+    _Registration(adapter.matches, adapter)
+    for adapter in (
+        OpenCLIPVisionTower,
+        OpenCLIPTimmTower,
+        TimmVisionTower,
+        TransformersCLIPTower,
+        TransformersSiglipTower,
+        TransformersSiglip2Tower,
+        TransformersViTTower,
+        TransformersDinov2Tower,
+    )
+]
+_REGISTERED: list[_Registration] = []
+
+
+class TowerRegistration:
+    """What `register_vision_tower` returns."""
+
+    def __init__(self, registration: _Registration) -> None:
+        self._registration = registration
+
+    def remove(self) -> None:
+        """Take the adapter out again; a second call does nothing."""
+        _REGISTERED[:] = [entry for entry in _REGISTERED if entry is not self._registration]
+
+
+def register_vision_tower(
+    predicate: Callable[[nn.Module], bool], adapter: Callable[..., VisionTower]
+) -> TowerRegistration:
+    """Make `find_vision_tower`, and with it every method, take image encoders of your own.
+
+    Args:
+        predicate: Whether a module is an image encoder that the adapter takes. Asked for every
+            module inside a model, from the outside in, before the adapters that come with the
+            package; of several registered ones the last is asked first.
+        adapter: From the module to its `VisionTower`; usually a subclass. It raises TypeError,
+            with the reason, for a module that it cannot take after all.
+
+    Returns:
+        A handle, whose `remove()` takes the adapter out again.
+
+    Raises:
+        TypeError: If predicate or adapter cannot be called.
+
+    Example:
+        >>> from cci_captum.vision_towers import OpenCLIPVisionTower, register_vision_tower
+        >>> class MyTower(OpenCLIPVisionTower):
+        ...     pass
+        >>> handle = register_vision_tower(OpenCLIPVisionTower.matches, MyTower)
+        >>> import cci_captum
+        >>> cci_captum.find_vision_tower(cci_captum.load_clip("tiny").model)
+        MyTower(VisionTransformer, num_blocks=5)
+        >>> handle.remove()
+    """
+    for name, value in (("predicate", predicate), ("adapter", adapter)):
+        if not callable(value):
+            raise TypeError(f"{name}: expected a callable, got {type(value).__name__}")
+    registration = _Registration(predicate, adapter)
+    _REGISTERED.insert(0, registration)
+    return TowerRegistration(registration)
+
+
+def find_vision_tower(module: nn.Module | VisionTower) -> VisionTower:
+    """Find the image encoder inside a model and wrap it in its adapter.
+
+    Args:
+        module: The image encoder itself, or any module that holds exactly one: an open_clip or
+            transformers model, `ImageTextSimilarity`, a fine-tuned classifier. A `VisionTower`
+            comes back as it is. Where image encoders are nested (a timm model in an open_clip
+            one), the outermost is taken.
+
+    Returns:
+        The adapter; the module is not changed.
+
+    Raises:
+        TypeError: If module is no nn.Module, or its image encoder cannot be explained by
+            hiding patches (ResNet, Swin, ...), with the reason.
+        ValueError: If no supported image encoder is found, or several are.
+
+    Example:
+        >>> import cci_captum
+        >>> tower = cci_captum.find_vision_tower(cci_captum.load_clip("tiny").model)
+        >>> tower.num_prefix_tokens
+        1
+    """
+    if isinstance(module, VisionTower):
+        return module
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"module: expected a torch.nn.Module that holds an image encoder, got "
+            f"{type(module).__name__}"
+        )
+    found: list[tuple[str, nn.Module, Callable[..., VisionTower]]] = []
+    for name, candidate in module.named_modules():
+        if any(name == outer or name.startswith(f"{outer}.") or not outer for outer, *_ in found):
+            continue
+        _refuse_foreign_read_out(candidate)
+        for predicate, adapter in (*_REGISTERED, *_BUILT_IN):
+            if predicate(candidate):
+                found.append((name, candidate, adapter))
+                break
+    if not found:
+        _refuse_by_name(module)
+        raise ValueError(
+            f"vision_tower: no supported image encoder in {type(module).__name__}; supported: "
+            f"{_SUPPORTED}"
+        )
+    if len(found) > 1:
+        names = ", ".join(name for name, *_ in found)
+        raise ValueError(
+            f"vision_tower: {len(found)} image encoders in {type(module).__name__} ({names}); "
+            "pass the one to explain"
+        )
+    _, tower_module, adapter = found[0]
+    return adapter(tower_module)
+
+
+def _refuse_by_name(module: nn.Module) -> None:
+    for candidate in module.modules():
+        for base in type(candidate).__mro__:
+            if base.__name__ in _REFUSED:
+                raise TypeError(
+                    f"vision_tower: {type(candidate).__name__}: {_REFUSED[base.__name__]}; "
+                    f"supported: {_SUPPORTED}"
+                )
+
+
+def _refuse_foreign_read_out(module: nn.Module) -> None:
+    if type(module).__name__ in _READ_OUT_ELSEWHERE:
+        raise TypeError(
+            f"vision_tower: {type(module).__name__}: it averages the patches outside the image "
+            "encoder, hidden ones too"
+        )
