@@ -14,11 +14,13 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .cci import CCI
-    from .clip import ImageTextSimilarity, LoadedCLIP, ZeroShotClassifier, load_clip
+    from .clip import ImageTextSimilarity, ZeroShotClassifier
     from .clustering import KMeans
     from .effects import ClusterEffects
+    from .image_classifier import ImageClassifier
+    from .loading import LoadedCLIP, load_clip
     from .patch_attribution import PatchAttribution
-    from .vision_towers import VisionTower, find_vision_tower
+    from .vision_towers import VisionTower, find_vision_tower, register_vision_tower
     from .visualization import (
         attribution_grid,
         faithfulness_curves,
@@ -29,23 +31,26 @@ if TYPE_CHECKING:
 _MODULES = {
     "CCI": "cci",
     "ClusterEffects": "effects",
+    "ImageClassifier": "image_classifier",
     "ImageTextSimilarity": "clip",
     "KMeans": "clustering",
-    "LoadedCLIP": "clip",
+    "LoadedCLIP": "loading",
     "PatchAttribution": "patch_attribution",
     "VisionTower": "vision_towers",
     "ZeroShotClassifier": "clip",
     "attribution_grid": "visualization",
     "faithfulness_curves": "visualization",
     "find_vision_tower": "vision_towers",
-    "load_clip": "clip",
+    "load_clip": "loading",
     "paired_scatter": "visualization",
+    "register_vision_tower": "vision_towers",
     "show_clusters": "visualization",
 }
 
 __all__ = [
     "CCI",
     "ClusterEffects",
+    "ImageClassifier",
     "ImageTextSimilarity",
     "KMeans",
     "LoadedCLIP",
@@ -58,6 +63,7 @@ __all__ = [
     "find_vision_tower",
     "load_clip",
     "paired_scatter",
+    "register_vision_tower",
     "show_clusters",
 ]
 

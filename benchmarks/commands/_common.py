@@ -25,7 +25,12 @@ class CommandError(Exception):
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `load_model` takes."""
-    parser.add_argument("--model", default="tiny", help='"tiny" or an open_clip name (%(default)s)')
+    parser.add_argument(
+        "--model",
+        default="tiny",
+        help='"tiny", an open_clip name, or "hf:" and a Hugging Face repository or folder '
+        "(%(default)s)",
+    )
     parser.add_argument("--pretrained", metavar="TAG", help="open_clip tag or checkpoint file")
 
 

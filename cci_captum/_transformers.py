@@ -1,0 +1,127 @@
+"""Hugging Face transformers checkpoints as CLIPs: model, preprocessing and tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+from torchvision import transforms
+
+_MODEL_TYPES = ("clip", "siglip", "siglip2")
+
+
+class UnsupportedCheckpointError(ValueError):
+    """A checkpoint that is not there, or not of a kind that can be used."""
+
+
+def load_transformers(
+    source: str, device: str | torch.device, dtype: torch.dtype, *, random_weights: bool = False
+) -> tuple[nn.Module, transforms.Compose, Callable[..., Tensor]]:
+    """The model of a repository or local folder, in eval mode, its preprocessing and tokenizer.
+
+    The scale and bias of the logits stay float32 in half precision: rounded to bf16, a scale of
+    100 would be 98.9.
+
+    Raises:
+        UnsupportedCheckpointError: If there is no such folder, or the checkpoint is neither a CLIP
+            nor a SigLIP, or its images are prepared in a way that is not known.
+        Exception: What transformers raises if something cannot be found, downloaded or read.
+    """
+    import transformers
+
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        source = str(folder)
+    elif folder.is_absolute() or source.startswith("."):
+        raise UnsupportedCheckpointError(f"name: expected a folder that exists, got {folder}")
+    # The configuration first: the weights of another model are not worth a download.
+    options = {"trust_remote_code": False}  # refused, instead of asking on the terminal
+    config = transformers.AutoConfig.from_pretrained(source, **options)
+    if config.model_type not in _MODEL_TYPES:
+        raise UnsupportedCheckpointError(
+            f"name: expected a checkpoint of type {', '.join(_MODEL_TYPES)}, got "
+            f"{config.model_type!r} in {source}"
+        )
+    processor = transformers.AutoImageProcessor.from_pretrained(source, **options)
+    preprocess = _preprocessing(processor.to_dict(), config)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+    model: nn.Module
+    if random_weights:
+        model = transformers.AutoModel.from_config(config, dtype=torch.float32)
+    else:
+        model = transformers.AutoModel.from_pretrained(source, dtype=torch.float32, **options)
+    for part in model.children():
+        part.to(dtype)
+    tokenize = partial(_tokenize, tokenizer, config.text_config.max_position_embeddings)
+    return model.to(device).eval(), preprocess, tokenize
+
+
+def _tokenize(tokenizer: Any, length: int, texts: str | list[str]) -> Tensor:
+    """Tokens (B, L) int64 of one text or several, cut or padded to the model's own length."""
+    return tokenizer(
+        [texts] if isinstance(texts, str) else list(texts),
+        padding="max_length",
+        truncation=True,
+        max_length=length,
+        return_tensors="pt",
+    ).input_ids
+
+
+def _preprocessing(settings: dict[str, Any], config: Any) -> transforms.Compose:
+    """The steps of an image processor with these settings, from a PIL image to (3, H, W)."""
+    if not settings["do_rescale"] or abs(255 * settings["rescale_factor"] - 1) > 1e-6:
+        raise UnsupportedCheckpointError(
+            "name: expected an image processor that rescales by 1/255, got "
+            f"do_rescale={settings['do_rescale']}, rescale_factor={settings['rescale_factor']}"
+        )
+    steps: list[Any] = [_convert_to_rgb]
+    if config.model_type == "siglip2":
+        # Its processor keeps the shape of each photo; a fixed square is what it was trained from.
+        vision = config.vision_config
+        side = isqrt(vision.num_patches) * vision.patch_size
+        steps.append(_resize({"height": side, "width": side}, settings))
+    elif settings.get("do_resize"):
+        steps.append(_resize(settings["size"], settings))
+    if settings.get("do_center_crop"):
+        crop = settings["crop_size"]
+        steps.append(CenterCrop((crop["height"], crop["width"])))
+    steps.append(transforms.ToTensor())
+    if settings.get("do_normalize"):
+        mean, std = settings["image_mean"], settings["image_std"]
+    else:
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return transforms.Compose([*steps, transforms.Normalize(tuple(mean), tuple(std))])
+
+
+def _convert_to_rgb(image: Image) -> Image:
+    return image.convert("RGB")
+
+
+def _resize(size: dict[str, int], settings: dict[str, Any]) -> transforms.Resize:
+    sides = {name: side for name, side in size.items() if side is not None}
+    if sides.keys() == {"shortest_edge"}:
+        target: int | tuple[int, int] = sides["shortest_edge"]
+    elif sides.keys() == {"height", "width"}:
+        target = (sides["height"], sides["width"])
+    else:
+        raise UnsupportedCheckpointError(
+            "name: expected an image processor with a size of shortest_edge, or of height and "
+            f"width, got {sides}"
+        )
+    return transforms.Resize(target, interpolation=settings["resample"])
+
+
+class CenterCrop(transforms.CenterCrop):
+    """Crops as image processors do: an odd margin is smaller at the top and at the left."""
+
+    def forward(self, image: Image) -> Image:
+        """The centre of a PIL image; black where the image is smaller."""
+        height, width = self.size
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        return image.crop((left, top, left + width, top + height))

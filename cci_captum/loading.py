@@ -1,0 +1,164 @@
+"""Loading CLIP models, each with its preprocessing and its tokenizer."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, Literal, NamedTuple, get_args
+
+import open_clip
+import torch
+from torch import Tensor, nn
+
+from ._transformers import UnsupportedCheckpointError, load_transformers
+from .tiny import MODEL_NAMES as TINY_MODELS
+from .tiny import load_tiny
+
+Precision = Literal["fp32", "fp16", "bf16"]
+
+_HUGGING_FACE = "hf:"
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class LoadedCLIP(NamedTuple):
+    """What `load_clip` returns; unpacks as `model, preprocess, tokenizer, name`.
+
+    Attributes:
+        model: The model, in eval mode.
+        preprocess: From a PIL image to a (3, H, W) float32 tensor, ready for the model.
+        tokenizer: From a string or strings to a (B, L) int64 tensor of tokens.
+        name: The model's name, with its tag of pretrained weights where there is one.
+    """
+
+    model: nn.Module
+    preprocess: Callable[[Any], Tensor]
+    tokenizer: Callable[..., Tensor]
+    name: str
+
+
+def load_clip(
+    name: str = "tiny",
+    pretrained: str | None = None,
+    device: str | torch.device | None = None,
+    precision: Precision = "fp32",
+) -> LoadedCLIP:
+    """Load a CLIP model together with its preprocessing and tokenizer.
+
+    Args:
+        name: "tiny" (the embedded model, no download), "tiny-shortcut" (the same, trained with
+            planted shortcuts); any name that open_clip knows: "ViT-B-16",
+            "hf-hub:org/repository", "local-dir:folder"; or "hf:" with the repository or local
+            folder of a CLIP, SigLIP or SigLIP 2 checkpoint of Hugging Face transformers:
+            "hf:openai/clip-vit-base-patch16".
+        pretrained: Tag of the pretrained weights, as open_clip lists them ("openai",
+            "laion2b_s34b_b88k"); a checkpoint file; or "random" for untrained weights. Not for
+            the embedded models and for names that include their weights, but "random" also for
+            "hf:" ones. QuickGELU is set as the weights need it, whichever way the name says.
+        device: Where the model goes; None is the CPU.
+        precision: "fp32", or "fp16" / "bf16" for weights in half precision.
+
+    Returns:
+        A `LoadedCLIP`. Its preprocess resizes the images of SigLIP 2 checkpoints with flexible
+        resolution (NaFlex) to the square of their position embeddings, whatever their shape.
+
+    Raises:
+        ValueError: If the name, tag or precision is unknown, or a tag is missing, with what there
+            is; if a checkpoint is of another kind of model.
+        RuntimeError: If the weights cannot be downloaded or read.
+
+    Example:
+        >>> import cci_captum
+        >>> model, preprocess, tokenizer, name = cci_captum.load_clip("tiny")
+        >>> name
+        'tiny'
+    """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision: expected one of {get_args(Precision)}, got {precision!r}")
+    if name in TINY_MODELS:
+        if pretrained is not None:
+            raise ValueError(
+                f"pretrained: {name!r} comes with its weights; expected None, got {pretrained!r}"
+            )
+        return LoadedCLIP(*load_tiny(name, device=device, precision=precision), name)
+    if name.startswith(_HUGGING_FACE):
+        return _load_hugging_face(name, pretrained, device or "cpu", precision)
+    return _load_open_clip(name, pretrained, device or "cpu", precision)
+
+
+def _load_hugging_face(
+    name: str, pretrained: str | None, device: str | torch.device, precision: Precision
+) -> LoadedCLIP:
+    if pretrained not in (None, "random"):
+        raise ValueError(
+            f"pretrained: {name!r} comes with its weights; expected None or 'random', got "
+            f"{pretrained!r}"
+        )
+    source = name.removeprefix(_HUGGING_FACE)
+    if not source:
+        raise ValueError(f"name: expected a repository or folder after {name!r}, got nothing")
+    full_name = name if pretrained is None else f"{name} {pretrained}"
+    try:
+        model, preprocess, tokenizer = load_transformers(
+            source, device, _DTYPES[precision], random_weights=pretrained == "random"
+        )
+    except UnsupportedCheckpointError:
+        raise
+    except Exception as error:
+        raise _not_loaded(full_name, error) from error
+    return LoadedCLIP(model, preprocess, tokenizer, full_name)
+
+
+def _load_open_clip(
+    name: str, pretrained: str | None, device: str | torch.device, precision: Precision
+) -> LoadedCLIP:
+    options: dict[str, Any] = {}
+    full_name = name
+    if not name.startswith(("hf-hub:", "local-dir:")):
+        name = name.replace("/", "-")
+        full_name = f"{name} {pretrained}"
+        tag = _check_weights(name, pretrained)
+        if pretrained != "random":
+            options["pretrained"] = tag
+        quick_gelu = bool((open_clip.get_model_config(name) or {}).get("quick_gelu"))
+        if not quick_gelu and open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"):
+            options["force_quick_gelu"] = True
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            name, device=device, precision=precision, **options
+        )
+        tokenizer = open_clip.get_tokenizer(name)
+    except Exception as error:
+        raise _not_loaded(full_name, error) from error
+    return LoadedCLIP(model.eval(), preprocess, tokenizer, full_name)
+
+
+def _not_loaded(name: str, error: Exception) -> RuntimeError:
+    """One line for what a library says in many."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return RuntimeError(f"could not load {name}: {shorten(reason, 300, placeholder=' ...')}")
+
+
+def _check_weights(name: str, pretrained: str | None) -> str:
+    """The tag or checkpoint path, or a ValueError that lists what there is."""
+    names = [*TINY_MODELS, *open_clip.list_models()]
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or list(TINY_MODELS)
+        raise ValueError(
+            f"name: unknown model {name!r}; close ones: {', '.join(close)} "
+            "(open_clip.list_models() lists all; Hugging Face checkpoints start with 'hf:')"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained == "random" or (pretrained and Path(pretrained).is_file()):
+        return pretrained
+    if pretrained and open_clip.is_pretrained_cfg(name, pretrained):
+        return pretrained
+    if pretrained is None:
+        choice = ", ".join([*tags, "random"])
+        raise ValueError(f"pretrained: {name} needs a tag of pretrained weights: {choice}")
+    close = difflib.get_close_matches(pretrained, tags, n=5, cutoff=0.4) or tags
+    raise ValueError(
+        f"pretrained: expected a tag of {name} or a checkpoint file, got {pretrained!r}; close "
+        f"tags: {', '.join(close)} (open_clip.list_pretrained_tags_by_model({name!r}) lists all)"
+    )

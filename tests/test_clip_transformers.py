@@ -1,0 +1,530 @@
+"""Hugging Face transformers models as CLIPs, against what the library itself computes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import string
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import sentencepiece
+import torch
+import torch.nn.functional as F
+import transformers
+from PIL import Image
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import Tensor, nn
+
+from cci_captum import (
+    ImageClassifier,
+    ImageTextSimilarity,
+    LoadedCLIP,
+    ZeroShotClassifier,
+    load_clip,
+)
+from cci_captum.benchmarks.cli import main
+from cci_captum.benchmarks.commands._common import CommandError, load_model
+from cci_captum.benchmarks.preprocessing import field_of_view, normalization
+
+TEXTS = ["a cat", "a dog on snow", "guitar", "a penguin, and a bus"]
+LENGTH = 12
+SIDE, PATCH = 32, 8
+BLOCKS = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+}
+KINDS = ["clip", "siglip", "siglip2"]
+
+# Which processors use PIL, and which torchvision: the names changed with transformers 5.
+PIL, TORCHVISION = ("Pil", "") if hasattr(transformers, "CLIPImageProcessorPil") else ("", "Fast")
+CLIP_PIL, CLIP_TORCHVISION, SIGLIP_PIL, SIGLIP_TORCHVISION = (
+    getattr(transformers, f"{family}ImageProcessor{backend}")
+    for family in ("CLIP", "Siglip")
+    for backend in (PIL, TORCHVISION)
+)
+CLIP_SIZES = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+SIGLIP_SIZES = {"size": {"height": SIDE, "width": SIDE}}
+
+
+def save_clip_tokenizer(folder: Path) -> int:
+    """A tokenizer of bytes, no merges; returns the number of tokens, the last of which ends."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*letters, *(f"{x}</w>" for x in letters), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
+    vocabulary.write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    merges.write_text("#version: 0.2\n")
+    transformers.CLIPTokenizer(str(vocabulary), str(merges)).save_pretrained(folder)
+    return len(tokens)
+
+
+def save_letter_tokenizer(folder: Path) -> int:
+    """A tokenizer as SigLIP 2's: of letters, an end, padding on the right, and no mask."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    vocabulary = {token: i for i, token in enumerate([*special, "▁", *string.ascii_lowercase])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", 1)]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        **{f"{token[1:-1]}_token": token for token in special},
+        add_eos_token=True,
+        padding_side="right",
+        model_input_names=["input_ids"],
+    ).save_pretrained(folder)
+    return len(vocabulary)
+
+
+def save_sentencepiece_tokenizer(folder: Path) -> int:
+    """SigLIP's own tokenizer, which needs sentencepiece, trained on a few words."""
+    trained = BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([*TEXTS, string.ascii_lowercase] * 10),
+        model_writer=trained,
+        vocab_size=60,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    vocabulary = folder / "spiece.model"
+    vocabulary.write_bytes(trained.getvalue())
+    # Without attention mask, as the published checkpoints: the model is to attend to padding.
+    tokenizer = transformers.SiglipTokenizer(str(vocabulary), model_input_names=["input_ids"])
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
+
+
+SAVE_TOKENIZER = {
+    "clip": save_clip_tokenizer,
+    "siglip": save_sentencepiece_tokenizer,
+    "siglip2": save_letter_tokenizer,
+}
+
+
+def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Weights large enough that inputs matter; scale and bias of the logits stay."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in model.named_parameters():
+        if not name.startswith("logit"):
+            noise = torch.randn(value.shape, generator=generator)
+            is_norm = value.ndim == 1 and name.endswith("weight")
+            value.data = 1 + 0.2 * noise if is_norm else noise * value[0].numel() ** -0.5
+    return model.eval()
+
+
+def save_checkpoint(kind: str, folder: Path) -> Path:
+    """A small random model with its tokenizer and image processor, as users download them."""
+    folder.mkdir()
+    words = SAVE_TOKENIZER[kind](folder)
+    text = {**BLOCKS, "vocab_size": words, "max_position_embeddings": LENGTH}
+    vision = {**BLOCKS, "patch_size": PATCH, "image_size": SIDE}
+    model: Any
+    processor: Any
+    if kind == "clip":
+        text |= {"bos_token_id": words - 2, "eos_token_id": words - 1, "pad_token_id": words - 1}
+        config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
+        model = transformers.CLIPModel(config)
+        processor = transformers.CLIPProcessor(
+            CLIP_PIL(**CLIP_SIZES), transformers.AutoTokenizer.from_pretrained(folder)
+        )
+    else:
+        text |= {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0, "projection_size": 32}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        if kind == "siglip":
+            config = transformers.SiglipConfig(text_config=text, vision_config=vision)
+            model = transformers.SiglipModel(config)
+            processor = transformers.SiglipProcessor(SIGLIP_PIL(**SIGLIP_SIZES), tokenizer)
+        else:
+            del vision["image_size"]
+            vision["num_patches"] = (SIDE // PATCH) ** 2
+            config = transformers.Siglip2Config(text_config=text, vision_config=vision)
+            model = transformers.Siglip2Model(config)
+            processor = transformers.Siglip2Processor(
+                transformers.Siglip2ImageProcessor(
+                    patch_size=PATCH, max_num_patches=vision["num_patches"]
+                ),
+                tokenizer,
+            )
+        model.logit_bias.data.fill_(-3.0)
+        model.logit_scale.data.fill_(4.0)
+    randomize(model)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {kind: save_checkpoint(kind, root / kind) for kind in KINDS}
+
+
+@pytest.fixture(params=KINDS)
+def folder(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Path:
+    return folders[request.param]
+
+
+@pytest.fixture
+def clip(folder: Path) -> LoadedCLIP:
+    return load_clip(f"hf:{folder}")
+
+
+def photo(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Coarse noise: neighbours differ, so that a wrong filter or a shifted pixel is seen."""
+    values = np.random.default_rng(seed).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    return Image.fromarray(values).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def photos(count: int = 3, width: int = SIDE, height: int = SIDE) -> list[Image.Image]:
+    return [photo(width, height, seed) for seed in range(count)]
+
+
+def own_outputs(folder: Path, images: list[Image.Image], **options: Any) -> Any:
+    """What the library computes of images and TEXTS, by its own model and processor."""
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    inputs = processor(
+        text=TEXTS,
+        images=images,
+        padding="max_length",
+        max_length=LENGTH,
+        truncation=True,
+        return_tensors="pt",
+        **options,
+    )
+    with torch.no_grad():
+        return model(**inputs)
+
+
+def test_logits_and_cosines_are_the_librarys(folder: Path, clip: LoadedCLIP) -> None:
+    images = torch.stack([clip.preprocess(image) for image in photos()])
+    # SigLIP 2's processor has a default that is not what the checkpoint's image processor says.
+    flexible = {"patch_size": PATCH, "max_num_patches": (SIDE // PATCH) ** 2}
+    options = flexible if folder.name == "siglip2" else {}
+    expected = own_outputs(folder, photos(), **options)
+    classifier = ZeroShotClassifier(clip.model, clip.tokenizer, TEXTS, "{}")
+    with torch.no_grad():
+        logits = classifier(images)
+        repeated = clip.tokenizer([TEXTS[i] for i in (2, 0, 2)])
+        cosines = ImageTextSimilarity(clip.model)(images, repeated)
+    torch.testing.assert_close(logits, expected.logits_per_image, rtol=1e-4, atol=1e-4)
+    own = (expected.image_embeds * expected.text_embeds[[2, 0, 2]]).sum(dim=-1)
+    torch.testing.assert_close(cosines, own, rtol=0, atol=1e-5)
+    assert logits.std(dim=0).min() > 1e-2 and logits.std(dim=1).min() > 1e-2
+
+
+def test_scale_and_bias_are_the_models(folders: dict[str, Path]) -> None:
+    clip = load_clip(f"hf:{folders['siglip']}")
+    images = torch.stack([clip.preprocess(image) for image in photos()])
+    with torch.no_grad():
+        logits = ZeroShotClassifier(clip.model, clip.tokenizer, TEXTS)(images)
+        cosines = ZeroShotClassifier(clip.model, clip.tokenizer, TEXTS, logit_scale=1.0)(images)
+    torch.testing.assert_close(logits, np.exp(4.0) * cosines - 3.0, rtol=1e-5, atol=1e-5)
+
+
+def test_loaded_without_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    model, preprocess, tokenizer, name = load_clip(f"hf:{folder}")
+    assert name == f"hf:{folder}"
+    assert type(model) is getattr(transformers, type(model).__name__)
+    assert not model.training
+    saved = transformers.AutoModel.from_pretrained(folder).state_dict()
+    assert all(torch.equal(value, saved[key]) for key, value in model.state_dict().items())
+    assert preprocess(photo(50, 40)).shape == (3, SIDE, SIDE)
+    assert preprocess(photo(50, 40)).dtype == torch.float32
+    assert tokenizer("a cat").shape == (1, LENGTH)
+
+
+def test_random_weights(folder: Path, clip: LoadedCLIP) -> None:
+    torch.manual_seed(0)
+    random = load_clip(f"hf:{folder}", "random")
+    assert random.name == f"hf:{folder} random"
+    ours, theirs = (
+        c.model.state_dict()["text_model.embeddings.token_embedding.weight"] for c in (random, clip)
+    )
+    assert ours.shape == theirs.shape and not torch.equal(ours, theirs)
+
+
+SHAPES = [(50, 33), (33, 51), (SIDE, SIDE), (97, 64), (SIDE + 3, SIDE), (20, 23), (SIDE, 35)]
+
+
+@pytest.mark.parametrize("size", SHAPES)
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_preprocess_is_the_processors(
+    kind: str, size: tuple[int, int], folders: dict[str, Path]
+) -> None:
+    preprocess = load_clip(f"hf:{folders[kind]}").preprocess
+    sizes = CLIP_SIZES if kind == "clip" else SIGLIP_SIZES
+    by_pil = (CLIP_PIL if kind == "clip" else SIGLIP_PIL)(**sizes)
+    by_torchvision = (CLIP_TORCHVISION if kind == "clip" else SIGLIP_TORCHVISION)(**sizes)
+    ours = preprocess(photo(*size))
+    theirs = by_pil(photo(*size), return_tensors="pt").pixel_values[0]
+    torch.testing.assert_close(ours, theirs.float(), rtol=0, atol=1e-5)
+    # Resized without PIL, pixels are rounded differently; 1 / (255 * 0.26) is one step of 255.
+    theirs = by_torchvision(photo(*size), return_tensors="pt").pixel_values[0]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2.1 / (255 * 0.26))
+
+
+def test_other_settings_of_a_processor(folders: dict[str, Path], tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for file in folders["siglip"].iterdir():
+        (own / file.name).write_bytes(file.read_bytes())
+    settings = {
+        "size": {"height": 24, "width": 40},
+        "resample": Image.Resampling.BILINEAR,
+        "do_center_crop": True,
+        "crop_size": {"height": 16, "width": 24},
+    }
+    processor = CLIP_PIL(**settings, do_normalize=False)
+    (own / "processor_config.json").unlink(missing_ok=True)
+    processor.save_pretrained(own)
+    preprocess = load_clip(f"hf:{own}").preprocess
+    expected = processor(photo(50, 33), return_tensors="pt").pixel_values[0]
+    assert expected.shape == (3, 16, 24)
+    torch.testing.assert_close(preprocess(photo(50, 33)), expected.float(), rtol=0, atol=1e-6)
+    assert normalization(preprocess) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    for wrong, match in (
+        ({"rescale_factor": 1.0}, "name: expected an image processor that rescales by 1/255"),
+        ({"do_rescale": False}, "name: expected an image processor that rescales by 1/255"),
+        (
+            {"size": {"shortest_edge": 32, "longest_edge": 64}},
+            "name: expected an image processor with a size of shortest_edge, or of height",
+        ),
+    ):
+        CLIP_PIL(**wrong).save_pretrained(own)
+        with pytest.raises(ValueError, match=match):
+            load_clip(f"hf:{own}")
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA"])
+def test_photos_of_other_modes(mode: str, clip: LoadedCLIP) -> None:
+    image = photo(40, 50).convert(mode)
+    assert torch.equal(clip.preprocess(image), clip.preprocess(image.convert("RGB")))
+
+
+def test_what_preprocessing_does_is_known(folders: dict[str, Path]) -> None:
+    preprocess = load_clip(f"hf:{folders['clip']}").preprocess
+    mean, std = normalization(preprocess)
+    assert mean == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
+    assert std == pytest.approx(open_clip.OPENAI_DATASET_STD)
+    assert field_of_view(preprocess, (640, 480)) == (80, 0, 560, 480)
+    for kind in ("siglip", "siglip2"):
+        preprocess = load_clip(f"hf:{folders[kind]}").preprocess
+        assert normalization(preprocess) == ((0.5,) * 3, (0.5,) * 3)
+        assert field_of_view(preprocess, (640, 480)) == (0, 0, 640, 480)
+
+
+def test_tokens_are_the_tokenizers(folder: Path, clip: LoadedCLIP) -> None:
+    own = transformers.AutoTokenizer.from_pretrained(folder)
+    tokens = clip.tokenizer(TEXTS)
+    assert tokens.dtype == torch.int64 and tokens.shape == (len(TEXTS), LENGTH)
+    for text, row in zip(TEXTS, tokens, strict=True):
+        ids = own(text).input_ids
+        assert ids[-1] == own.eos_token_id
+        ids = [*ids[: LENGTH - 1], ids[-1]] if len(ids) > LENGTH else ids
+        assert row.tolist() == ids + [own.pad_token_id] * (LENGTH - len(ids))
+        assert torch.equal(clip.tokenizer(text)[0], row)
+    long = clip.tokenizer("cat " * 50)
+    assert long.shape == (1, LENGTH) and long[0, -1] == own.eos_token_id
+
+
+@pytest.mark.parametrize("size", [(48, 32), (24, 40), (64, 64)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_of_other_sizes(kind: str, size: tuple[int, int], folders: dict[str, Path]) -> None:
+    clip = load_clip(f"hf:{folders[kind]}")
+    values = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    images = (torch.tensor(values).permute(0, 3, 1, 2) / 255).requires_grad_()
+    embedded = ImageTextSimilarity(clip.model).encode_images(images)
+    model: Any = clip.model
+    if kind == "siglip2":
+        # What the processor makes of an image that has as many patches as there may be.
+        count = size[0] * size[1] // PATCH**2
+        process = transformers.Siglip2ImageProcessor(
+            patch_size=PATCH, max_num_patches=count, do_normalize=False
+        )
+        inputs = process(list(values), return_tensors="pt", input_data_format="channels_last")
+        assert inputs.spatial_shapes.tolist() == [[size[0] // PATCH, size[1] // PATCH]] * 2
+        out = model.get_image_features(**inputs)
+    else:
+        out = model.get_image_features(pixel_values=images, interpolate_pos_encoding=True)
+    expected = F.normalize(getattr(out, "pooler_output", out), dim=-1)
+    torch.testing.assert_close(embedded, expected, rtol=1e-4, atol=1e-5)
+    (gradient,) = torch.autograd.grad(embedded.sum(), images)
+    assert gradient.abs().amax(dim=(1, 2, 3)).min() > 0
+
+
+def test_siglip2_needs_whole_patches(folders: dict[str, Path]) -> None:
+    model = load_clip(f"hf:{folders['siglip2']}").model
+    with pytest.raises(ValueError, match=r"images: expected.*patch size 8, got 32 x 36"):
+        ImageTextSimilarity(model).encode_images(torch.zeros(1, 3, 32, 36))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision(precision: Any, folder: Path, clip: LoadedCLIP) -> None:
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    half = load_clip(f"hf:{folder}", precision=precision)
+    vision: Any = half.model.vision_model
+    assert {value.dtype for value in vision.parameters()} == {dtype}
+    images = torch.stack([clip.preprocess(image) for image in photos()])
+    with torch.no_grad():
+        expected = ZeroShotClassifier(clip.model, clip.tokenizer, TEXTS, logit_scale=1.0)(images)
+        low = ZeroShotClassifier(half.model, half.tokenizer, TEXTS, logit_scale=1.0)(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = ZeroShotClassifier(clip.model, clip.tokenizer, TEXTS, logit_scale=1.0)(images)
+    assert low.dtype == mixed.dtype == torch.float32
+    torch.testing.assert_close(low, expected, rtol=0, atol=0.05)
+    torch.testing.assert_close(mixed, expected, rtol=0, atol=0.05)
+    assert not torch.equal(low, expected)
+    # exp(4.6052) is 100, or 98.9 if it is rounded to bf16 first.
+    scales: list[Any] = [c.model.logit_scale for c in (half, clip)]
+    assert torch.equal(scales[0], scales[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrained", "error", "match"),
+    [
+        ("hf:", None, ValueError, "name: expected a repository or folder after 'hf:'"),
+        ("hf:a/b", "openai", ValueError, "pretrained: 'hf:a/b' comes with its weights.*'openai'"),
+        ("hf:/no/such/folder", None, ValueError, "name: expected a folder that exists.*/no/such"),
+        ("a/b", None, ValueError, "Hugging Face checkpoints start with 'hf:'"),
+    ],
+)
+def test_refused_names(
+    name: str, pretrained: str | None, error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        load_clip(name, pretrained)
+
+
+def test_other_kinds_of_models_are_refused_before_their_weights(tmp_path: Path) -> None:
+    transformers.ViTConfig().save_pretrained(tmp_path)  # a configuration, and nothing else
+    with pytest.raises(ValueError, match=r"name: expected a checkpoint of type clip.*got 'vit'"):
+        load_clip(f"hf:{tmp_path}")
+
+
+def test_what_cannot_be_loaded_is_one_line(tmp_path: Path, folders: dict[str, Path]) -> None:
+    with pytest.raises(RuntimeError, match=r"^could not load hf:\S+: [^\n]{1,300}$"):
+        load_clip(f"hf:{tmp_path}")
+    for name in ("config.json", "preprocessor_config.json", "processor_config.json"):
+        file = folders["clip"] / name
+        if file.exists():
+            (tmp_path / name).write_bytes(file.read_bytes())
+    with pytest.raises(RuntimeError, match=r"^could not load hf:\S+: [^\n]{1,300}$"):
+        load_clip(f"hf:{tmp_path}")
+
+
+def test_an_unknown_repository_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(source: str, **options: Any) -> None:
+        assert options == {"trust_remote_code": False}
+        raise OSError(f"{source} is not a valid model identifier\nmany more lines")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", missing)
+    match = r"^could not load hf:no/model: no/model is not a valid model identifier$"
+    with pytest.raises(RuntimeError, match=match):
+        load_clip("hf:no/model")
+    with pytest.raises(CommandError, match=match):
+        load_model("hf:no/model", None, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("pooler", ["parallel", "cascade"])
+def test_coca_features_are_flat(pooler: str, tokenizer: Callable[..., Tensor]) -> None:
+    torch.manual_seed(0)
+    vision: dict[str, Any] = {
+        "layers": 1,
+        "width": 32,
+        "head_width": 16,
+        "patch_size": 16,
+        "image_size": 32,
+    }
+    vision |= {
+        "output_tokens": True,
+        "attentional_pool": pooler,
+        "attn_pooler_heads": 2,
+        "attn_pooler_queries": 4,
+    }
+    text: dict[str, Any] = {
+        "context_length": 12,
+        "vocab_size": 64,
+        "width": 24,
+        "heads": 2,
+        "layers": 1,
+    }
+    coca = open_clip.CoCa(
+        32, text, {**text, "embed_cls": True, "output_tokens": True}, vision
+    ).eval()
+    images, tokens = torch.randn(3, 3, 32, 32), tokenizer(["cat", "dog", "cat"])
+    with torch.no_grad():
+        similarity = ImageTextSimilarity(coca)(images, tokens)
+        logits = ZeroShotClassifier(coca, tokenizer, ["cat", "dog"], "{}")(images)
+        embedded = coca.encode_image(images).reshape(3, -1)
+        expected = F.cosine_similarity(embedded, coca.encode_text(tokens))
+    torch.testing.assert_close(similarity, expected, rtol=0, atol=1e-5)
+    chosen = logits[torch.arange(3), torch.tensor([0, 1, 0])]
+    torch.testing.assert_close(chosen, coca.logit_scale.exp() * expected, rtol=1e-4, atol=1e-4)
+
+
+def make_classifier(name: str) -> nn.Module:
+    config = getattr(transformers, f"{name}Config")(
+        **BLOCKS, image_size=SIDE, patch_size=PATCH, num_labels=5
+    )
+    torch.manual_seed(0)
+    return randomize(getattr(transformers, f"{name}ForImageClassification")(config))
+
+
+@pytest.mark.parametrize("name", ["ViT", "Dinov2"])
+def test_image_classifier_gives_the_logits(name: str) -> None:
+    model: Any = make_classifier(name)
+    for size, options in (
+        ((SIDE, SIDE), {}),
+        ((48, 24), {"interpolate_pos_encoding": True} if name == "ViT" else {}),
+    ):
+        images = torch.randn(2, 3, *size)
+        with torch.no_grad():
+            logits = ImageClassifier(model)(images)
+            assert torch.equal(logits, model(images, **options).logits)
+        assert logits.shape == (2, 5)
+
+
+def test_image_classifier_takes_what_returns_tensors() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5)).to(torch.bfloat16)
+    images = torch.randn(2, 3, 2, 2)
+    assert torch.equal(ImageClassifier(model)(images), model(images.to(torch.bfloat16)))
+
+
+def test_image_classifier_needs_logits() -> None:
+    config = transformers.ViTConfig(**BLOCKS, image_size=SIDE, patch_size=PATCH)
+    with pytest.raises(TypeError, match=r"model: expected.*logits, got BaseModel.*from ViTModel"):
+        ImageClassifier(transformers.ViTModel(config))(torch.zeros(1, 3, SIDE, SIDE))
+
+
+def test_explained_by_the_command_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "photo.png", tmp_path / "out.png"
+    photo(50, 40).save(file)
+    options = ["--text", TEXTS[0], "--method", "cci", "--device", "cpu", "--out", str(out)]
+    assert main(["explain", str(file), "--model", f"hf:{folder}", *options]) == 0
+    assert out.stat().st_size > 0
+    clip = load_clip(f"hf:{folder}")
+    images = clip.preprocess(photo(50, 40))[None]
+    with torch.no_grad():
+        similarity = ImageTextSimilarity(clip.model)(images, clip.tokenizer(TEXTS[0]))
+    assert f"{similarity.item():.3f}" in capsys.readouterr().out
