@@ -18,7 +18,7 @@ import timm
 import torch
 import transformers
 from timm.layers import HybridEmbed
-from timm.models.eva import Eva, EvaBlockPostNorm
+from timm.models.eva import Eva
 from timm.models.vision_transformer import ResPostBlock
 from timm.models.vision_transformer_hybrid import ConvStem
 from torch import Tensor, nn
@@ -305,6 +305,7 @@ _FAMILIES = [
     _timm_model(
         "MobileCLIP-B", "class token", "MobileCLIP-B", patch=16, embed_layer=mobileclip_stem
     ),
+    _timm_model("EVA02-E (post-norm)", "class token", "EVA02-E-14"),
     _timm_model("ViT, average", "average", "vit_medium_patch16_gap_256"),
     _timm("ViT, class token", "class token", "vit_base_patch16_224"),
     _timm("ViT, registers", "class token", "vit_small_patch14_reg4_dinov2"),
@@ -317,6 +318,7 @@ _FAMILIES = [
     _timm("Eva", "average", "eva_giant_patch14_224"),
     _timm("Eva, rotary", "average", "eva02_base_patch14_224"),
     _timm("Eva, rotary, register alone", "average", "vit_medium_patch16_rope_reg1_gap_256"),
+    _timm("Eva, post-norm", "average", "eva02_enormous_patch14_clip_224", global_pool="avg"),
     _timm("Eva, rotary mixed", "class token", "vit_small_patch16_rope_mixed_224"),
     _timm("Eva, DINOv3", "average", "vit_small_patch16_dinov3"),
     _timm(
@@ -361,11 +363,6 @@ _FAMILIES = [
         detail=", SwiGLU",
     ),
 ]
-if "swiglu_align_to" in signature(EvaBlockPostNorm).parameters:  # older timm cannot make them
-    _FAMILIES += [
-        _timm_model("EVA02-E (post-norm)", "class token", "EVA02-E-14"),
-        _timm("Eva, post-norm", "average", "eva02_enormous_patch14_clip_224", global_pool="avg"),
-    ]
 if "MobileCLIP2-L-14" in open_clip.list_models():
     _FAMILIES.append(_timm_model("MobileCLIP2-L", "class token", "MobileCLIP2-L-14"))
 

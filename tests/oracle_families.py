@@ -257,7 +257,6 @@ def _attention_pool(query: Tensor, tokens: Tensor, w: Weights, heads: int, eps: 
     q, k, v = _affine(query, w, "q"), _affine(tokens, w, "k"), _affine(tokens, w, "v")
     outputs = []
     for qh, kh, vh in zip(*(x.chunk(heads, 1) for x in (q, k, v)), strict=True):
-        qh, kh = _norm(qh, w, "q_norm", eps), _norm(kh, w, "k_norm", eps)
         outputs.append(_attend(qh, kh, vh))
     return _affine(torch.cat(outputs, 1), w, "out")
 

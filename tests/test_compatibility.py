@@ -28,11 +28,11 @@ PAGE = ROOT / "docs" / "compatibility.md"
 LIBRARIES = ("torch", "captum", "open_clip_torch", "timm", "transformers")
 OPTIONS = {
     "cci": {"clustering": KMeans(3)},
-    "rise": {"n_masks": 8, "grid": 2},
+    "rise": {"n_masks": 4, "grid": 2},
     "m2ib": {"steps": 2, "n_samples": 2},
     "cluster-ablation": {"clustering": KMeans(3)},
-    "cluster-lime": {"clustering": KMeans(3), "n_samples": 16},
-    "cluster-kernelshap": {"clustering": KMeans(3), "n_samples": 16},
+    "cluster-lime": {"clustering": KMeans(3), "n_samples": 6},
+    "cluster-kernelshap": {"clustering": KMeans(3), "n_samples": 6},
 }
 # CCI hides in two ways; the other methods have no strategy.
 COLUMNS = {"cci": "CCI, mask", "cci drop": "CCI, drop"} | {
@@ -69,14 +69,14 @@ def make(family: Family, model: nn.Module, column: str):
     name = column.removesuffix(" drop")
     options = OPTIONS.get(name, {}) | ({"hide": "drop"} if column == "cci drop" else {})
     if family.has_text:
-        tokens = torch.randint(1, VOCABULARY - 1, (3, CONTEXT_LENGTH), generator=seeded())
+        tokens = torch.randint(1, VOCABULARY - 1, (2, CONTEXT_LENGTH), generator=seeded())
         tokens[:, -1] = VOCABULARY - 1
         return METHODS[name].cls(ImageTextSimilarity(model), **options), (None, tokens)
 
     def forward(images: Tensor) -> Tensor:
         return family.run(model, images)
 
-    return METHODS[name].cls(forward, model, **options), ([0, 1, 2], None)
+    return METHODS[name].cls(forward, model, **options), ([0, 1], None)
 
 
 @cache
@@ -98,7 +98,7 @@ def explain(method, column: str, images: Tensor, target, args) -> Tensor:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_method_works_or_says_why_not(name: str, column: str) -> None:
     family = FAMILIES[name]
-    model, images = model_of(name), family.images(3)
+    model, images = model_of(name), family.images(2)
     note = refusal(family, column)
     if note is not None:
         with pytest.raises(TypeError, match=REASONS[note]):
@@ -110,25 +110,24 @@ def test_a_method_works_or_says_why_not(name: str, column: str) -> None:
     assert bool(attributions.isfinite().all())
     assert float(attributions.std()) > 0
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    for index in (0, 2):  # each image is explained as if it were alone
-        one = slice(index, index + 1)
-        alone = explain(
-            method,
-            column,
-            images[one],
-            target and target[one],
-            args if args is None else args[one],
-        )
-        if attributions[one].any():
-            assert oracles.relative_error(alone, attributions[one]) < 1e-4
-        else:
-            assert not alone.any()
+    last = slice(1, 2)  # each image is explained as if it were alone
+    alone = explain(
+        method,
+        column,
+        images[last],
+        target and target[last],
+        args if args is None else args[last],
+    )
+    if attributions[last].any():
+        assert oracles.relative_error(alone, attributions[last]) < 1e-4
+    else:
+        assert not alone.any()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_cci_does_not_depend_on_how_it_hides(name: str) -> None:
     family = FAMILIES[name]
-    model, images = model_of(name), family.images(3)
+    model, images = model_of(name), family.images(2)
     maps = []
     for column in ("cci", "cci drop"):
         method, (target, args) = make(family, model, column)
@@ -207,6 +206,6 @@ def test_the_page_is_up_to_date() -> None:
     assert made <= rows
     for line in rows - made:  # an older library lacks the model
         assert line.split("|")[1].strip() not in FAMILIES
-        assert "MobileCLIP2" in line or "post-norm" in line
+        assert "MobileCLIP2" in line
     bounds = "| oldest | " + " | ".join(oldest()[name] for name in LIBRARIES) + " |"
     assert bounds in written

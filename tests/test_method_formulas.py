@@ -589,10 +589,10 @@ def test_cluster_kernel_shap_is_near_exact_shapley(small, n_clusters):
     """A product of two linear functions: half of every cluster's share comes from the others.
 
     Captum draws coalitions, so that shares are exact only in the limit: on random games of as
-    many players 1000 draws leave at most 0.14 of the standard deviation of the games' values.
+    many players 4000 draws leave at most 0.12 of the standard deviation of the games' values.
     """
     model, images, _ = small
-    images, baseline = images[:2], 0.3
+    images, baseline = images[:1], 0.3
     slopes = torch.randn(2, *images.shape[1:], generator=torch.Generator().manual_seed(8))
 
     def product(x):
@@ -603,7 +603,7 @@ def test_cluster_kernel_shap_is_near_exact_shapley(small, n_clusters):
         OnPixels(model, product),
         clustering=KMeans(n_clusters),
         baseline=baseline,
-        n_samples=1000,
+        n_samples=4000,
     ).attribute(images)
     for image, parts, attribution in zip(images, regions, attributions, strict=True):
         worths = {}

@@ -131,6 +131,19 @@ def test_a_photo_smaller_than_the_crop_is_seen_whole() -> None:
     assert field_of_view(transforms.Compose(steps), (200, 200)) == (0, 0, 200, 200)
 
 
+def test_functions_are_known_by_their_name() -> None:
+    def _convert_to_rgb(photo: Image.Image) -> Image.Image:  # as open_clip 3.0 converts
+        return photo.convert("RGB")
+
+    def mirror(photo: Image.Image) -> Image.Image:
+        return photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+    steps = [_convert_to_rgb, transforms.CenterCrop(100)]
+    assert field_of_view(transforms.Compose(steps), (200, 100)) == (50, 0, 150, 100)
+    with pytest.raises(ValueError, match=r"preprocess: .*mirror"):
+        field_of_view(transforms.Compose([mirror, *steps]), (200, 100))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (1000, 3)])
 def test_thin_photos_keep_a_pixel(size: tuple[int, int]) -> None:
     left, top, right, bottom = field_of_view(load_clip("tiny").preprocess, size)

@@ -1,0 +1,341 @@
+"""The baselines in plain float64 on every family of towers, one function a method.
+
+oracle_methods.py holds the formulas of open_clip's class-token models; here are the same on the
+towers of oracle_families.py: several prefix tokens, average and attention pools, rotary positions,
+norms after the branches. One image (3, H, W) and one head at a time; gradients are autograd's
+through these plain tensors. Every method gives its map as (N,) values in raster order. ``score``
+maps an image feature (E,), not normalised, to the scalar explained, and ``text`` is a unit vector.
+
+What is read out, where the papers know a class token only:
+
+* class token: token 0, also in a classifier that puts the patches' mean beside it;
+* average, maximum: the mean of the patches' rows, queries and keys (and the prefix tokens' where
+  the model averages them too);
+* attention pool: the pool is the last attention. Its learned query is read, or the mean of its
+  queries but the first where CoCa averages them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch as patched
+
+import oracle_families as plain
+import torch
+from oracles import Weights, _norm, _unit
+from torch import Tensor
+
+Score = Callable[[Tensor], Tensor]
+
+
+# The forward pass, with everything in it kept.
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Q queries over L tokens of width D, heads side by side."""
+
+    w: Weights
+    eps: float
+    q: Tensor  # (Q, D) as they enter the dot product: normed, rotated
+    k: Tensor  # (L, D) likewise
+    v: Tensor  # (L, D)
+    probabilities: list[Tensor]  # (Q, L) of each head
+    context: Tensor  # (Q, D) weighted sums of the values
+
+    def project_out(self, context: Tensor) -> Tensor:
+        """The output projection, and the norm that some blocks put before it."""
+        return plain._affine(_norm(context, self.w, "inner", self.eps), self.w, "out")
+
+
+@dataclass(frozen=True)
+class BlockPass:
+    """What one block saw and made: tokens (P + N, D)."""
+
+    block: plain.Block
+    x: Tensor
+    attention: Attention
+    output: Tensor
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One image's way through the encoder, a graph for gradients."""
+
+    tower: plain.Tower
+    readout: str
+    prefix: int
+    blocks: list[BlockPass]
+    pool: Attention | None
+    averaged_from: int | None  # the first row that is averaged; None where row 0 is read
+    embedding: Tensor  # (E,), not normalised
+
+    @property
+    def n_patches(self) -> int:
+        return len(self.blocks[-1].x) - self.prefix
+
+    @property
+    def last(self) -> Attention:
+        """The last attention: the pool's, or the last block's."""
+        return self.pool or self.blocks[-1].attention
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Of one row a query of the last attention (Q, ...), what is read out (...)."""
+        return rows[0] if self.averaged_from is None else rows[self.averaged_from :].mean(0)
+
+    def of_patches(self, tokens: Tensor) -> Tensor:
+        """The patches' part (N, ...) of the tokens that some attention sees (L, ...)."""
+        return tokens[len(tokens) - self.n_patches :]
+
+
+def attend(
+    q: list[Tensor], k: list[Tensor], v: list[Tensor], w: Weights, eps: float, single_head: bool
+) -> Attention:
+    """Attention of heads (L, d), or of one head over the full width."""
+    if single_head:
+        q, k, v = [torch.cat(q, 1)], [torch.cat(k, 1)], [torch.cat(v, 1)]
+    odds = [_softmax(qh @ kh.T / math.sqrt(qh.shape[1])) for qh, kh in zip(q, k, strict=True)]
+    context = torch.cat([p @ vh for p, vh in zip(odds, v, strict=True)], 1)
+    return Attention(w, eps, torch.cat(q, 1), torch.cat(k, 1), torch.cat(v, 1), odds, context)
+
+
+def run_block(
+    block: plain.Block, x: Tensor, prefix: int, angles: Tensor | None, single_head: bool
+) -> BlockPass:
+    """A block; norms and rotations of queries and keys stay those of the model's heads."""
+    w, eps = block.w, block.eps
+    normed = x if block.post_norm else _norm(x, w, "norm1", eps)
+    size = len(w["q.weight"]) // block.heads
+    heads = {}
+    for name in "qkv":
+        parts = plain._affine(normed, w, name).split(size, 1)
+        # Neighbouring heads may share their keys and values.
+        parts = [parts[h * len(parts) // block.heads] for h in range(block.heads)]
+        if name != "v":
+            parts = [_norm(part, w, f"attn.{name}_norm", eps) for part in parts]
+        if name != "v" and angles is not None:
+            turned = [
+                plain._rotate(part[prefix:], angle, block.half)
+                for part, angle in zip(parts, angles, strict=True)
+            ]
+            parts = [torch.cat([a[:prefix], b]) for a, b in zip(parts, turned, strict=True)]
+        heads[name] = parts
+    attention = attend(heads["q"], heads["k"], heads["v"], w, eps, single_head)
+    output = add_mlp(add_attention(x, attention, attention.context, block), block)
+    return BlockPass(block, x, attention, output)
+
+
+def add_attention(x: Tensor, attention: Attention, context: Tensor, block: plain.Block) -> Tensor:
+    """The residual stream after the attention of a block, whose input was x."""
+    y = attention.project_out(context)
+    if block.post_norm:
+        return x + _norm(y, block.w, "norm1", block.eps)
+    return x + y * block.w.get("scale1", 1.0)
+
+
+def add_mlp(x: Tensor, block: plain.Block) -> Tensor:
+    if block.post_norm:
+        return x + _norm(block.mlp(x), block.w, "norm2", block.eps)
+    return x + block.mlp(_norm(x, block.w, "norm2", block.eps)) * block.w.get("scale2", 1.0)
+
+
+def run(model: Any, readout: str, image: Tensor, single_head: bool = False) -> Pass:
+    """The forward pass of one image; ``single_head``: with one head in the last attention."""
+    tower = plain.plain_tower(model)
+    prefix, patches = tower.embed(image.detach().double().cpu())
+    x = torch.cat([prefix, patches]).requires_grad_()
+    return run_from(
+        x, 0, tower, readout, len(prefix), _averaged_from(model, readout, len(prefix)), single_head
+    )
+
+
+def _averaged_from(model: Any, readout: str, prefix: int) -> int | None:
+    """The first of the last attention's rows whose mean is read; None where row 0 is read."""
+    if readout == "attention pool":  # CoCa's newer pools have one query only
+        visual = getattr(model, "visual", None)
+        several = getattr(visual, "attn_pool_contrastive", None) is None
+        return 1 if several and getattr(visual, "pool_type", "tok") == "avg" else None
+    if readout.startswith("class token"):
+        return None
+    return 0 if getattr(model, "pool_include_prefix", False) else prefix
+
+
+def run_from(
+    x: Tensor,
+    first: int,
+    tower: plain.Tower,
+    readout: str,
+    prefix: int,
+    averaged_from: int | None = None,
+    single_head: bool = False,
+) -> Pass:
+    """The forward pass from the tokens (P + N, D) that enter block ``first``, or the read-out."""
+    blocks = []
+    for i in range(first, len(tower.blocks)):
+        angles = None if tower.angles is None else tower.angles[i]
+        last = i == len(tower.blocks) - 1 and readout != "attention pool"
+        blocks.append(run_block(tower.blocks[i], x, prefix, angles, single_head and last))
+        x = blocks[-1].output
+    pools: list[Attention] = []
+
+    def pool_kept(query: Tensor, tokens: Tensor, w: Weights, heads: int, eps: float) -> Tensor:
+        size = len(w["q.weight"]) // heads
+        q, k, v = (
+            list(plain._affine(y, w, name).split(size, 1))
+            for name, y in (("q", query), ("k", tokens), ("v", tokens))
+        )
+        # timm's pool has a norm of this name too, but after its attention.
+        w = {name: value for name, value in w.items() if not name.startswith("inner.")}
+        pools.append(attend(q, k, v, w, eps, single_head))
+        return pools[-1].project_out(pools[-1].context)
+
+    with patched.object(plain, "_attention_pool", pool_kept):
+        embedding = tower.read_out(x, prefix)
+    assert len(pools) == (readout == "attention pool")
+    pool = pools[0] if pools else None
+    return Pass(tower, readout, prefix, blocks, pool, averaged_from, embedding)
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    odds = (scores - scores.max(-1, keepdim=True).values).exp()
+    return odds / odds.sum(-1, keepdim=True)
+
+
+def _relu(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, 0.0)
+
+
+def _mean(heads: list[Tensor]) -> Tensor:
+    return torch.stack(heads).mean(0)
+
+
+def _gradient(score: Tensor, at: Tensor) -> Tensor:
+    return torch.autograd.grad(score, at, retain_graph=True)[0]
+
+
+def _key_cosines(forward: Pass, asking: Tensor) -> Tensor:
+    """cos(out_proj(asking), out_proj(k_i)) of all patches: (N,)."""
+    last = forward.last
+    keys = last.project_out(forward.of_patches(last.k))
+    return _unit(keys) @ _unit(last.project_out(asking))
+
+
+# Text directions.
+
+
+def text_direction(model: Any, tokens: Tensor) -> Tensor:
+    """Unit text features (B, E), float64, as the library computes them."""
+    encode = model.encode_text if hasattr(model, "encode_text") else model.get_text_features
+    with torch.no_grad():
+        features = encode(tokens)
+    return _unit(getattr(features, "pooler_output", features).double())
+
+
+# The methods. Where one head is wanted in the last attention, ``forward`` is the pass that has it.
+
+
+def grad_eclip(forward: Pass, score: Score, *, key_similarity: bool = True) -> Tensor:
+    """ReLU(sum_c g_c v_ic lambda_i), g the gradient at the last attention, over all queries."""
+    last = forward.last
+    g = _gradient(score(forward.embedding), last.context).sum(0)
+    weight = torch.ones(forward.n_patches, dtype=torch.float64)
+    if key_similarity:
+        cosines = _key_cosines(forward, forward.read(last.q))
+        weight = (cosines - cosines.min()) / (cosines.max() - cosines.min())
+    return _relu((g * forward.of_patches(last.v)).sum(1) * weight)
+
+
+def maskclip(forward: Pass, text: Tensor, *, key_similarity: bool = True) -> Tensor:
+    """Every token attends to itself alone in the last block."""
+    last = forward.blocks[-1]
+    tokens = add_attention(last.x, last.attention, last.attention.v, last.block)
+    assert forward.tower.project is not None
+    features = forward.tower.project(add_mlp(tokens, last.block)[forward.prefix :])
+    values = _unit(features) @ text
+    if key_similarity:
+        values = values * _key_cosines(forward, forward.read(forward.last.k))
+    return values
+
+
+def grad_cam(forward: Pass, score: Score, *, relu: bool = True) -> Tensor:
+    """On the tokens that enter the last block, whatever reads them out."""
+    x = forward.blocks[-1].x
+    weight = _gradient(score(forward.embedding), x).mean(0)
+    values = forward.of_patches(x) @ weight
+    return _relu(values) if relu else values
+
+
+def self_attention(forward: Pass) -> Tensor:
+    """What the last attention's read-out attends to, the mean over its heads."""
+    return forward.of_patches(forward.read(_mean(forward.last.probabilities)))
+
+
+def attention_rollout(forward: Pass) -> Tensor:
+    """The product of (mean attention + identity) / 2, and before it the pool's mean attention."""
+    identity = torch.eye(len(forward.blocks[0].x), dtype=torch.float64)
+    product = identity
+    for block in forward.blocks:
+        mixed = (_mean(block.attention.probabilities) + identity) / 2
+        product = (mixed / mixed.sum(1, keepdim=True)) @ product
+    if forward.pool is not None:
+        attention = _mean(forward.pool.probabilities)
+        product = attention @ product[len(product) - attention.shape[1] :]
+    return forward.of_patches(forward.read(product))
+
+
+def game(forward: Pass, score: Score, *, layers: str = "last") -> Tensor:
+    """R = R + mean_heads(ReLU(A * dscore/dA)) R, from I; of an attention pool without the first R.
+
+    ``layers="last"``: the last attention alone.
+    """
+
+    def weighted(attention: Attention) -> Tensor:
+        at = attention.probabilities
+        return _mean([_relu(a * _gradient(score(forward.embedding), a)) for a in at])
+
+    if layers == "last" and forward.pool is not None:
+        return forward.of_patches(forward.read(weighted(forward.pool)))
+    relevance = torch.eye(len(forward.blocks[0].x), dtype=torch.float64)
+    for block in forward.blocks if layers == "all" else forward.blocks[-1:]:
+        relevance = relevance + weighted(block.attention) @ relevance
+    if forward.pool is not None:
+        attention = weighted(forward.pool)
+        relevance = attention @ relevance[len(relevance) - attention.shape[1] :]
+    return forward.of_patches(forward.read(relevance))
+
+
+def surgery_features(forward: Pass, *, n_blocks: int = 6, released: bool = False) -> Tensor:
+    """CLIP Surgery's patch features (N, E): see oracle_methods.py. Values are never rotated."""
+    blocks = forward.blocks[-n_blocks:]
+    x = blocks[0].x
+    for block in blocks:
+        v = block.attention.v
+        values = list(v.split(v.shape[1] // block.block.heads, 1))
+        own = attend(values, values, values, block.block.w, block.block.eps, single_head=False)
+        x = add_attention(x, own, own.context, block.block)
+    assert forward.tower.project is not None
+    patches = forward.tower.project(x[forward.prefix :])
+    if released:
+        return patches / ((patches**2).sum(0) + forward.embedding**2).sqrt()
+    return _unit(patches)
+
+
+def m2ib_first_losses(
+    forward: Pass, text: Tensor, *, layer: int, beta: float, alpha: float = 5.0, draws: int = 32
+) -> Tensor:
+    """M2IB's loss before any step for ``draws`` noises (draws,): see oracle_methods.py."""
+    h = forward.blocks[layer].output.detach()
+    lam = 1 / (1 + math.exp(-alpha))
+    variance = (1 - lam) ** 2
+    divergence = ((lam * h) ** 2 + variance - 1 - math.log(variance)) / 2
+    generator = torch.Generator().manual_seed(78)
+    losses = []
+    for _ in range(draws):
+        noise = torch.randn(h.shape, generator=generator, dtype=torch.float64)
+        z = lam * h + (1 - lam) * noise
+        rest = run_from(z, layer + 1, forward.tower, forward.readout, forward.prefix)
+        losses.append(beta * divergence.mean() - _unit(rest.embedding) @ text)
+    return torch.stack(losses)
