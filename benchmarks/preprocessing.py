@@ -15,7 +15,14 @@ Preprocess = Callable[[Image.Image], Tensor]
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 # Steps of torchvision's and open_clip's preprocessing that move no pixel.
-_IN_PLACE = ("MaybeConvertMode", "MaybeToTensor", "ToTensor", "Normalize", "ConvertImageDtype")
+_IN_PLACE = (
+    "MaybeConvertMode",
+    "_convert_to_rgb",
+    "MaybeToTensor",
+    "ToTensor",
+    "Normalize",
+    "ConvertImageDtype",
+)
 
 
 def normalization(preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -47,7 +54,8 @@ def field_of_view(preprocess: Preprocess, size: tuple[int, int]) -> Box:
     shown = (float(width), float(height))
     scaled = shown
     for step in _steps(preprocess):
-        kind = type(step).__name__
+        # Functions have a name of their own: open_clip 3.0 converts to RGB by one.
+        kind = getattr(step, "__name__", type(step).__name__)
         if kind == "Resize":
             sides = step.size if isinstance(step.size, (tuple, list)) else [step.size]
             factor = sides[0] / min(width, height)

@@ -78,9 +78,7 @@ def _patches(images: Tensor, patch_size: int) -> dict[str, Any]:
     patches = cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, grid[0] * grid[1], -1)
     return {
         "pixel_values": patches,
-        "pixel_attention_mask": torch.ones(
-            patches.shape[:2], dtype=torch.int32, device=images.device
-        ),
+        "pixel_attention_mask": None,  # no padding
         "spatial_shapes": torch.tensor(grid, device=images.device).expand(batch, 2),
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import pandas as pd
@@ -324,13 +323,13 @@ def _explain(row: _Row, batch: Batch, labels: list[int], internal_batch_size: in
 @contextmanager
 def _counted_images(forward_func: nn.Module) -> Iterator[list[int]]:
     """A list of one number: images that the image encoder has run on inside the context."""
-    module = find_vision_tower(forward_func).module
+    entry = find_vision_tower(forward_func).entry
     count = [0]
 
-    def add(_: nn.Module, args: tuple[Any, ...], count: list[int]) -> None:
+    def add(module: nn.Module, args: tuple[Any, ...]) -> None:
         count[0] += len(args[0])
 
-    handle = module.register_forward_pre_hook(partial(add, count=count))
+    handle = entry.register_forward_pre_hook(add)
     try:
         yield count
     finally:

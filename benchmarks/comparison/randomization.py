@@ -44,7 +44,7 @@ def with_random_weights(forward_func: nn.Module, seed: int) -> nn.Module:
     shuffled = copy.deepcopy(forward_func)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weights in find_vision_tower(shuffled).module.parameters():
+        for weights in find_vision_tower(shuffled).parameters():
             order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
             weights.copy_(weights.flatten()[order].view_as(weights))
     return shuffled

@@ -20,14 +20,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion
-from cci_captum.benchmarks.speed.timing import ImageScores, median_seconds
+from cci_captum.benchmarks.speed.timing import ImageScores, add_options, median_seconds, set_up
+from cci_captum.vision_towers import find_vision_tower
 
 PASSES = 22  # 11 points, two directions
 # Quantus takes steps that divide the pixels of one channel, so that three channels make a
@@ -95,22 +95,12 @@ def _published_loop(
 def main(argv: list[str] | None = None) -> None:
     """Print the table; see the module's docstring."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="ViT-B-32", help="open_clip model name (random weights)")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=2)
+    add_options(parser, repeats=3)
     args = parser.parse_args(argv)
-
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    device = torch.device(args.device)
-    model, _, preprocess = open_clip.create_model_and_transforms(args.model, device=device)
-    visual = model.eval().visual
-    forward_func = ImageScores(visual, visual.output_dim).to(device).eval()
-    images = torch.randn(args.batch_size, 3, *visual.image_size, device=device)
-    maps = torch.rand(args.batch_size, *visual.grid_size, device=device)
-    pixel_maps = torch.rand(args.batch_size, *visual.image_size, device=device)
+    forward_func, preprocess, images = set_up(args)
+    grid = find_vision_tower(forward_func).grid(images)
+    maps = torch.rand(args.batch_size, *grid, device=args.device)
+    pixel_maps = torch.rand(args.batch_size, *images.shape[-2:], device=args.device)
     photos = np.random.default_rng(0).integers(
         0, 256, (args.batch_size, *PHOTO_SIZE, 3), dtype=np.uint8
     )
@@ -133,9 +123,9 @@ def main(argv: list[str] | None = None) -> None:
     if quantus is not None:
         rows[quantus_row] = _pixel_flipping(quantus, forward_func, images, pixel_maps)
     with torch.no_grad():
-        seconds = median_seconds(rows, args.repeats, device)
+        seconds = median_seconds(rows, args.repeats, images.device)
     reference = next(iter(seconds.values())) / PASSES
-    print(f"{args.model}, {args.batch_size} images, {device}, fp32,")
+    print(f"{args.model}, {args.batch_size} images, {args.device}, fp32,")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.repeats} repeats;")
     print("ratio: seconds a pass, in units of a plain pass\n")
     print(f"{'':36}{'seconds':>10}{'ratio':>8}")

@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-import open_clip
 import torch
 from torch import Tensor
 
 from cci_captum import CCI, KMeans
-from cci_captum.benchmarks.speed.timing import ImageScores, median_seconds
+from cci_captum.benchmarks.speed.timing import ImageScores, add_options, median_seconds, set_up
 from cci_captum.vision_towers import find_vision_tower
 
 
@@ -40,21 +39,10 @@ def _image_by_image(forward_func: ImageScores, images: Tensor, n_clusters: int) 
 def main(argv: list[str] | None = None) -> None:
     """Print the table; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="ViT-B-32", help="open_clip model name (random weights)")
-    parser.add_argument("--batch-size", type=int, default=8)
+    add_options(parser, repeats=5)
     parser.add_argument("--clusters", type=int, default=7)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(argv)
-
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    device = torch.device(args.device)
-    model = open_clip.create_model(args.model).to(device).eval()
-    forward_func = ImageScores(model.visual, model.visual.output_dim).to(device)
-    size = model.visual.image_size
-    images = torch.randn(args.batch_size, 3, *size, device=device)
+    forward_func, _, images = set_up(args)
 
     def plain() -> None:
         for _ in range(args.clusters + 1):
@@ -76,10 +64,10 @@ def main(argv: list[str] | None = None) -> None:
                 ),
             },
             args.repeats,
-            device,
+            images.device,
         )
     reference = next(iter(seconds.values()))
-    print(f"{args.model}, {args.batch_size} images, K = {args.clusters}, {device}, fp32,")
+    print(f"{args.model}, {args.batch_size} images, K = {args.clusters}, {args.device}, fp32,")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.repeats} repeats\n")
     print(f"{'':32}{'seconds':>10}{'ratio':>8}")
     for name, value in seconds.items():

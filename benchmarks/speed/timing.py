@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import open_clip
 import torch
 from torch import Tensor, nn
 
@@ -14,18 +17,40 @@ class ImageScores(nn.Module):
     """Image features against fixed text features, so that only the image encoder is timed.
 
     Args:
-        visual: Images (B, 3, H, W) -> features (B, dim).
+        model: An open_clip model, whose `encode_image` makes features (B, dim) of images.
         dim: Width of the features.
     """
 
-    def __init__(self, visual: nn.Module, dim: int) -> None:
+    def __init__(self, model: nn.Module, dim: int) -> None:
         super().__init__()
-        self.visual = visual
+        self.model: Any = model
         self.text_features = nn.Parameter(torch.randn(10, dim))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 10) scores."""
-        return nn.functional.normalize(self.visual(images), dim=-1) @ self.text_features.T
+        return (
+            nn.functional.normalize(self.model.encode_image(images), dim=-1) @ self.text_features.T
+        )
+
+
+def add_options(parser: argparse.ArgumentParser, *, repeats: int) -> None:
+    """Add the options that `set_up` reads, and how often to time by default."""
+    parser.add_argument("--model", default="ViT-B-32", help="open_clip model name (random weights)")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=2)
+
+
+def set_up(args: argparse.Namespace) -> tuple[ImageScores, Callable[[Any], Tensor], Tensor]:
+    """The scores of a model with random weights, its preprocessing, and a batch of noise."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model, _, preprocess = open_clip.create_model_and_transforms(args.model, device=args.device)
+    scores = ImageScores(model, open_clip.get_model_config(args.model)["embed_dim"])
+    height, width = model.visual.image_size
+    images = torch.randn(args.batch_size, 3, height, width, device=args.device)
+    return scores.to(args.device).eval(), preprocess, images
 
 
 def median_seconds(

@@ -90,9 +90,9 @@ class VisionTower(ABC):
     def pool(self, tokens: Tensor) -> Tensor:
         """Reduce all T tokens to what the image feature is read out from.
 
-        The class token itself, or the mean over the patches where the model pools so: features
-        (B, T, D) -> (B, D), queries by keys (B, T, T) -> (B, T). Towers with an attention pool
-        have it in `attention_pool` instead.
+        The class token itself, or the mean over the patches where the model pools so (over all
+        tokens where its pool includes the prefix): features (B, T, D) -> (B, D), queries by keys
+        (B, T, T) -> (B, T). Towers with an attention pool have it in `attention_pool` instead.
         """
 
     @abstractmethod
@@ -155,6 +155,10 @@ class VisionTower(ABC):
             ValueError: If there is no such block.
         """
         return self.input_module if layer == "input" else self.block(layer).module
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The weights that make the image feature, without a text encoder's."""
+        return self.module.parameters()
 
     def patches(self, tokens: Tensor) -> Tensor:
         """All T tokens without the prefix tokens: (B, T, ...) -> (B, h * w, ...)."""

@@ -63,6 +63,12 @@ class TransformersTower(VisionTower):
         """The norm after the last block."""
         return self.trunk.layernorm
 
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The weights that make the image feature; see `VisionTower.parameters`."""
+        for name, weights in self.module.named_parameters():
+            if not name.startswith(("text_", "logit_")):
+                yield weights
+
     def grid(self, images: Tensor) -> tuple[int, int]:
         """The patch grid (h, w); see `VisionTower.grid`.
 
