@@ -646,9 +646,9 @@ class OurTower(VisionTower):
     def input_module(self):
         return self.module.start
 
-    def grid(self, images):
-        if tuple(images.shape[-2:]) != (12, 8):
-            raise ValueError(f"images: expected 12 x 8 pixels, got {tuple(images.shape)}")
+    def grid_of(self, height, width):
+        if (height, width) != (12, 8):
+            raise ValueError(f"images: expected 12 x 8 pixels, got {height} x {width}")
         return 3, 2
 
     def pool(self, tokens):

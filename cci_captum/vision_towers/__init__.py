@@ -4,7 +4,7 @@
 `register_vision_tower` adds a family. Imports nothing of ours.
 """
 
-from .base import Layer, VisionTower
+from .base import VisionTower
 from .blocks import (
     AttentionBlock,
     AttentionLayer,
@@ -17,11 +17,12 @@ from .blocks import (
 from .checking import check_vision_tower
 from .hiding import HideStrategy, Hiding
 from .hooks import hide_keys, hook_input, hook_output
+from .layout import Layer, TowerLayout
 from .open_clip_vit import OpenCLIPVisionTower
 from .recording import AttentionRecording, BlockAttention, TokenRecording
 from .registry import TowerRegistration, find_vision_tower, register_vision_tower
 from .timm_vit import OpenCLIPTimmTower, TimmVisionTower
-from .transformers_vit import TransformersTower
+from .transformers_base import TransformersTower
 
 __all__ = [
     "AttentionBlock",
@@ -37,6 +38,7 @@ __all__ = [
     "OpenCLIPVisionTower",
     "TimmVisionTower",
     "TokenRecording",
+    "TowerLayout",
     "TowerRegistration",
     "TransformersTower",
     "VisionTower",

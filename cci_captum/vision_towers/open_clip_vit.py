@@ -45,7 +45,7 @@ class OpenCLIPVisionTower(VisionTower):
 
     @property
     def blocks(self) -> Sequence[AttentionBlock]:
-        """See `VisionTower.blocks`."""
+        """See `TowerLayout.blocks`."""
         return [_Block(block) for block in self.module.transformer.resblocks]
 
     @property
@@ -57,20 +57,17 @@ class OpenCLIPVisionTower(VisionTower):
 
     @property
     def entry(self) -> nn.Module:
-        """The patch embedding; see `VisionTower.entry`."""
+        """The patch embedding; see `TowerLayout.entry`."""
         return self.module.conv1
 
     @property
     def input_module(self) -> nn.Module:
-        """The norm before the blocks; see `VisionTower.input_module`."""
+        """The norm before the blocks; see `TowerLayout.input_module`."""
         return self.module.ln_pre
 
-    def grid(self, images: Tensor) -> tuple[int, int]:
-        """The patch grid (h, w); see `VisionTower.grid`."""
-        if images.ndim != 4:
-            raise ValueError(f"images: expected shape (B, 3, H, W), got {tuple(images.shape)}")
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """The patch grid (h, w); see `TowerLayout.grid_of`."""
         patch_height, patch_width = self.module.patch_size
-        height, width = images.shape[-2:]
         h, w = height // patch_height, width // patch_width
         expected_h, expected_w = self.module.grid_size
         if (h, w) != (expected_h, expected_w):
@@ -82,17 +79,17 @@ class OpenCLIPVisionTower(VisionTower):
         return h, w
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """The class token, or the mean of the patches; see `VisionTower.pool`."""
+        """The class token, or the mean of the patches; see `TowerLayout.pool`."""
         return _global_pool(tokens, self.module.pool_type)
 
     def project(self, tokens: Tensor) -> Tensor:
-        """The final norm and the projection; see `VisionTower.project`."""
+        """The final norm and the projection; see `TowerLayout.project`."""
         self.check_projection()
         # .forward, not a call: the final norm may carry the hooks that hide.
         return self._into_joint_space(self.module.ln_post.forward(tokens))
 
     def read_out(self, tokens: Tensor) -> Tensor:
-        """The image feature; see `VisionTower.read_out`."""
+        """The image feature; see `TowerLayout.read_out`."""
         module, norm = self.module, self.module.ln_post.forward
         if module.attn_pool is None and module.final_ln_after_pool:
             return self._into_joint_space(norm(self.pool(tokens)))
@@ -109,7 +106,7 @@ class OpenCLIPVisionTower(VisionTower):
         return features if self.module.proj is None else features @ self.module.proj
 
     def hide_in_read_out(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        """See `VisionTower.hide_in_read_out`."""
+        """See `TowerLayout.hide_in_read_out`."""
         module = self.module
         if hiding.strategy == "drop":
             yield hook_output(module.transformer, hiding.restore)
@@ -125,7 +122,7 @@ class OpenCLIPVisionTower(VisionTower):
             yield hook_output(pooled_from, hiding.average_kept)
 
     def keep_every_patch(self) -> Iterator[RemovableHandle]:
-        """See `VisionTower.keep_every_patch`."""
+        """See `TowerLayout.keep_every_patch`."""
         yield skip(self.module.patch_dropout)
 
 

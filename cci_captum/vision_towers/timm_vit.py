@@ -11,10 +11,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from open_clip.timm_model import TimmModel
 from timm.layers import Attention, AttentionPoolLatent, AttentionRope
-from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
@@ -22,9 +20,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .base import VisionTower
-from .blocks import AttentionBlock, AttentionPool, split_heads
+from .blocks import AttentionBlock, AttentionPool
 from .hiding import Hiding
-from .hooks import hide_keys, hook_input, hook_output, skip
+from .hooks import hook_input, hook_output, skip
+from .timm_blocks import TimmBlock, TimmEvaBlock, TimmPool
 
 _POOLS = ("token", "avg", "avgmax", "max", "map")
 _BLOCKS = (Block, ResPostBlock, EvaBlock, EvaBlockPostNorm)
@@ -61,23 +60,23 @@ class TimmVisionTower(VisionTower):
 
     @property
     def blocks(self) -> Sequence[AttentionBlock]:
-        """See `VisionTower.blocks`."""
-        make = _EvaBlock if isinstance(self.trunk, Eva) else _Block
+        """See `TowerLayout.blocks`."""
+        make = TimmEvaBlock if isinstance(self.trunk, Eva) else TimmBlock
         return [make(block) for block in self.trunk.blocks]
 
     @property
     def attention_pool(self) -> AttentionPool | None:
-        """The MAP head; see `VisionTower.attention_pool`."""
+        """The MAP head; see `TowerLayout.attention_pool`."""
         if self.trunk.attn_pool is None:
             return None
         sees_prefix = isinstance(self.trunk, Eva) or getattr(
             self.trunk, "pool_include_prefix", False
         )
-        return _Pool(self.trunk.attn_pool, self.num_prefix_tokens if sees_prefix else 0)
+        return TimmPool(self.trunk.attn_pool, self.num_prefix_tokens if sees_prefix else 0)
 
     @property
     def entry(self) -> nn.Module:
-        """The patch embedding; see `VisionTower.entry`."""
+        """The patch embedding; see `TowerLayout.entry`."""
         return self.trunk.patch_embed
 
     @property
@@ -85,11 +84,9 @@ class TimmVisionTower(VisionTower):
         """The norm before the blocks, or what stands in its place."""
         return self.trunk.norm_pre
 
-    def grid(self, images: Tensor) -> tuple[int, int]:
-        """The patch grid (h, w); see `VisionTower.grid`."""
-        if images.ndim != 4:
-            raise ValueError(f"images: expected shape (B, 3, H, W), got {tuple(images.shape)}")
-        embed, (height, width) = self.trunk.patch_embed, images.shape[-2:]
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """The patch grid (h, w); see `TowerLayout.grid_of`."""
+        embed = self.trunk.patch_embed
         if not self.trunk.dynamic_img_size and tuple(embed.img_size) != (height, width):
             expected_h, expected_w = embed.img_size
             raise ValueError(
@@ -110,7 +107,7 @@ class TimmVisionTower(VisionTower):
         return averaged.mean(dim=1)
 
     def project(self, tokens: Tensor) -> Tensor:
-        """Final norms and head; see `VisionTower.project`."""
+        """Final norms and head; see `TowerLayout.project`."""
         self.check_projection()
         # .forward, not a call: the final norm may carry the hooks that hide.
         return self._head(self.trunk.fc_norm(self.trunk.norm.forward(tokens)))
@@ -119,11 +116,11 @@ class TimmVisionTower(VisionTower):
         return self.trunk.head(features)
 
     def read_out(self, tokens: Tensor) -> Tensor:
-        """The image feature; see `VisionTower.read_out`."""
+        """The image feature; see `TowerLayout.read_out`."""
         return self.trunk.forward_head(self.trunk.norm.forward(tokens))
 
     def hide_in_read_out(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        """See `VisionTower.hide_in_read_out`."""
+        """See `TowerLayout.hide_in_read_out`."""
         if hiding.strategy == "drop":
             yield hook_input(self.trunk.norm, hiding.restore)
         if self.attention_pool is not None:
@@ -139,7 +136,7 @@ class TimmVisionTower(VisionTower):
         return bool(getattr(self.trunk, "pool_include_prefix", False))
 
     def keep_every_patch(self) -> Iterator[RemovableHandle]:
-        """See `VisionTower.keep_every_patch`."""
+        """See `TowerLayout.keep_every_patch`."""
         dropout = getattr(self.trunk, "patch_drop", None)
         if dropout is None:
             return
@@ -167,143 +164,8 @@ class OpenCLIPTimmTower(TimmVisionTower):
         return self.module.head(super()._head(features))
 
     def read_out(self, tokens: Tensor) -> Tensor:
-        """The image feature; see `VisionTower.read_out`."""
+        """The image feature; see `TowerLayout.read_out`."""
         return self.module.head(super().read_out(tokens))
-
-
-class _Block(AttentionBlock):
-    """timm's Block and ResPostBlock."""
-
-    module: Any
-    attention: Any
-
-    def __init__(self, module: Any) -> None:
-        self.module = module
-        self.attention = module.attn
-        self.num_heads = module.attn.num_heads
-        if getattr(self.attention, "gate", None) is not None:
-            self.unreadable = "its attention is gated by what enters it"
-
-    def project_qkv(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        attention, inputs = self.attention, args[0]
-        joined = attention.qkv(inputs)
-        queries, keys, values = (split_heads(x, self.num_heads) for x in joined.chunk(3, dim=-1))
-        return attention.q_norm(queries), attention.k_norm(keys), values
-
-    def project_out(self, context: Tensor) -> Tensor:
-        return self.attention.proj_drop(self.attention.proj(self.attention.norm(context)))
-
-    def add_attention(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        block = self.module
-        if isinstance(block, ResPostBlock):
-            return tokens + block.drop_path1(block.norm1(attention))
-        return tokens + block.drop_path1(block.ls1(attention))
-
-    def add_mlp(self, tokens: Tensor) -> Tensor:
-        block = self.module
-        if isinstance(block, ResPostBlock):
-            return tokens + block.drop_path2(block.norm2(block.mlp(tokens)))
-        return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
-
-    def hide(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        yield hide_keys(self.attention, lambda: hiding.key_padding_mask, "attn_mask")
-
-
-class _EvaBlock(_Block):
-    """timm's EvaBlock and EvaBlockPostNorm, with rotary positions or without."""
-
-    def project_qkv(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        attention, inputs = self.attention, args[0]
-        parts: Sequence[Tensor]
-        if attention.qkv is None:
-            parts = (attention.q_proj(inputs), attention.k_proj(inputs), attention.v_proj(inputs))
-        elif getattr(attention, "q_bias", None) is None:
-            parts = attention.qkv(inputs).chunk(3, dim=-1)
-        else:
-            bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
-            parts = nn.functional.linear(inputs, attention.qkv.weight, bias).chunk(3, dim=-1)
-        width = parts[0].shape[-1] // self.num_heads
-        queries, keys, values = (split_heads(x, x.shape[-1] // width) for x in parts)
-        queries, keys = attention.q_norm(queries), attention.k_norm(keys)
-        rope = kwargs.get("rope")
-        if rope is not None:
-            queries, keys = (self._rotate(x, rope).type_as(values) for x in (queries, keys))
-        if keys.shape[1] < self.num_heads:  # several heads share their keys and values
-            shared = self.num_heads // keys.shape[1]
-            keys, values = (x.repeat_interleave(shared, dim=1) for x in (keys, values))
-        return queries, keys, values
-
-    def _rotate(self, x: Tensor, rope: Tensor) -> Tensor:
-        """Rotate the patches of (B, H, T, d) by their positions; prefix tokens have none."""
-        prefix = self.attention.num_prefix_tokens
-        half = {"half": True} if getattr(self.attention, "rotate_half", False) else {}
-        patches = apply_rot_embed_cat(x[:, :, prefix:], rope, **half)
-        return torch.cat([x[:, :, :prefix], patches], dim=2)
-
-    def add_attention(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        block = self.module
-        if isinstance(block, EvaBlockPostNorm):
-            return tokens + block.drop_path1(block.norm1(attention))
-        scale = 1 if block.gamma_1 is None else block.gamma_1
-        return tokens + block.drop_path1(scale * attention)
-
-    def add_mlp(self, tokens: Tensor) -> Tensor:
-        block = self.module
-        if isinstance(block, EvaBlockPostNorm):
-            return tokens + block.drop_path2(block.norm2(block.mlp(tokens)))
-        scale = 1 if block.gamma_2 is None else block.gamma_2
-        return tokens + block.drop_path2(scale * block.mlp(block.norm2(tokens)))
-
-    def hide(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        yield from super().hide(hiding)
-        if hiding.strategy != "drop":
-            return
-
-        def shorten_rope(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
-            """Kept patches keep their own angles: (N, d) or (H, N, d) -> (B, 1 or H, S, d)."""
-            rope = kwargs.get("rope")
-            if rope is None:
-                return None
-            prefix = self.attention.num_prefix_tokens
-            index = (hiding.kept_index[:, prefix:] - prefix).to(rope.device)
-            if rope.ndim == 2:
-                rope = rope[None]
-            return args, {**kwargs, "rope": rope[:, index].transpose(0, 1)}
-
-        yield self.module.register_forward_pre_hook(shorten_rope, with_kwargs=True)
-
-
-class _Pool(AttentionPool):
-    """timm's AttentionPoolLatent."""
-
-    module: AttentionPoolLatent
-    mask_argument = "attn_mask"
-
-    def __init__(self, module: AttentionPoolLatent, num_prefix_tokens: int) -> None:
-        self.module = self.attention = module
-        self.num_heads = module.num_heads
-        self.num_prefix_tokens = num_prefix_tokens
-
-    def project_qkv(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        pool, inputs = self.module, args[0]
-        if pool.pos_embed is not None:
-            inputs = inputs + pool.pos_embed.unsqueeze(0).to(inputs.dtype)
-        probes = pool.q(pool.latent.expand(len(inputs), -1, -1))
-        parts = (probes, *pool.kv(inputs).chunk(2, dim=-1))
-        queries, keys, values = (split_heads(x, self.num_heads) for x in parts)
-        return pool.q_norm(queries), pool.k_norm(keys), values
-
-    def project_out(self, context: Tensor) -> Tensor:
-        return self.module.proj_drop(self.module.proj(context))
-
-    def pool(self, queries: Tensor) -> Tensor:
-        return queries.mean(dim=1) if self.module.pool == "avg" else queries[:, 0]
-
-    def put_out(self, projected: Tensor, output: Any) -> Any:
-        pool = self.module
-        if pool.mlp is not None:
-            projected = projected + pool.mlp(pool.norm(projected))
-        return self.pool(projected)
 
 
 def _check_supported(trunk: Any) -> None:

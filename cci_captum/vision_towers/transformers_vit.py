@@ -1,134 +1,18 @@
-"""Adapters for transformers' CLIP, SigLIP, SigLIP 2, ViT and DINOv2.
-
-Models are recognised by the names of their classes: transformers is not imported here. The
-library renamed and flattened many modules between versions 4.57 and 5; where they differ, both
-are looked for.
-"""
+"""Adapters for transformers' CLIP, SigLIP, SigLIP 2, ViT and DINOv2, one class a family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .base import VisionTower
-from .blocks import AttentionBlock, MultiheadPool, split_heads
+from .blocks import MultiheadPool
 from .hiding import Hiding
-from .hooks import first_argument, hide_keys, hook_input, hook_output
-
-
-class TransformersTower(VisionTower):
-    """What transformers' image encoders share.
-
-    Attributes:
-        trunk: The module with the embeddings and the layers.
-    """
-
-    class_names: tuple[str, ...]
-    num_prefix_tokens = 1
-    trunk: Any
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__(module)
-        self.trunk = _inner(module)
-
-    @classmethod
-    def matches(cls, module: nn.Module) -> bool:
-        """Whether `module` is of one of the classes that this adapter takes."""
-        return any(
-            base.__module__.startswith("transformers.") and base.__name__ in cls.class_names
-            for base in type(module).__mro__
-        )
-
-    @property
-    def blocks(self) -> Sequence[AttentionBlock]:
-        """See `VisionTower.blocks`."""
-        return [_Block(layer) for layer in _layers(self.trunk)]
-
-    @property
-    def entry(self) -> nn.Module:
-        """The embeddings; see `VisionTower.entry`."""
-        return self.trunk.embeddings
-
-    @property
-    def input_module(self) -> nn.Module:
-        """The embeddings; see `VisionTower.input_module`."""
-        return self.trunk.embeddings
-
-    @property
-    def norm(self) -> nn.Module:
-        """The norm after the last block."""
-        return self.trunk.layernorm
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """The weights that make the image feature; see `VisionTower.parameters`."""
-        for name, weights in self.module.named_parameters():
-            if not name.startswith(("text_", "logit_")):
-                yield weights
-
-    def grid(self, images: Tensor) -> tuple[int, int]:
-        """The patch grid (h, w); see `VisionTower.grid`.
-
-        Sizes other than the model's own are for passes with `interpolate_pos_encoding=True`.
-        """
-        if images.ndim != 4:
-            raise ValueError(f"images: expected shape (B, 3, H, W), got {tuple(images.shape)}")
-        patch_height, patch_width = _pair(self.trunk.config.patch_size)
-        height, width = images.shape[-2:]
-        if height < patch_height or width < patch_width:
-            raise ValueError(
-                f"images: expected at least one patch of {patch_height} x {patch_width}, got "
-                f"height x width {height} x {width}"
-            )
-        return height // patch_height, width // patch_width
-
-    def entered_grid(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int]:
-        """The patch grid of a pass; ValueError for a size that it was not meant for."""
-        images = first_argument(args, kwargs)
-        own = _pair(self.trunk.config.image_size)
-        if not kwargs.get("interpolate_pos_encoding") and tuple(images.shape[-2:]) != own:
-            raise ValueError(
-                f"images: expected height x width {own[0]} x {own[1]}, or a pass with "
-                f"interpolate_pos_encoding=True, got {tuple(images.shape[-2:])}"
-            )
-        return self.grid(images)
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """The class token; see `VisionTower.pool`."""
-        return tokens[:, 0]
-
-    def project(self, tokens: Tensor) -> Tensor:
-        """The final norm and what follows it; see `VisionTower.project`."""
-        self.check_projection()
-        # .forward, not a call: the final norm may carry the hooks that hide.
-        return self._head(self.norm.forward(tokens))
-
-    def _head(self, features: Tensor) -> Tensor:
-        """The module's own projection or classifier, if it has one."""
-        head = getattr(self.module, "visual_projection", getattr(self.module, "classifier", None))
-        return features if head is None else head(features)
-
-    def read_out(self, tokens: Tensor) -> Tensor:
-        """The image feature; see `VisionTower.read_out`."""
-        return self.project(self.pool(tokens))
-
-    def hide_in_read_out(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        """See `VisionTower.hide_in_read_out`."""
-        if hiding.strategy == "drop":
-            yield hook_input(self.norm, hiding.restore)
-
-    def check_hideable(self) -> None:
-        """Refuse attention kernels that take no mask of floating point numbers."""
-        implementation = self.trunk.config._attn_implementation
-        if implementation not in ("sdpa", "eager"):
-            raise ValueError(
-                "vision_tower: expected attn_implementation 'sdpa' or 'eager', whose masks can "
-                f"hide patches, got {implementation!r}; "
-                "model.set_attn_implementation('sdpa') changes it"
-            )
+from .hooks import first_argument, hook_output
+from .transformers_base import TransformersTower
 
 
 class TransformersCLIPTower(TransformersTower):
@@ -143,7 +27,7 @@ class TransformersCLIPTower(TransformersTower):
 
     @property
     def input_module(self) -> nn.Module:
-        """The norm before the blocks; see `VisionTower.input_module`."""
+        """The norm before the blocks; see `TowerLayout.input_module`."""
         return self.trunk.pre_layrnorm
 
     @property
@@ -181,7 +65,7 @@ class TransformersSiglipTower(TransformersTower):
 
     @property
     def attention_pool(self) -> MultiheadPool:
-        """The MAP head; see `VisionTower.attention_pool`."""
+        """The MAP head; see `TowerLayout.attention_pool`."""
         return MultiheadPool(self.trunk.head, self.trunk.head.attention, num_prefix_tokens=0)
 
     @property
@@ -194,11 +78,11 @@ class TransformersSiglipTower(TransformersTower):
         raise TypeError(f"vision_tower: {type(self.module).__name__}: {self.unprojectable}")
 
     def read_out(self, tokens: Tensor) -> Tensor:
-        """The image feature; see `VisionTower.read_out`."""
+        """The image feature; see `TowerLayout.read_out`."""
         return self.trunk.head(self.norm.forward(tokens))
 
     def hide_in_read_out(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        """See `VisionTower.hide_in_read_out`."""
+        """See `TowerLayout.hide_in_read_out`."""
         yield from super().hide_in_read_out(hiding)
         yield from self.attention_pool.hide(hiding)
 
@@ -262,7 +146,7 @@ class TransformersDinov2Tower(TransformersTower):
         return self.grid(first_argument(args, kwargs))
 
     def read_out(self, tokens: Tensor) -> Tensor:
-        """The image feature; see `VisionTower.read_out`."""
+        """The image feature; see `TowerLayout.read_out`."""
         tokens = self.norm.forward(tokens)
         classifier: Any = getattr(self.module, "classifier", None)
         if classifier is None:
@@ -270,83 +154,6 @@ class TransformersDinov2Tower(TransformersTower):
         return classifier(torch.cat([tokens[:, 0], self.patches(tokens).mean(dim=1)], dim=1))
 
     def hide_in_read_out(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        """See `VisionTower.hide_in_read_out`."""
+        """See `TowerLayout.hide_in_read_out`."""
         yield from super().hide_in_read_out(hiding)
         yield hook_output(self.norm, hiding.average_kept)
-
-
-class _Block(AttentionBlock):
-    """One layer of any of these models."""
-
-    module: Any
-    attention: Any
-
-    def __init__(self, module: Any) -> None:
-        self.module = module
-        self.attention = _first(module, "self_attn", "attention")
-        # ViT and DINOv2 of older versions: projections one level down, and no mask is passed on.
-        self._is_nested = hasattr(self.attention, "attention")
-        projections = self.attention.attention if self._is_nested else self.attention
-        self._projections = [
-            _first(projections, *names)
-            for names in (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value"))
-        ]
-        self.num_heads = _first(projections, "num_heads", "num_attention_heads")
-
-    def project_qkv(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        inputs = first_argument(args, kwargs)
-        queries, keys, values = (
-            split_heads(project(inputs), self.num_heads) for project in self._projections
-        )
-        return queries, keys, values
-
-    def project_out(self, context: Tensor) -> Tensor:
-        if self._is_nested:
-            return self.attention.output.dense(context)
-        return _first(self.attention, "out_proj", "o_proj")(context)
-
-    def add_attention(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        return tokens + _scale(self.module, "layer_scale1", attention)
-
-    def add_mlp(self, tokens: Tensor) -> Tensor:
-        layer = self.module
-        normed = _first(layer, "layer_norm2", "layernorm_after", "norm2")(tokens)
-        if hasattr(layer, "intermediate"):
-            return tokens + layer.output.dense(layer.intermediate(normed))
-        return tokens + _scale(layer, "layer_scale2", layer.mlp(normed))
-
-    def hide(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        if self._is_nested:
-            yield from super().hide(hiding)
-        else:
-            yield hide_keys(
-                self.attention, lambda: hiding.key_padding_mask, "attention_mask", position=1
-            )
-
-
-def _inner(module: Any) -> Any:
-    """The image encoder inside a model, past all wrappers."""
-    inner = getattr(module, "vision_model", module)
-    return module if inner is module else _inner(inner)
-
-
-def _layers(trunk: Any) -> nn.ModuleList:
-    """The blocks of an image encoder."""
-    return _first(getattr(trunk, "encoder", trunk), "layers", "layer")
-
-
-def _first(module: Any, *names: str) -> Any:
-    """The first of these attributes that a module has."""
-    for name in names:
-        if hasattr(module, name):
-            return getattr(module, name)
-    raise AttributeError(f"{type(module).__name__} has none of {', '.join(names)}")
-
-
-def _scale(layer: Any, name: str, values: Tensor) -> Tensor:
-    """Values through a layer scale, where the layer has one."""
-    return getattr(layer, name)(values) if hasattr(layer, name) else values
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
