@@ -13,7 +13,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-_MODEL_TYPES = ("clip", "siglip", "siglip2")
+_MODEL_TYPES = ("clip", "metaclip_2", "siglip", "siglip2")
 
 
 class UnsupportedCheckpointError(ValueError):

@@ -50,7 +50,7 @@ def load_clip(
         name: "tiny" (the embedded model, no download), "tiny-shortcut" (the same, trained with
             planted shortcuts); any name that open_clip knows: "ViT-B-16",
             "hf-hub:org/repository", "local-dir:folder"; or "hf:" with the repository or local
-            folder of a CLIP, SigLIP or SigLIP 2 checkpoint of Hugging Face transformers:
+            folder of a CLIP, MetaCLIP 2, SigLIP or SigLIP 2 checkpoint of transformers:
             "hf:openai/clip-vit-base-patch16".
         pretrained: Tag of the pretrained weights, as open_clip lists them ("openai",
             "laion2b_s34b_b88k"); a checkpoint file; or "random" for untrained weights. Not for

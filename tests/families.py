@@ -247,8 +247,7 @@ def _transformers(
     )
 
 
-def _clip_config() -> Any:
-    config = transformers.CLIPConfig
+def _clip_config(config: Any = transformers.CLIPConfig) -> Any:
     return config(text_config=_TEXT, vision_config=_VISION, projection_dim=EMBEDDING)
 
 
@@ -269,9 +268,9 @@ def _vit_config(**more: Any) -> Any:
     return transformers.ViTConfig(**_VISION, num_labels=CLASSES, **more)
 
 
-def _dinov2_config(**more: Any) -> Any:
+def _dinov2_config(config: Any = transformers.Dinov2Config, **more: Any) -> Any:
     vision = {name: value for name, value in _VISION.items() if name != "intermediate_size"}
-    return transformers.Dinov2Config(**vision, mlp_ratio=2, num_labels=CLASSES, **more)
+    return config(**vision, mlp_ratio=2, num_labels=CLASSES, **more)
 
 
 _FAMILIES = [
@@ -332,6 +331,12 @@ _FAMILIES = [
         _output("image_embeds"),
     ),
     _transformers("CLIPVisionModel", "class token", _clip_vision_config, _output("pooler_output")),
+    _transformers(
+        "MetaClip2Model",
+        "class token",
+        lambda: _clip_config(transformers.MetaClip2Config),
+        _image_features,
+    ),
     _transformers("SiglipModel", "attention pool", _siglip_config, _image_features),
     _transformers(
         "SiglipVisionModel",
@@ -348,6 +353,13 @@ _FAMILIES = [
         "Dinov2ForImageClassification",
         "class token and average",
         _dinov2_config,
+        _output("logits"),
+        any_size="always",
+    ),
+    _transformers(
+        "Dinov2WithRegistersForImageClassification",
+        "class token and average",
+        lambda: _dinov2_config(transformers.Dinov2WithRegistersConfig, num_register_tokens=3),
         _output("logits"),
         any_size="always",
     ),

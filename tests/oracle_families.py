@@ -432,7 +432,7 @@ def _rotary_angles(trunk: Any) -> Tensor:
 def _transformers(model: Any) -> Tower:
     name, config = type(model).__name__, getattr(model.config, "vision_config", model.config)
     w = {
-        re.sub(r"^(vit|dinov2|vision_model)\.", "", key): value
+        re.sub(r"^(vit|dinov2|dinov2_with_registers|vision_model)\.", "", key): value
         for key, value in weights_of(model).items()
         if not key.startswith("text_model.")
     }
@@ -450,8 +450,10 @@ def _transformers(model: Any) -> Tower:
             x = patches + w["embeddings.position_embedding.weight"]
         else:
             x = patches + w["embeddings.position_embeddings"][0]
+        if "embeddings.register_tokens" in w:  # they have no position
+            x = torch.cat([x[:1], w["embeddings.register_tokens"][0], x[1:]])
         x = _norm(x, w, "pre_layrnorm", eps)
-        prefix = 0 if name.startswith("Siglip") else 1
+        prefix = len(x) - len(patches) + ("Siglip" not in name)
         return x[:prefix], x[prefix:]
 
     blocks = [
@@ -463,6 +465,7 @@ def _transformers(model: Any) -> Tower:
         )
         for i in range(config.num_hidden_layers)
     ]
+    side_by_side = name.startswith("Dinov2") and name.endswith("ForImageClassification")
     final = "post_layernorm" if "post_layernorm.weight" in w else "layernorm"
 
     def finish(x: Tensor) -> Tensor:
@@ -481,14 +484,14 @@ def _transformers(model: Any) -> Tower:
             x = _attention_pool(part["probe"][0], x, pool, config.num_attention_heads, eps)
             y = _linear(_norm(x, part, "layernorm", eps), part, "mlp.fc1")
             return (x + _linear(activation[config.hidden_act](y), part, "mlp.fc2"))[0]
-        if name == "Dinov2ForImageClassification":
+        if side_by_side:
             return finish(torch.cat([x[0], _mean(x[prefix:])]))
         return finish(x[0])
 
     def project(x: Tensor) -> Tensor:
         return finish(_norm(x, w, final, eps))
 
-    own = "head.probe" not in w and name != "Dinov2ForImageClassification"
+    own = "head.probe" not in w and not side_by_side
     return Tower(embed, blocks, read_out, project if own else None)
 
 

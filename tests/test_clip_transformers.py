@@ -41,7 +41,7 @@ BLOCKS = {
     "num_attention_heads": 4,
     "intermediate_size": 48,
 }
-KINDS = ["clip", "siglip", "siglip2"]
+KINDS = ["clip", "metaclip_2", "siglip", "siglip2"]
 
 # Which processors use PIL, and which torchvision: the names changed with transformers 5.
 PIL, TORCHVISION = ("Pil", "") if hasattr(transformers, "CLIPImageProcessorPil") else ("", "Fast")
@@ -108,6 +108,7 @@ def save_sentencepiece_tokenizer(folder: Path) -> int:
 
 SAVE_TOKENIZER = {
     "clip": save_clip_tokenizer,
+    "metaclip_2": save_clip_tokenizer,
     "siglip": save_sentencepiece_tokenizer,
     "siglip2": save_letter_tokenizer,
 }
@@ -132,10 +133,12 @@ def save_checkpoint(kind: str, folder: Path) -> Path:
     vision = {**BLOCKS, "patch_size": PATCH, "image_size": SIDE}
     model: Any
     processor: Any
-    if kind == "clip":
+    if kind in ("clip", "metaclip_2"):
+        family = "CLIP" if kind == "clip" else "MetaClip2"
         text |= {"bos_token_id": words - 2, "eos_token_id": words - 1, "pad_token_id": words - 1}
-        config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
-        model = transformers.CLIPModel(config)
+        make_config = getattr(transformers, f"{family}Config")
+        config = make_config(text_config=text, vision_config=vision, projection_dim=24)
+        model = getattr(transformers, f"{family}Model")(config)
         processor = transformers.CLIPProcessor(
             CLIP_PIL(**CLIP_SIZES), transformers.AutoTokenizer.from_pretrained(folder)
         )

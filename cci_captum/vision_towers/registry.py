@@ -20,7 +20,7 @@ from .transformers_vit import (
 
 _SUPPORTED = (
     "open_clip's VisionTransformer, timm's VisionTransformer and Eva (also inside open_clip's "
-    "TimmModel), and transformers' CLIP, SigLIP, SigLIP 2, ViT and DINOv2 models; "
+    "TimmModel), and transformers' CLIP, MetaCLIP 2, SigLIP, SigLIP 2, ViT and DINOv2 models; "
     "register_vision_tower adds others"
 )
 
@@ -40,6 +40,7 @@ _REFUSED = {
 }
 _READ_OUT_ELSEWHERE = {
     "CLIPForImageClassification",
+    "MetaClip2ForImageClassification",
     "SiglipForImageClassification",
     "Siglip2ForImageClassification",
 }

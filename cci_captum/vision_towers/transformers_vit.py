@@ -16,13 +16,17 @@ from .transformers_base import TransformersTower
 
 
 class TransformersCLIPTower(TransformersTower):
-    """`CLIPModel`, `CLIPVisionModelWithProjection` and `CLIPVisionModel`."""
+    """`CLIPModel`, `CLIPVisionModelWithProjection` and `CLIPVisionModel`; MetaCLIP 2's alike."""
 
     class_names = (
         "CLIPModel",
         "CLIPVisionModelWithProjection",
         "CLIPVisionModel",
         "CLIPVisionTransformer",
+        "MetaClip2Model",
+        "MetaClip2VisionModelWithProjection",
+        "MetaClip2VisionModel",
+        "MetaClip2VisionTransformer",
     )
 
     @property
@@ -124,17 +128,24 @@ class TransformersViTTower(TransformersTower):
 
 
 class TransformersDinov2Tower(TransformersTower):
-    """`Dinov2ForImageClassification` and `Dinov2Model`.
+    """`Dinov2ForImageClassification` and `Dinov2Model`, with registers or without.
 
     The classifier reads the class token and the mean of the patches side by side. Methods that
     ask what is read out take the class token.
     """
 
-    class_names = ("Dinov2ForImageClassification", "Dinov2Model")
+    class_names = (
+        "Dinov2ForImageClassification",
+        "Dinov2Model",
+        "Dinov2WithRegistersForImageClassification",
+        "Dinov2WithRegistersModel",
+    )
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__(module)
-        self.trunk = getattr(module, "dinov2", module)
+        for name in ("dinov2", "dinov2_with_registers"):
+            self.trunk = getattr(module, name, self.trunk)
+        self.num_prefix_tokens = 1 + getattr(self.trunk.config, "num_register_tokens", 0)
         if hasattr(module, "classifier"):
             self.unprojectable = (
                 "the classifier reads the class token and the mean of the patches side by side: "
