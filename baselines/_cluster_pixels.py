@@ -116,7 +116,7 @@ class SampledClusters(ClusterPixels):
                         images[one],
                         baselines=baselines[one],
                         additional_forward_args=rows_of_args(args, one),
-                        feature_mask=feature_mask(index[None], images[one]),
+                        feature_mask=feature_mask(index[None], images[one], self.vision_tower),
                         n_samples=self.n_samples,
                         perturbations_per_eval=len(images),
                         return_input_shape=False,
@@ -152,7 +152,12 @@ class LeastSquares(Model):
         return x.double().cpu() @ self._solution[:-1] + self._solution[-1]
 
 
-def feature_mask(labels: Tensor, images: Tensor) -> Tensor:
-    """Patch labels (B, h, w) as Captum's feature_mask of the images, (B, 3, H, W) int64."""
-    enlarged = enlarge(labels.float(), (images.shape[2], images.shape[3]), "nearest").long()
+def feature_mask(labels: Tensor, images: Tensor, tower: VisionTower) -> Tensor:
+    """Patch labels (B, h, w) as Captum's feature_mask of the images, (B, 3, H, W) int64.
+
+    Pixels that fill no patch, which the tower does not see, go with cluster 0.
+    """
+    size = (images.shape[2], images.shape[3])
+    covered = tower.covered(size, (labels.shape[1], labels.shape[2]))
+    enlarged = enlarge(labels.float(), size, "nearest", covered).long()
     return enlarged[:, None].expand(-1, images.shape[1], -1, -1)

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cci_captum._arguments import select_target
 from cci_captum.clip import ImageTextSimilarity, ZeroShotClassifier
 from cci_captum.patch_attribution import PatchAttribution
 from cci_captum.vision_towers import VisionTower
+
+_SAME = 0.99  # cosine of features that differ by half-precision rounding at the most
 
 
 class TextAttribution(PatchAttribution):
@@ -52,6 +55,24 @@ class TextAttribution(PatchAttribution):
         features = self.clip.encode_texts(args[0])
         select_target(features[:, 0], target)  # one score an image: only None fits
         return features
+
+    def _check_joint_space(self, tokens: Tensor, encoded: Tensor) -> None:
+        """Raise TypeError unless the tower reads out what `clip` takes for image features.
+
+        Args:
+            tokens: (B, T, D), the last block's output.
+            encoded: (B, E), what `clip.encode_images` gave in the same pass.
+        """
+        own = self.vision_tower.read_out(tokens).to(encoded.dtype)
+        if self.vision_tower.module.training:  # dropout would tell them apart
+            return
+        alike = own.shape == encoded.shape
+        if not alike or float(F.cosine_similarity(own, encoded, dim=-1).min()) < _SAME:
+            raise TypeError(
+                f"vision_tower: {type(self).__name__} takes the tower's read-out for the image "
+                "features that texts are compared with; expected the two to be the same, got a "
+                "model that goes on computing with them (a projection outside the image encoder?)"
+            )
 
 
 def class_features(classifier: ZeroShotClassifier) -> Tensor:

@@ -96,8 +96,8 @@ class CLIPSurgery(TextAttribution):
         count = min(self.n_blocks, tower.num_blocks)
         text = self._text_features(target, args, len(images))
         with tower.record_attention(range(-count, 0)) as recording:
-            self.clip.encode_images(images)
-        whole, patches = self._features(recording.blocks, text.dtype)
+            encoded = self.clip.encode_images(images)
+        whole, patches = self._features(recording.blocks, encoded, text.dtype)
         with torch.autocast(images.device.type, enabled=False):
             if self.feature_surgery and self.redundant_text is not None:
                 patch_map = _dot(patches, text - self._redundant_features(text.device))
@@ -114,7 +114,9 @@ class CLIPSurgery(TextAttribution):
                 patch_map = _dot(patches, text)
         return patch_map.unflatten(1, recording.grid)
 
-    def _features(self, blocks: list[BlockAttention], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _features(
+        self, blocks: list[BlockAttention], encoded: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
         """Features of the images (B, E), by the model's own path, and of patches (B, N, E)."""
         tower = self.vision_tower
         tokens = blocks[0].tokens
@@ -122,8 +124,9 @@ class CLIPSurgery(TextAttribution):
             tokens = block.add_attention(tokens, _value_attention(recorded))
         patches = tower.project(tower.patches(tokens))
         last = blocks[-1]
-        own = block.add_attention(last.tokens, block.project_out(last.context))
-        whole = tower.read_out(block.add_mlp(own))
+        own = block.add_mlp(block.add_attention(last.tokens, block.project_out(last.context)))
+        self._check_joint_space(own, encoded)
+        whole = tower.read_out(own)
         features = torch.cat([whole[:, None], patches], dim=1).to(dtype)
         features = F.normalize(features, dim=1 if self.as_released else -1)
         return features[:, 0], features[:, 1:]

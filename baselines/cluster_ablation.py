@@ -43,7 +43,7 @@ class ClusterAblation(ClusterPixels):
             images,
             baselines=self._baselines(images),
             additional_forward_args=args,
-            feature_mask=feature_mask(labels, images),
+            feature_mask=feature_mask(labels, images, self.vision_tower),
         )
         # Back to patches: the pixel in the middle of a patch has the patch's label.
         return F.interpolate(attributions[:, :1], labels.shape[1:], mode="nearest-exact")[:, 0]

@@ -63,9 +63,11 @@ class MaskCLIP(TextAttribution):
         tower = self.vision_tower
         text = self._text_features(target, args, len(images))
         with tower.record_attention() as recording:
-            self.clip.encode_images(images)
+            encoded = self.clip.encode_images(images)
         (last,) = recording.blocks
         block = tower.block(-1)
+        own = block.add_attention(last.tokens, block.project_out(last.context))
+        self._check_joint_space(block.add_mlp(own), encoded)
         values = block.project_out(join_heads(last.values))
         tokens = block.add_mlp(block.add_attention(last.tokens, values))
         patches = tower.project(tower.patches(tokens)).to(text.dtype)

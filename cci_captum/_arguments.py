@@ -144,16 +144,42 @@ def rows_of_args(args: tuple[Any, ...], rows: slice | Tensor) -> tuple[Any, ...]
     )
 
 
-def enlarge(patch_map: Tensor, size: tuple[int, int], upsample: Upsample) -> Tensor:
+def check_passes(passes: int) -> None:
+    """Raise RuntimeError unless the vision tower ran once while patches were hidden."""
+    if passes != 1:
+        raise RuntimeError(
+            "forward_func: expected it to run the vision tower once in every call, it ran it "
+            f"{passes} times with patches hidden"
+        )
+
+
+def enlarge(
+    patch_map: Tensor,
+    size: tuple[int, int],
+    upsample: Upsample,
+    covered: tuple[int, int] | None = None,
+) -> Tensor:
     """Resize maps on the patch grid, (B, h, w), to the images' size, (B, H, W).
 
     Smooth maps are computed in float64 and then rounded, so that equal values stay equal: in
     float32, errors of the last bit would order them by their place.
+
+    Args:
+        patch_map: The maps.
+        size: Height and width of the images.
+        upsample: How.
+        covered: The pixels under the grid (`TowerLayout.covered`): what is beyond the image is
+            cut off, and pixels beyond the grid are 0. None is all of the image.
     """
+    pixels = covered or size
     if upsample == "nearest":
-        return F.interpolate(patch_map[:, None], size, mode="nearest-exact")[:, 0]
-    smooth = F.interpolate(patch_map[:, None].double(), size, mode=upsample, align_corners=False)
-    return smooth[:, 0].to(patch_map.dtype)
+        maps = F.interpolate(patch_map[:, None], pixels, mode="nearest-exact")[:, 0]
+    else:
+        wide = patch_map[:, None].double()
+        maps = F.interpolate(wide, pixels, mode=upsample, align_corners=False)[:, 0]
+    # Negative padding cuts off.
+    maps = F.pad(maps, (0, size[1] - pixels[1], 0, size[0] - pixels[0]))
+    return maps.to(patch_map.dtype)
 
 
 def check_upsample(upsample: str) -> None:

@@ -17,6 +17,7 @@ from ._arguments import (
     check_additional_forward_args,
     check_batch_size,
     check_images,
+    check_passes,
     rows_of_args,
 )
 from .cluster_attribution import ClusterAttribution, Clustering
@@ -136,12 +137,14 @@ class CCI(ClusterAttribution):
         with tqdm(total=len(images), desc="CCI", unit="img", disable=not show_progress) as progress:
             outputs, labels = self._run_whole(images, args, batch_size, progress)
             masked_outputs = self._run_masked(images, args, outputs, labels, batch_size, progress)
+        channels, *size = images.shape[1:]
         return ClusterEffects(
             labels=labels,
             outputs=outputs,
             masked_outputs=masked_outputs,
-            image_shape=(images.shape[1], images.shape[2], images.shape[3]),
+            image_shape=(channels, *size),
             normalization=self.normalization,
+            covered=self.vision_tower.covered(tuple(size), tuple(labels.shape[1:])),
         )
 
     def _run_whole(
@@ -176,11 +179,7 @@ class CCI(ClusterAttribution):
                 masked_outputs[rows, clusters] = self._run_forward(
                     images[rows], rows_of_args(args, rows)
                 )
-            if hiding.passes != 1:
-                raise RuntimeError(
-                    "forward_func: expected it to run the vision tower once in every call, it ran "
-                    f"it {hiding.passes} times with patches hidden"
-                )
+            check_passes(hiding.passes)
             progress.update(len(rows))
         return masked_outputs
 

@@ -31,6 +31,8 @@ class ClusterEffects:
         image_shape: (channels, H, W) of the inputs.
         normalization: How `weights` scales the drops d of an image: "relative" d / sum abs(d)
             (signs and order kept), "paper" d / sum d (CCI, arXiv 2511.12978), "none" d.
+        covered: The pixels under the patch grid, (H', W') from the top left; None is all of
+            the image. Pixels beyond it are not seen by the model and get 0.
 
     Example:
         >>> import torch, cci_captum
@@ -53,6 +55,7 @@ class ClusterEffects:
     masked_outputs: Tensor
     image_shape: tuple[int, int, int]
     normalization: Normalization = "relative"
+    covered: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -152,5 +155,5 @@ class ClusterEffects:
         """
         check_upsample(upsample)
         channels, height, width = self.image_shape
-        maps = enlarge(self.patch_map(target), (height, width), upsample)
+        maps = enlarge(self.patch_map(target), (height, width), upsample, self.covered)
         return maps[:, None].repeat(1, channels, 1, 1)

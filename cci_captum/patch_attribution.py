@@ -245,7 +245,9 @@ class PatchAttribution(ImageAttribution):
             internal_batch_size=internal_batch_size,
             show_progress=show_progress,
         )
-        return enlarge(patch_map, (images.shape[2], images.shape[3]), upsample)
+        size = (images.shape[2], images.shape[3])
+        grid = (patch_map.shape[1], patch_map.shape[2])
+        return enlarge(patch_map, size, upsample, self.vision_tower.covered(size, grid))
 
 
 def repeat_over_channels(maps: Tensor, inputs: Any) -> Any:

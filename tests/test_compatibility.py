@@ -180,7 +180,7 @@ def page() -> str:
             *notes,
             "",
             "ResNet, ConvNeXt, Swin and FastViT have no patch tokens that attend to all others;",
-            "ViTamin and hybrid ViTs mix the pixels of neighbouring patches before the first",
+            "ViTamin and hybrid ViTs mix the pixels of different patches before the first",
             "block; relative position biases are not supported. `find_vision_tower` refuses all",
             "of them with a TypeError.",
             "",

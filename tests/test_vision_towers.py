@@ -550,7 +550,7 @@ def test_two_image_encoders():
 
 
 def test_no_image_encoder():
-    with pytest.raises(ValueError, match=r"vision_tower: no supported image encoder in Linear"):
+    with pytest.raises(ValueError, match=r"vision_tower: no supported image encoder in \S*Linear"):
         find_vision_tower(nn.Linear(2, 2))
     with pytest.raises(TypeError, match=r"module: expected a torch.nn.Module.*got str"):
         find_vision_tower("ViT-B-32")
@@ -704,7 +704,7 @@ def test_registrations_end(our_vit, registration):
     assert isinstance(find_vision_tower(our_vit), OurTower)
     registration.remove()
     registration.remove()  # a second call does nothing
-    with pytest.raises(ValueError, match="no supported image encoder in OurViT"):
+    with pytest.raises(ValueError, match=r"no supported image encoder in \S*OurViT"):
         find_vision_tower(our_vit)
 
 

@@ -17,6 +17,7 @@ from cci_captum._arguments import (
     check_batch_size,
     check_forward_func,
     check_images,
+    check_passes,
     enlarge,
     rows_of_args,
     rows_of_target,
@@ -217,8 +218,10 @@ class DeletionInsertion:
         def scores(rows: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
             comes_first = ranks[rows].flatten(1) < counts[point][:, None]
             # Dropping is cheaper: a batch is mostly of one point, so that its rows are as long.
-            with tower.hide(comes_first ^ insertion[:, None], "drop"):
-                return run_forward(self.forward_func, images[rows], rows_of_args(args, rows))
+            with tower.hide(comes_first ^ insertion[:, None], "drop") as hiding:
+                outputs = run_forward(self.forward_func, images[rows], rows_of_args(args, rows))
+            check_passes(hiding.passes)
+            return outputs
 
         return scores
 

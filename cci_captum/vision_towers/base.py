@@ -22,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .blocks import AttentionLayer, AttentionPool, join_heads
 from .hiding import HideStrategy, Hiding
-from .hooks import hook_input
+from .hooks import eager, hook_input, keeps_all
 from .layout import Layer, TowerLayout, check_readable
 from .recording import AttentionRecording, BlockAttention, TokenRecording
 
@@ -56,7 +56,7 @@ class VisionTower(TowerLayout):
             hiding.begin(tokens)
             return hiding.shorten(tokens) if hiding.strategy == "drop" else tokens
 
-        yield from self.keep_every_patch()
+        yield from self._install_entry(lambda grid: None)  # refuses what has no grid
         blocks = self.blocks
         # First of all hooks of the block: whatever else looks at its input sees what it computes
         # with.
@@ -86,7 +86,8 @@ class VisionTower(TowerLayout):
             yield self.input_module.register_forward_hook(record_input)
         else:
             module = self.block(-1 if layer == "projected" else layer).module
-            yield module.register_forward_hook(record_block)
+            # Before hooks of `hide_in_read_out`, which may be on the last block.
+            yield module.register_forward_hook(record_block, prepend=True)
 
     def _install_entry(self, enter: Callable[[tuple[int, int]], None]) -> Iterator[RemovableHandle]:
         """Call `enter` with the grid of each pass, and keep every patch in train mode too."""
@@ -147,6 +148,7 @@ class VisionTower(TowerLayout):
         self.check_hideable()
         hiding = Hiding(mask, self.num_prefix_tokens, strategy)
         with ExitStack() as stack:
+            stack.enter_context(eager())
             _HIDDEN[self._key] = hiding
             stack.callback(_HIDDEN.pop, self._key)
             for handle in self._install_hiding(hiding):
@@ -185,6 +187,7 @@ class VisionTower(TowerLayout):
         self.check_layer(layer)
         recording = TokenRecording()
         with ExitStack() as stack:
+            stack.enter_context(eager())
             for handle in self._install_entry(recording._enter):
                 stack.callback(handle.remove)
             for handle in self._install_recording(layer, recording):
@@ -215,9 +218,9 @@ class VisionTower(TowerLayout):
             single_head: Compute the attention with one head over the full width, with logits
                 divided by sqrt(D), as the released code of Grad-ECLIP (arXiv 2502.18816) does.
             requires_grad: Gradients flow from everything after the first of these blocks to
-                what is recorded, whatever the caller's grad mode and the parameters'
-                requires_grad; no graph is kept of what comes before it. Differentiate inside
-                the context.
+                what is recorded, with or without torch.no_grad and whatever the parameters'
+                requires_grad (not in inference mode); no graph is kept of what comes before it.
+                Differentiate inside the context.
 
         Yields:
             The `AttentionRecording`, filled once the tower has run.
@@ -254,6 +257,7 @@ class VisionTower(TowerLayout):
                 torch.set_grad_enabled(False)
 
         with ExitStack() as stack:
+            stack.enter_context(eager())
             if requires_grad:
                 stack.enter_context(torch.set_grad_enabled(True))
             for handle in self._install_entry(enter):
@@ -282,6 +286,11 @@ class VisionTower(TowerLayout):
             entered[:] = [args[0], (args[1:], kwargs)]
 
         def attend(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+            if kwargs.get("is_causal") or not (self._hiding or _keeps_all_keys(kwargs)):
+                raise ValueError(
+                    "forward_func: expected attention without a mask of its own, got one for "
+                    f"{type(module).__name__}; record_attention computes attention without it"
+                )
             queries, keys, values = layer.project_qkv(*args, **kwargs)
             if single_head:
                 queries, keys, values = (join_heads(x)[:, None] for x in (queries, keys, values))
@@ -321,3 +330,9 @@ def _begin_graph(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]
     torch.set_grad_enabled(True)
     tokens, *rest = args
     return (tokens.detach().requires_grad_(), *rest)
+
+
+def _keeps_all_keys(kwargs: dict[str, Any]) -> bool:
+    """Whether no mask is among an attention's arguments, or one that hides nothing."""
+    names = ("attn_mask", "attention_mask", "key_padding_mask")
+    return all(keeps_all(kwargs.get(name)) for name in names)

@@ -39,6 +39,7 @@ def check_vision_tower(
         seed: Of what is hidden, and of the noise.
 
     Raises:
+        ValueError: If the image encoder is in train mode, where dropout would fail the checks.
         RuntimeError: If the adapter fails a check, with what differs and by how much.
 
     Example:
@@ -57,6 +58,8 @@ def check_vision_tower(
                 f"value, got {difference:.2g}"
             )
 
+    if tower.module.training:
+        raise ValueError("vision_tower: expected an image encoder in eval mode; call model.eval()")
     generator = torch.Generator().manual_seed(seed)
     h, w = tower.grid(images)
     mask = (torch.rand(len(images), h * w, generator=generator) < 0.5).to(images.device)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Run compiled modules as they are written: a compiled graph knows nothing of new hooks.
+
+    Nothing is imported for models that are not compiled.
+    """
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -42,13 +57,20 @@ def skip(module: nn.Module) -> RemovableHandle:
     return module.register_forward_hook(lambda module, args, output: args[0])
 
 
+def keeps_all(mask: Tensor | None) -> bool:
+    """Whether an attention mask hides nothing: none, all True, or zeros to be added."""
+    if mask is None:
+        return True
+    return bool(mask.all() if mask.dtype == torch.bool else (mask == 0).all())
+
+
 def hide_keys(
     attention: nn.Module, mask: Callable[[], Tensor | None], argument: str, position: int = -1
 ) -> RemovableHandle:
-    """Hand the keys to hide to an attention module, in the place of any mask it is given.
+    """Hand the keys to hide to an attention module, in the place of a mask that hides nothing.
 
-    A mask that the model itself passes on says that no patch is padding, and is as long as the
-    sequence was before patches were dropped.
+    transformers passes such a mask on, as long as the sequence was before patches were dropped.
+    With a mask of another kind the attention raises ValueError.
 
     Args:
         attention: The attention module.
@@ -60,6 +82,12 @@ def hide_keys(
 
     def pre_hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         hidden, logits = mask(), None
+        given = args[position] if 0 <= position < len(args) else kwargs.get(argument)
+        if kwargs.get("is_causal") or not keeps_all(given):
+            raise ValueError(
+                "forward_func: expected attention without a mask of its own while patches are "
+                f"hidden, got one for {type(module).__name__}"
+            )
         if hidden is not None:
             inputs = first_argument(args, kwargs)
             # Floating point, to be added to the logits: every attention takes that, and PyTorch's

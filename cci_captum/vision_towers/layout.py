@@ -67,6 +67,30 @@ class TowerLayout(ABC):
             ValueError: If the tower does not take images of this size.
         """
 
+    @property
+    def patch_size(self) -> tuple[int, int] | None:
+        """Height and width of a patch in pixels; None where images are whole numbers of patches."""
+        return None
+
+    def covered(self, size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
+        """The pixels under a patch grid, rows and columns from the top left.
+
+        Fewer than the image has where its last rows or columns fill no patch and are not seen,
+        more where the model pads it.
+
+        Args:
+            size: Height and width of an image.
+            grid: Its patch grid (h, w). If the tower would see another in an image of this size,
+                forward_func resizes images, and the grid covers all of it.
+        """
+        try:
+            seen_as_it_is = self.patch_size is not None and self.grid_of(*size) == tuple(grid)
+        except ValueError:
+            seen_as_it_is = False
+        if not seen_as_it_is or self.patch_size is None:
+            return size
+        return grid[0] * self.patch_size[0], grid[1] * self.patch_size[1]
+
     @abstractmethod
     def pool(self, tokens: Tensor) -> Tensor:
         """Reduce all T tokens to what the image feature is read out from.
@@ -204,3 +228,21 @@ def check_readable(layers: Iterable[AttentionLayer]) -> None:
     for layer in layers:
         if layer.unreadable is not None:
             raise TypeError(f"vision_tower: {type(layer.module).__name__}: {layer.unreadable}")
+
+
+def check_as_released(module: nn.Module, library: str, methods: Sequence[str]) -> None:
+    """Raise TypeError if a subclass of a library's class computes in another way.
+
+    Args:
+        module: Of the library's class, or of a subclass.
+        library: Top-level name of the library.
+        methods: What an adapter takes for granted, unless the library overrides it.
+    """
+    for base in type(module).__mro__:
+        changed = [name for name in methods if name in vars(base)]
+        if changed and base.__module__.split(".")[0] not in (library, "torch"):
+            raise TypeError(
+                f"vision_tower: {base.__name__} overrides {', '.join(changed)} of its class in "
+                f"{library}, so that the adapter may not fit; register_vision_tower takes one of "
+                "your own"
+            )

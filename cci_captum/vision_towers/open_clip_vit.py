@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from open_clip.transformer import Attention, CustomResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import (
+    Attention,
+    CustomResidualAttentionBlock,
+    ResidualAttentionBlock,
+    VisionTransformer,
+)
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -17,6 +22,10 @@ from .base import VisionTower
 from .blocks import AttentionBlock, MultiheadPool, multihead_qkv, split_heads
 from .hiding import Hiding
 from .hooks import hide_keys, hook_output, skip
+from .layout import check_as_released
+
+_BLOCKS = (ResidualAttentionBlock, CustomResidualAttentionBlock)
+_ATTENTIONS = (nn.MultiheadAttention, Attention)
 
 
 class OpenCLIPVisionTower(VisionTower):
@@ -31,6 +40,14 @@ class OpenCLIPVisionTower(VisionTower):
                 "vision_tower: expected an open_clip VisionTransformer with pool_type 'tok' or "
                 f"'avg', got pool_type {module.pool_type!r}, which gives no image feature"
             )
+        check_as_released(module, "open_clip", ("forward", "_embeds", "_pool", "_global_pool"))
+        for block in module.transformer.resblocks:
+            for part, known in ((block, _BLOCKS), (block.attn, _ATTENTIONS)):
+                if type(part) not in known:
+                    raise TypeError(
+                        f"vision_tower: VisionTransformer: {type(part).__name__} in its blocks is "
+                        "not open_clip's own; register_vision_tower takes an adapter for it"
+                    )
         super().__init__(module)
         if module.attn_pool is not None:
             self.unprojectable = (
@@ -65,9 +82,14 @@ class OpenCLIPVisionTower(VisionTower):
         """The norm before the blocks; see `TowerLayout.input_module`."""
         return self.module.ln_pre
 
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """See `TowerLayout.patch_size`."""
+        return self.module.patch_size
+
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid (h, w); see `TowerLayout.grid_of`."""
-        patch_height, patch_width = self.module.patch_size
+        patch_height, patch_width = self.patch_size
         h, w = height // patch_height, width // patch_width
         expected_h, expected_w = self.module.grid_size
         if (h, w) != (expected_h, expected_w):
@@ -107,19 +129,19 @@ class OpenCLIPVisionTower(VisionTower):
 
     def hide_in_read_out(self, hiding: Hiding) -> Iterator[RemovableHandle]:
         """See `TowerLayout.hide_in_read_out`."""
-        module = self.module
+        module, last = self.module, self.module.transformer.resblocks[-1]
         if hiding.strategy == "drop":
-            yield hook_output(module.transformer, hiding.restore)
+            yield hook_output(last, hiding.restore)
         if module.attn_pool is not None:
             yield from MultiheadPool(module.attn_pool, module.attn_pool.attn, 1).hide(hiding)
             if module.attn_pool_contrastive is not None and module.attn_pool_type == "parallel":
                 pool = module.attn_pool_contrastive
                 yield from MultiheadPool(pool, pool.attn, 1).hide(hiding)
-        elif module.pool_type == "avg":
-            # The pool averages every patch of what the final norm (or, where the norm comes
-            # after the pool, the last block) puts out.
-            pooled_from = module.transformer if module.final_ln_after_pool else module.ln_post
-            yield hook_output(pooled_from, hiding.average_kept)
+        # What reads patches averages what the final norm (or, where the norm comes after the
+        # pool, the last block) puts out: the pool, or the caller.
+        read_from = last if module.final_ln_after_pool else module.ln_post
+        if module.attn_pool is None:
+            yield hook_output(read_from, hiding.average_kept)
 
     def keep_every_patch(self) -> Iterator[RemovableHandle]:
         """See `TowerLayout.keep_every_patch`."""

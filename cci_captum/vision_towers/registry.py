@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from torch import nn
@@ -25,25 +25,41 @@ _SUPPORTED = (
 )
 
 _NO_GLOBAL_TOKENS = "has no patch tokens that attend to all others, so none can be hidden"
+_RELATIVE = "relative position biases between tokens are not supported"
 # By the names of classes, wherever they are defined; the reason follows the name.
 _REFUSED = {
     "ModifiedResNet": f"a ResNet {_NO_GLOBAL_TOKENS}",
     "ResNet": f"a ResNet {_NO_GLOBAL_TOKENS}",
+    "RegNet": f"a RegNet {_NO_GLOBAL_TOKENS}",
+    "RegNetModel": f"a RegNet {_NO_GLOBAL_TOKENS}",
     "ResNetModel": f"a ResNet {_NO_GLOBAL_TOKENS}",
     "ConvNeXt": f"a ConvNeXt {_NO_GLOBAL_TOKENS}",
     "ConvNextModel": f"a ConvNeXt {_NO_GLOBAL_TOKENS}",
+    "ConvNextV2Model": f"a ConvNeXt {_NO_GLOBAL_TOKENS}",
     "SwinTransformer": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
     "SwinTransformerV2": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
+    "SwinTransformerV2Cr": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
+    "Swinv2Model": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
     "SwinModel": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
     "FastVit": f"a FastViT is convolutional in all but its last stage: it {_NO_GLOBAL_TOKENS}",
-    "VisionTransformerRelPos": "relative position biases between tokens are not supported",
+    "Hiera": f"a Hiera merges patches: it {_NO_GLOBAL_TOKENS}",
+    "MaxxVit": f"a MaxViT attends within windows: it {_NO_GLOBAL_TOKENS}",
+    "VisionTransformerSAM": f"SAM's image encoder attends within windows: it {_NO_GLOBAL_TOKENS}",
+    "VisionTransformerRelPos": _RELATIVE,
+    "Beit": _RELATIVE,
+    "BeitModel": _RELATIVE,
+    "Data2VecVisionModel": _RELATIVE,
 }
-_READ_OUT_ELSEWHERE = {
+# Classes of transformers around an image encoder that read its output alone: its image feature,
+# or the mean of the patches, which `hide` keeps to those that are not hidden.
+_OWNERS = (
     "CLIPForImageClassification",
     "MetaClip2ForImageClassification",
     "SiglipForImageClassification",
-    "Siglip2ForImageClassification",
-}
+    "VisionTextDualEncoderModel",
+    "TimmWrapperModel",
+    "TimmWrapperForImageClassification",
+)
 
 
 class _Registration(NamedTuple):
@@ -87,8 +103,8 @@ def register_vision_tower(
 
     Args:
         predicate: Whether a module is an image encoder that the adapter takes. Asked for every
-            module inside a model, from the outside in, before the adapters that come with the
-            package; of several registered ones the last is asked first.
+            module inside a model, from the outside in, and before the adapters that come with
+            the package are asked for any; of several registered ones the last is asked first.
         adapter: From the module to its `VisionTower`; usually a subclass. It raises TypeError,
             with the reason, for a module that it cannot take after all.
 
@@ -146,19 +162,12 @@ def find_vision_tower(module: nn.Module | VisionTower) -> VisionTower:
             f"module: expected a torch.nn.Module that holds an image encoder, got "
             f"{type(module).__name__}"
         )
-    found: list[tuple[str, nn.Module, Callable[..., VisionTower]]] = []
-    for name, candidate in module.named_modules():
-        if any(name == outer or name.startswith(f"{outer}.") or not outer for outer, *_ in found):
-            continue
-        _refuse_foreign_read_out(candidate)
-        for predicate, adapter in (*_REGISTERED, *_BUILT_IN):
-            if predicate(candidate):
-                found.append((name, candidate, adapter))
-                break
+    found = _outermost(module, _REGISTERED) or _outermost(module, _BUILT_IN)
     if not found:
         _refuse_by_name(module)
         raise ValueError(
-            f"vision_tower: no supported image encoder in {type(module).__name__}; supported: "
+            f"vision_tower: no supported image encoder in {type(module).__module__}."
+            f"{type(module).__name__}; supported: "
             f"{_SUPPORTED}"
         )
     if len(found) > 1:
@@ -167,8 +176,38 @@ def find_vision_tower(module: nn.Module | VisionTower) -> VisionTower:
             f"vision_tower: {len(found)} image encoders in {type(module).__name__} ({names}); "
             "pass the one to explain"
         )
-    _, tower_module, adapter = found[0]
+    name, tower_module, adapter = found[0]
+    if adapter not in [entry.adapter for entry in _REGISTERED]:
+        _check_owners(module, name)
     return adapter(tower_module)
+
+
+def _outermost(
+    module: nn.Module, entries: Sequence[_Registration]
+) -> list[tuple[str, nn.Module, Callable[..., VisionTower]]]:
+    """Names, modules and adapters of image encoders that are in no other one."""
+    found: list[tuple[str, nn.Module, Callable[..., VisionTower]]] = []
+    for name, candidate in module.named_modules():
+        if any(not outer or name.startswith(f"{outer}.") for outer, *_ in found):
+            continue
+        for predicate, adapter in entries:
+            if predicate(candidate):
+                found.append((name, candidate, adapter))
+                break
+    return found
+
+
+def _check_owners(module: nn.Module, name: str) -> None:
+    """Raise TypeError for an image encoder inside a model that may read its inner states."""
+    for owner_name, owner in module.named_modules():
+        is_owner = owner_name != name and (not owner_name or name.startswith(f"{owner_name}."))
+        foreign = type(owner).__module__.startswith("transformers.models.")
+        if is_owner and foreign and type(owner).__name__ not in _OWNERS:
+            raise TypeError(
+                f"vision_tower: {type(owner).__name__} may read more of its image encoder than "
+                "the image feature and the last tokens, where nothing is hidden; expected a model "
+                f"that does not. If it does not, pass vision_tower=model.{name}"
+            )
 
 
 def _refuse_by_name(module: nn.Module) -> None:
@@ -179,11 +218,3 @@ def _refuse_by_name(module: nn.Module) -> None:
                     f"vision_tower: {type(candidate).__name__}: {_REFUSED[base.__name__]}; "
                     f"supported: {_SUPPORTED}"
                 )
-
-
-def _refuse_foreign_read_out(module: nn.Module) -> None:
-    if type(module).__name__ in _READ_OUT_ELSEWHERE:
-        raise TypeError(
-            f"vision_tower: {type(module).__name__}: it averages the patches outside the image "
-            "encoder, hidden ones too"
-        )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from open_clip.timm_model import TimmModel
-from timm.layers import Attention, AttentionPoolLatent, AttentionRope
+from timm.layers import Attention, AttentionPoolLatent, AttentionRope, SqueezeExcite
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
@@ -23,6 +23,7 @@ from .base import VisionTower
 from .blocks import AttentionBlock, AttentionPool
 from .hiding import Hiding
 from .hooks import hook_input, hook_output, skip
+from .layout import check_as_released
 from .timm_blocks import TimmBlock, TimmEvaBlock, TimmPool
 
 _POOLS = ("token", "avg", "avgmax", "max", "map")
@@ -38,6 +39,11 @@ class TimmVisionTower(VisionTower):
     def __init__(self, module: nn.Module) -> None:
         super().__init__(module)
         self.trunk = self._trunk(module)
+        check_as_released(
+            self.trunk,
+            "timm",
+            ("forward", "forward_features", "forward_head", "pool", "_pos_embed"),
+        )
         _check_supported(self.trunk)
         self.num_prefix_tokens = self.trunk.num_prefix_tokens
         if self.trunk.attn_pool is not None:
@@ -84,6 +90,11 @@ class TimmVisionTower(VisionTower):
         """The norm before the blocks, or what stands in its place."""
         return self.trunk.norm_pre
 
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """See `TowerLayout.patch_size`."""
+        return tuple(self.trunk.patch_embed.feat_ratio(as_scalar=False))
+
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid (h, w); see `TowerLayout.grid_of`."""
         embed = self.trunk.patch_embed
@@ -94,7 +105,7 @@ class TimmVisionTower(VisionTower):
                 f"model was made for (timm takes others with dynamic_img_size=True), got {height} "
                 f"x {width}"
             )
-        patch_height, patch_width = embed.feat_ratio(as_scalar=False)
+        patch_height, patch_width = self.patch_size
         if getattr(embed, "dynamic_img_pad", False):
             return math.ceil(height / patch_height), math.ceil(width / patch_width)
         return height // patch_height, width // patch_width
@@ -123,14 +134,13 @@ class TimmVisionTower(VisionTower):
         """See `TowerLayout.hide_in_read_out`."""
         if hiding.strategy == "drop":
             yield hook_input(self.trunk.norm, hiding.restore)
+        # The caller may average patches of `forward_features`, also where the tower does not.
+        include = self._averages_prefix()
+        yield hook_output(
+            self.trunk.norm, lambda tokens: hiding.average_kept(tokens, include_prefix=include)
+        )
         if self.attention_pool is not None:
             yield from self.attention_pool.hide(hiding)
-        elif self.trunk.global_pool != "token":
-            include = self._averages_prefix()
-            yield hook_output(
-                self.trunk.norm,
-                lambda tokens: hiding.average_kept(tokens, include_prefix=include),
-            )
 
     def _averages_prefix(self) -> bool:
         return bool(getattr(self.trunk, "pool_include_prefix", False))
@@ -175,12 +185,11 @@ def _check_supported(trunk: Any) -> None:
     def refuse(reason: str) -> None:
         raise TypeError(f"vision_tower: {name}: {reason}")
 
-    for module in trunk.patch_embed.modules():
-        if _mixes_patches(module):
-            refuse(
-                "its convolutional stem mixes the pixels of neighbouring patches: hiding a token "
-                "would not hide its patch"
-            )
+    if any(map(_mixes_patches, trunk.patch_embed.modules())):
+        refuse(
+            "its convolutional stem mixes the pixels of different patches: hiding a token would "
+            "not hide its patch"
+        )
     for block in trunk.blocks:
         if type(block) not in _BLOCKS:
             refuse(f"blocks of type {type(block).__name__} are not supported")
@@ -194,7 +203,9 @@ def _check_supported(trunk: Any) -> None:
 
 
 def _mixes_patches(module: nn.Module) -> bool:
-    """Whether a module's windows overlap, or reach over the patch they belong to."""
+    """Whether a module's windows overlap or reach over their patch, or it looks at all patches."""
+    if isinstance(module, (nn.GroupNorm, SqueezeExcite)):
+        return True
     if not hasattr(module, "kernel_size"):
         return False
     kernel, stride = _pair(module.kernel_size), _pair(module.stride)

@@ -16,7 +16,8 @@ from torch.utils.hooks import RemovableHandle
 from .base import VisionTower
 from .blocks import AttentionBlock, split_heads
 from .hiding import Hiding
-from .hooks import first_argument, hide_keys, hook_input
+from .hooks import first_argument, hide_keys, hook_input, hook_output
+from .layout import check_as_released
 
 
 class TransformersTower(VisionTower):
@@ -33,6 +34,7 @@ class TransformersTower(VisionTower):
     def __init__(self, module: nn.Module) -> None:
         super().__init__(module)
         self.trunk = _inner(module)
+        check_as_released(module, "transformers", ("forward", "get_image_features"))
 
     @classmethod
     def matches(cls, module: nn.Module) -> bool:
@@ -68,12 +70,17 @@ class TransformersTower(VisionTower):
             if not name.startswith(("text_", "logit_")):
                 yield weights
 
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """See `TowerLayout.patch_size`."""
+        return _pair(self.trunk.config.patch_size)
+
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid (h, w); see `TowerLayout.grid_of`.
 
         Sizes other than the model's own are for passes with `interpolate_pos_encoding=True`.
         """
-        patch_height, patch_width = _pair(self.trunk.config.patch_size)
+        patch_height, patch_width = self.patch_size
         if height < patch_height or width < patch_width:
             raise ValueError(
                 f"images: expected at least one patch of {patch_height} x {patch_width}, got "
@@ -115,6 +122,8 @@ class TransformersTower(VisionTower):
         """See `TowerLayout.hide_in_read_out`."""
         if hiding.strategy == "drop":
             yield hook_input(self.norm, hiding.restore)
+        # The caller may average patches of `last_hidden_state`, also where the tower does not.
+        yield hook_output(self.norm, hiding.average_kept)
 
     def check_hideable(self) -> None:
         """Refuse attention kernels that take no mask of floating point numbers."""
@@ -136,6 +145,11 @@ class _Block(AttentionBlock):
     def __init__(self, module: Any) -> None:
         self.module = module
         self.attention = _first(module, "self_attn", "attention")
+        if not type(self.attention).__module__.startswith("transformers."):
+            raise TypeError(
+                f"vision_tower: {type(self.attention).__name__} in its layers is not transformers' "
+                "own; register_vision_tower takes an adapter for it"
+            )
         # ViT and DINOv2 of older versions: projections one level down, and no mask is passed on.
         self._is_nested = hasattr(self.attention, "attention")
         projections = self.attention.attention if self._is_nested else self.attention

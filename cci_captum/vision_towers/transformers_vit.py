@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .blocks import MultiheadPool
 from .hiding import Hiding
-from .hooks import first_argument, hook_output
+from .hooks import first_argument
 from .transformers_base import TransformersTower
 
 
@@ -40,13 +40,13 @@ class TransformersCLIPTower(TransformersTower):
         return self.trunk.post_layernorm
 
     def hide_in_read_out(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        """The class token stays where it is; only `last_hidden_state` goes back to the grid."""
+        """The class token stays where it is; `last_hidden_state` goes back to the grid."""
 
         def restore(module: nn.Module, args: Any, output: Any) -> None:
-            output.last_hidden_state = hiding.restore(output.last_hidden_state)
+            tokens = hiding.restore(output.last_hidden_state)
+            output.last_hidden_state = hiding.average_kept(tokens)
 
-        if hiding.strategy == "drop":
-            yield self.trunk.encoder.register_forward_hook(restore)
+        yield self.trunk.encoder.register_forward_hook(restore)
 
 
 class TransformersSiglipTower(TransformersTower):
@@ -163,8 +163,3 @@ class TransformersDinov2Tower(TransformersTower):
         if classifier is None:
             return tokens[:, 0]
         return classifier(torch.cat([tokens[:, 0], self.patches(tokens).mean(dim=1)], dim=1))
-
-    def hide_in_read_out(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        """See `TowerLayout.hide_in_read_out`."""
-        yield from super().hide_in_read_out(hiding)
-        yield hook_output(self.norm, hiding.average_kept)
