@@ -97,6 +97,9 @@ class GradCAM(PatchAttribution):
             return self._convolutional(scores, images, args)
         return self._tokens(scores, images, args)
 
+    def _covered(self, size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
+        return size if self.is_module else super()._covered(size, grid)
+
     def _tokens(
         self, scores: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]
     ) -> Tensor:

@@ -137,14 +137,15 @@ class CCI(ClusterAttribution):
         with tqdm(total=len(images), desc="CCI", unit="img", disable=not show_progress) as progress:
             outputs, labels = self._run_whole(images, args, batch_size, progress)
             masked_outputs = self._run_masked(images, args, outputs, labels, batch_size, progress)
-        channels, *size = images.shape[1:]
+        _, channels, height, width = images.shape
+        _, h, w = labels.shape
         return ClusterEffects(
             labels=labels,
             outputs=outputs,
             masked_outputs=masked_outputs,
-            image_shape=(channels, *size),
+            image_shape=(channels, height, width),
             normalization=self.normalization,
-            covered=self.vision_tower.covered(tuple(size), tuple(labels.shape[1:])),
+            covered=self.vision_tower.covered((height, width), (h, w)),
         )
 
     def _run_whole(

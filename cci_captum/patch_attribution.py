@@ -247,7 +247,11 @@ class PatchAttribution(ImageAttribution):
         )
         size = (images.shape[2], images.shape[3])
         grid = (patch_map.shape[1], patch_map.shape[2])
-        return enlarge(patch_map, size, upsample, self.vision_tower.covered(size, grid))
+        return enlarge(patch_map, size, upsample, self._covered(size, grid))
+
+    def _covered(self, size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
+        """The pixels of images of this size under a map's grid."""
+        return self.vision_tower.covered(size, grid)
 
 
 def repeat_over_channels(maps: Tensor, inputs: Any) -> Any:
