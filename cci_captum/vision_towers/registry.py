@@ -25,30 +25,21 @@ _SUPPORTED = (
 )
 
 _NO_GLOBAL_TOKENS = "has no patch tokens that attend to all others, so none can be hidden"
-_RELATIVE = "relative position biases between tokens are not supported"
-# By the names of classes, wherever they are defined; the reason follows the name.
+# Reasons, and the names of classes that they hold for, wherever those are defined.
 _REFUSED = {
-    "ModifiedResNet": f"a ResNet {_NO_GLOBAL_TOKENS}",
-    "ResNet": f"a ResNet {_NO_GLOBAL_TOKENS}",
-    "RegNet": f"a RegNet {_NO_GLOBAL_TOKENS}",
-    "RegNetModel": f"a RegNet {_NO_GLOBAL_TOKENS}",
-    "ResNetModel": f"a ResNet {_NO_GLOBAL_TOKENS}",
-    "ConvNeXt": f"a ConvNeXt {_NO_GLOBAL_TOKENS}",
-    "ConvNextModel": f"a ConvNeXt {_NO_GLOBAL_TOKENS}",
-    "ConvNextV2Model": f"a ConvNeXt {_NO_GLOBAL_TOKENS}",
-    "SwinTransformer": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
-    "SwinTransformerV2": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
-    "SwinTransformerV2Cr": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
-    "Swinv2Model": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
-    "SwinModel": f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}",
-    "FastVit": f"a FastViT is convolutional in all but its last stage: it {_NO_GLOBAL_TOKENS}",
-    "Hiera": f"a Hiera merges patches: it {_NO_GLOBAL_TOKENS}",
-    "MaxxVit": f"a MaxViT attends within windows: it {_NO_GLOBAL_TOKENS}",
-    "VisionTransformerSAM": f"SAM's image encoder attends within windows: it {_NO_GLOBAL_TOKENS}",
-    "VisionTransformerRelPos": _RELATIVE,
-    "Beit": _RELATIVE,
-    "BeitModel": _RELATIVE,
-    "Data2VecVisionModel": _RELATIVE,
+    f"a ResNet {_NO_GLOBAL_TOKENS}": ("ModifiedResNet", "ResNet", "ResNetModel"),
+    f"a RegNet {_NO_GLOBAL_TOKENS}": ("RegNet", "RegNetModel"),
+    f"a ConvNeXt {_NO_GLOBAL_TOKENS}": ("ConvNeXt", "ConvNextModel", "ConvNextV2Model"),
+    f"a Swin transformer attends within windows: it {_NO_GLOBAL_TOKENS}": (
+        *("SwinTransformer", "SwinTransformerV2", "SwinTransformerV2Cr"),
+        *("SwinModel", "Swinv2Model"),
+    ),
+    f"attention within windows: it {_NO_GLOBAL_TOKENS}": ("MaxxVit", "VisionTransformerSAM"),
+    f"a FastViT is convolutional in all but its last stage: it {_NO_GLOBAL_TOKENS}": ("FastVit",),
+    f"a Hiera merges patches: it {_NO_GLOBAL_TOKENS}": ("Hiera",),
+    "relative position biases between tokens are not supported": (
+        *("VisionTransformerRelPos", "Beit", "BeitModel", "Data2VecVisionModel"),
+    ),
 }
 # Classes of transformers around an image encoder that read its output alone: its image feature,
 # or the mean of the patches, which `hide` keeps to those that are not hidden.
@@ -204,17 +195,18 @@ def _check_owners(module: nn.Module, name: str) -> None:
         foreign = type(owner).__module__.startswith("transformers.models.")
         if is_owner and foreign and type(owner).__name__ not in _OWNERS:
             raise TypeError(
-                f"vision_tower: {type(owner).__name__} may read more of its image encoder than "
-                "the image feature and the last tokens, where nothing is hidden; expected a model "
-                f"that does not. If it does not, pass vision_tower=model.{name}"
+                f"vision_tower: {type(owner).__name__} may read inner states of its image encoder, "
+                "in which hidden patches still have tokens; if it reads only what comes out at the "
+                f"end, pass vision_tower=model.{name}"
             )
 
 
 def _refuse_by_name(module: nn.Module) -> None:
+    """Raise TypeError for an image encoder that is known, and known to be of another kind."""
     for candidate in module.modules():
-        for base in type(candidate).__mro__:
-            if base.__name__ in _REFUSED:
+        bases = {base.__name__ for base in type(candidate).__mro__}
+        for reason, names in _REFUSED.items():
+            if not bases.isdisjoint(names):
                 raise TypeError(
-                    f"vision_tower: {type(candidate).__name__}: {_REFUSED[base.__name__]}; "
-                    f"supported: {_SUPPORTED}"
+                    f"vision_tower: {type(candidate).__name__}: {reason}; supported: {_SUPPORTED}"
                 )
