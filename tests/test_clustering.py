@@ -436,6 +436,15 @@ def test_without_faiss_the_remedy_is_named(monkeypatch):
     assert KMeans()(noise(1, 9, 2)).shape == (1, 9)
 
 
+def test_a_broken_faiss_says_what_is_wrong(monkeypatch, tmp_path):
+    """As where it was built for another NumPy."""
+    (tmp_path / "faiss.py").write_text("import numpy._of_another_version")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
+    with pytest.raises(ImportError, match=r"cannot be imported: .*numpy._of_another_version"):
+        KMeans(backend="faiss")
+
+
 def test_faiss_is_imported_only_when_asked_for():
     code = "import sys, cci_captum.clustering as c; c.KMeans(); assert 'faiss' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

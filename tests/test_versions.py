@@ -17,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def requirements() -> list[Requirement]:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    return [Requirement(line) for line in config["options"]["install_requires"].split()]
+    extra = config["options.extras_require"]["faiss"]
+    lines = (config["options"]["install_requires"] + "\n" + extra).split()
+    return [Requirement(line) for line in lines]
 
 
 @pytest.mark.parametrize("requirement", requirements(), ids=str)

@@ -23,11 +23,16 @@ def import_faiss() -> ModuleType:
     """Return the module faiss.
 
     Raises:
-        ImportError: faiss is not installed; the message says what to install.
+        ImportError: faiss is not installed, and the message says what to install; or it does
+            not go with the installed NumPy.
     """
     try:
         import faiss
     except ImportError as error:
+        if getattr(error, "name", None) != "faiss":
+            raise ImportError(
+                f'backend="faiss": faiss is installed, but cannot be imported: {error}'
+            ) from error
         raise ImportError(
             'backend="faiss" needs faiss: pip install "cci-captum[faiss]" '
             '(or "cci-captum[gpu]" for clustering on the GPU)'
