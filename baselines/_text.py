@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cci_captum._arguments import select_target
 from cci_captum.clip import ImageTextSimilarity, ZeroShotClassifier
 from cci_captum.patch_attribution import PatchAttribution
-from cci_captum.vision_towers import VisionTower
+from cci_captum.vision_towers import BlockAttention, VisionTower
 
 _SAME = 0.99  # cosine of features that differ by half-precision rounding at the most
 
@@ -56,16 +56,22 @@ class TextAttribution(PatchAttribution):
         select_target(features[:, 0], target)  # one score an image: only None fits
         return features
 
-    def _check_joint_space(self, tokens: Tensor, encoded: Tensor) -> None:
-        """Raise TypeError unless the tower reads out what `clip` takes for image features.
+    def _read_out(self, last: BlockAttention, encoded: Tensor) -> Tensor:
+        """The image features (B, E) as the tower reads them out, not normalised.
 
         Args:
-            tokens: (B, T, D), the last block's output.
+            last: The last block's attention.
             encoded: (B, E), what `clip.encode_images` gave in the same pass.
+
+        Raises:
+            TypeError: Unless that is what `clip` takes for image features.
         """
-        own = self.vision_tower.read_out(tokens).to(encoded.dtype)
+        block = self.vision_tower.block(-1)
+        tokens = block.add_attention(last.tokens, block.project_out(last.context))
+        features = self.vision_tower.read_out(block.add_mlp(tokens))
         if self.vision_tower.module.training:  # dropout would tell them apart
-            return
+            return features
+        own = features.to(encoded.dtype)
         alike = own.shape == encoded.shape
         if not alike or float(F.cosine_similarity(own, encoded, dim=-1).min()) < _SAME:
             raise TypeError(
@@ -73,6 +79,7 @@ class TextAttribution(PatchAttribution):
                 "features that texts are compared with; expected the two to be the same, got a "
                 "model that goes on computing with them (a projection outside the image encoder?)"
             )
+        return features
 
 
 def class_features(classifier: ZeroShotClassifier) -> Tensor:

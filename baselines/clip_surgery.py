@@ -123,10 +123,7 @@ class CLIPSurgery(TextAttribution):
         for recorded, block in zip(blocks, tower.blocks[-len(blocks) :], strict=True):
             tokens = block.add_attention(tokens, _value_attention(recorded))
         patches = tower.project(tower.patches(tokens))
-        last = blocks[-1]
-        own = block.add_mlp(block.add_attention(last.tokens, block.project_out(last.context)))
-        self._check_joint_space(own, encoded)
-        whole = tower.read_out(own)
+        whole = self._read_out(blocks[-1], encoded)
         features = torch.cat([whole[:, None], patches], dim=1).to(dtype)
         features = F.normalize(features, dim=1 if self.as_released else -1)
         return features[:, 0], features[:, 1:]

@@ -145,10 +145,7 @@ class M2IB(TextAttribution):
         after = range(self.layer + 1, self.vision_tower.num_blocks)
         with self.vision_tower.record_attention(after) as recording:
             encoded = self.clip.encode_images(images)
-        own = recording.blocks[0].tokens
-        for block in recording.blocks:
-            own = block.run(own)
-        self._check_joint_space(own, encoded)
+        self._read_out(recording.last, encoded)  # what is optimised is to be what is compared
         tokens = recording.blocks[0].tokens  # (B, T, D), the output of the layer
         # As many images at a time as have, with their copies, as many rows as the batch.
         some = max(1, len(images) // self.n_samples)

@@ -65,9 +65,8 @@ class MaskCLIP(TextAttribution):
         with tower.record_attention() as recording:
             encoded = self.clip.encode_images(images)
         (last,) = recording.blocks
+        self._read_out(last, encoded)  # patches are to enter the same space
         block = tower.block(-1)
-        own = block.add_attention(last.tokens, block.project_out(last.context))
-        self._check_joint_space(block.add_mlp(own), encoded)
         values = block.project_out(join_heads(last.values))
         tokens = block.add_mlp(block.add_attention(last.tokens, values))
         patches = tower.project(tower.patches(tokens)).to(text.dtype)

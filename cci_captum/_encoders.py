@@ -7,6 +7,7 @@ from inspect import signature
 from typing import Any
 
 import torch
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 # Methods for images and texts: open_clip's, then those of transformers.
@@ -57,9 +58,7 @@ def to_precision(encoder: nn.Module, images: Tensor) -> Tensor:
 
 def size_option(call: Callable[..., Any], config: Any, images: Tensor) -> dict[str, Any]:
     """What a transformers method has to be told about images of another size than its own."""
-    size = config.image_size
-    own = (size, size) if isinstance(size, int) else tuple(size)
-    if tuple(images.shape[-2:]) == own:
+    if tuple(images.shape[-2:]) == to_2tuple(config.image_size):
         return {}
     option = "interpolate_pos_encoding"  # DINOv2 interpolates without being told
     return {option: True} if option in signature(call).parameters else {}

@@ -177,7 +177,7 @@ def _timm(name: str, readout: str, model_name: str, **changes: Any) -> Family:
 
 # transformers
 
-_VISION = {
+VISION = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
@@ -248,16 +248,16 @@ def _transformers(
 
 
 def _clip_config(config: Any = transformers.CLIPConfig) -> Any:
-    return config(text_config=_TEXT, vision_config=_VISION, projection_dim=EMBEDDING)
+    return config(text_config=_TEXT, vision_config=VISION, projection_dim=EMBEDDING)
 
 
 def _clip_vision_config() -> Any:
-    return transformers.CLIPVisionConfig(**_VISION, projection_dim=EMBEDDING)
+    return transformers.CLIPVisionConfig(**VISION, projection_dim=EMBEDDING)
 
 
 def _siglip_config(config: Any = transformers.SiglipConfig, **vision: Any) -> Any:
     text = _TEXT | {"projection_size": 32}
-    return config(text_config=text, vision_config=_VISION | vision)
+    return config(text_config=text, vision_config=VISION | vision)
 
 
 def _siglip2_config() -> Any:
@@ -265,11 +265,11 @@ def _siglip2_config() -> Any:
 
 
 def _vit_config(**more: Any) -> Any:
-    return transformers.ViTConfig(**_VISION, num_labels=CLASSES, **more)
+    return transformers.ViTConfig(**VISION, num_labels=CLASSES, **more)
 
 
 def _dinov2_config(config: Any = transformers.Dinov2Config, **more: Any) -> Any:
-    vision = {name: value for name, value in _VISION.items() if name != "intermediate_size"}
+    vision = {name: value for name, value in VISION.items() if name != "intermediate_size"}
     return config(**vision, mlp_ratio=2, num_labels=CLASSES, **more)
 
 
@@ -341,7 +341,7 @@ _FAMILIES = [
     _transformers(
         "SiglipVisionModel",
         "attention pool",
-        lambda: transformers.SiglipVisionConfig(**_VISION),
+        lambda: transformers.SiglipVisionConfig(**VISION),
         _output("pooler_output"),
     ),
     _transformers(

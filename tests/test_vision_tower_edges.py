@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 import transformers
-from families import FAMILIES
+from families import FAMILIES, SHRUNK, VISION
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from toy import EMBEDDING, randomize
@@ -20,15 +20,7 @@ from cci_captum.baselines import M2IB, CLIPSurgery, GradECLIP, MaskCLIP
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
 from cci_captum.vision_towers import check_vision_tower, register_vision_tower
 
-VISION = {
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "image_size": 32,
-    "patch_size": 8,
-}
-SIZES = {"embed_dim": 32, "depth": 3, "num_heads": 4, "img_size": 32, "patch_size": 8}
+SIZES = SHRUNK | {"img_size": 32, "patch_size": 8}
 
 
 def images_of(batch: int = 3, size: tuple[int, int] = (32, 32)) -> Tensor:

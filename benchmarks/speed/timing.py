@@ -28,9 +28,8 @@ class ImageScores(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 10) scores."""
-        return (
-            nn.functional.normalize(self.model.encode_image(images), dim=-1) @ self.text_features.T
-        )
+        features = nn.functional.normalize(self.model.encode_image(images), dim=-1)
+        return features @ self.text_features.T
 
 
 def add_options(parser: argparse.ArgumentParser, *, repeats: int) -> None:

@@ -22,12 +22,12 @@ from torch.utils.hooks import RemovableHandle
 
 from .blocks import AttentionLayer, AttentionPool, join_heads
 from .hiding import HideStrategy, Hiding
-from .hooks import eager, hook_input, keeps_all
+from .hooks import eager, first_output, hook_input, keeps_all
 from .layout import Layer, TowerLayout, check_readable
 from .recording import AttentionRecording, BlockAttention, TokenRecording
 
-# What is hidden in each image encoder now, known to all its adapters; entries live as long as a
-# `hide`.
+# What is hidden now, by the module at the entry of the image encoder, which all its adapters share;
+# entries live as long as a `hide`.
 _HIDDEN: WeakKeyDictionary[nn.Module, Hiding] = WeakKeyDictionary()
 
 
@@ -42,14 +42,9 @@ class VisionTower(TowerLayout):
     """
 
     @property
-    def _key(self) -> nn.Module:
-        """What all adapters of the same image encoder share."""
-        return self.blocks[0].module
-
-    @property
     def _hiding(self) -> Hiding | None:
         """What is hidden in the module now, by whichever adapter."""
-        return _HIDDEN.get(self._key)
+        return _HIDDEN.get(self.entry)
 
     def _install_hiding(self, hiding: Hiding) -> Iterator[RemovableHandle]:
         def enter(tokens: Tensor) -> Tensor:
@@ -75,7 +70,7 @@ class VisionTower(TowerLayout):
             record(output if self._hiding is None else self._hiding.zero_hidden(output))
 
         def record_block(module: nn.Module, args: Any, output: Any) -> None:
-            tokens = output[0] if isinstance(output, tuple) else output
+            tokens = first_output(output)
             if layer == "projected":
                 tokens = self.project(tokens)
                 wide = torch.promote_types(tokens.dtype, torch.float32)
@@ -149,8 +144,8 @@ class VisionTower(TowerLayout):
         hiding = Hiding(mask, self.num_prefix_tokens, strategy)
         with ExitStack() as stack:
             stack.enter_context(eager())
-            _HIDDEN[self._key] = hiding
-            stack.callback(_HIDDEN.pop, self._key)
+            _HIDDEN[self.entry] = hiding
+            stack.callback(_HIDDEN.pop, self.entry)
             for handle in self._install_hiding(hiding):
                 stack.callback(handle.remove)
             yield hiding
@@ -244,8 +239,9 @@ class VisionTower(TowerLayout):
             blocks = () if read_from else (-1,)
         for index in blocks:
             self.check_block(index)
-        indices = [index % self.num_blocks for index in blocks]
-        layers: dict[int | None, AttentionLayer] = {i: self.blocks[i] for i in sorted(indices)}
+        every = self.blocks
+        indices = [index % len(every) for index in blocks]
+        layers: dict[int | None, AttentionLayer] = {i: every[i] for i in sorted(indices)}
         if read_from is not None:
             layers[None] = read_from
         check_readable(layers.values())

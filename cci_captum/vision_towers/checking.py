@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import VisionTower
+from .hooks import first_output
 
 
 @torch.no_grad()
@@ -112,7 +113,7 @@ def _last_tokens(tower: VisionTower) -> Iterator[list[Tensor]]:
     tokens: list[Tensor] = []
 
     def record(module: nn.Module, args: Any, output: Any) -> None:
-        tokens.append(output[0] if isinstance(output, tuple) else output)
+        tokens.append(first_output(output))
 
     handle = tower.block(-1).module.register_forward_hook(record)
     try:

@@ -30,6 +30,11 @@ def first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[0] if args else next(iter(kwargs.values()))
 
 
+def first_output(output: Any) -> Any:
+    """The tokens that a block puts out, alone or first in a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
 def hook_input(
     module: nn.Module, function: Callable[[Tensor], Tensor], *, prepend: bool = False
 ) -> RemovableHandle:

@@ -20,6 +20,13 @@ from .hooks import first_argument
 Layer = int | Literal["input", "projected"]
 
 
+# Of towers with an attention pool, for `TowerLayout.unprojectable`.
+READ_BY_POOL = (
+    "the image feature is read from an attention pool: a patch token has no feature of its own in "
+    "the joint space"
+)
+
+
 class TowerLayout(ABC):
     """Which modules of an image encoder the tokens pass through, and what the blocks compute.
 

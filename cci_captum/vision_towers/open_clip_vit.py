@@ -22,7 +22,7 @@ from .base import VisionTower
 from .blocks import AttentionBlock, MultiheadPool, multihead_qkv, split_heads
 from .hiding import Hiding
 from .hooks import hide_keys, hook_output, skip
-from .layout import check_as_released
+from .layout import READ_BY_POOL, check_as_released
 
 _BLOCKS = (ResidualAttentionBlock, CustomResidualAttentionBlock)
 _ATTENTIONS = (nn.MultiheadAttention, Attention)
@@ -50,10 +50,7 @@ class OpenCLIPVisionTower(VisionTower):
                     )
         super().__init__(module)
         if module.attn_pool is not None:
-            self.unprojectable = (
-                "the image feature is read from an attention pool: a patch token has no feature "
-                "of its own in the joint space"
-            )
+            self.unprojectable = READ_BY_POOL
 
     @staticmethod
     def matches(module: nn.Module) -> bool:
@@ -137,11 +134,11 @@ class OpenCLIPVisionTower(VisionTower):
             if module.attn_pool_contrastive is not None and module.attn_pool_type == "parallel":
                 pool = module.attn_pool_contrastive
                 yield from MultiheadPool(pool, pool.attn, 1).hide(hiding)
-        # What reads patches averages what the final norm (or, where the norm comes after the
-        # pool, the last block) puts out: the pool, or the caller.
-        read_from = last if module.final_ln_after_pool else module.ln_post
-        if module.attn_pool is None:
-            yield hook_output(read_from, hiding.average_kept)
+        else:
+            # What averages patches, the pool or the caller, averages what the final norm (or,
+            # where the norm comes after the pool, the last block) puts out.
+            averaged = last if module.final_ln_after_pool else module.ln_post
+            yield hook_output(averaged, hiding.average_kept)
 
     def keep_every_patch(self) -> Iterator[RemovableHandle]:
         """See `TowerLayout.keep_every_patch`."""

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from .blocks import AttentionLayer
+from .hooks import first_output
 
 
 class _Recording:
@@ -97,8 +98,7 @@ class BlockAttention:
     def run(self, tokens: Tensor) -> Tensor:
         """The block on other tokens, (n, T, D) -> (n, T, D), with all else as it was called."""
         args, kwargs = self._arguments
-        output = self.block.module(tokens, *args, **kwargs)
-        return output[0] if isinstance(output, tuple) else output
+        return first_output(self.block.module(tokens, *args, **kwargs))
 
 
 class AttentionRecording(_Recording):

@@ -153,7 +153,8 @@ def find_vision_tower(module: nn.Module | VisionTower) -> VisionTower:
             f"module: expected a torch.nn.Module that holds an image encoder, got "
             f"{type(module).__name__}"
         )
-    found = _outermost(module, _REGISTERED) or _outermost(module, _BUILT_IN)
+    registered = _outermost(module, _REGISTERED)
+    found = registered or _outermost(module, _BUILT_IN)
     if not found:
         _refuse_by_name(module)
         raise ValueError(
@@ -168,7 +169,7 @@ def find_vision_tower(module: nn.Module | VisionTower) -> VisionTower:
             "pass the one to explain"
         )
     name, tower_module, adapter = found[0]
-    if adapter not in [entry.adapter for entry in _REGISTERED]:
+    if not registered:
         _check_owners(module, name)
     return adapter(tower_module)
 

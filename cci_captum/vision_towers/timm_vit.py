@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from open_clip.timm_model import TimmModel
-from timm.layers import Attention, AttentionPoolLatent, AttentionRope, SqueezeExcite
+from timm.layers import Attention, AttentionPoolLatent, AttentionRope, SqueezeExcite, to_2tuple
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
@@ -23,7 +23,7 @@ from .base import VisionTower
 from .blocks import AttentionBlock, AttentionPool
 from .hiding import Hiding
 from .hooks import hook_input, hook_output, skip
-from .layout import check_as_released
+from .layout import READ_BY_POOL, check_as_released
 from .timm_blocks import TimmBlock, TimmEvaBlock, TimmPool
 
 _POOLS = ("token", "avg", "avgmax", "max", "map")
@@ -47,10 +47,7 @@ class TimmVisionTower(VisionTower):
         _check_supported(self.trunk)
         self.num_prefix_tokens = self.trunk.num_prefix_tokens
         if self.trunk.attn_pool is not None:
-            self.unprojectable = (
-                "the image feature is read from an attention pool: a patch token has no feature "
-                "of its own in the joint space"
-            )
+            self.unprojectable = READ_BY_POOL
         elif isinstance(self.trunk, VisionTransformerDistilled):
             self.unprojectable = "two tokens are read out, each by a classifier of its own"
 
@@ -208,10 +205,6 @@ def _mixes_patches(module: nn.Module) -> bool:
         return True
     if not hasattr(module, "kernel_size"):
         return False
-    kernel, stride = _pair(module.kernel_size), _pair(module.stride)
+    kernel, stride = to_2tuple(module.kernel_size), to_2tuple(module.stride)
     padding = getattr(module, "padding", 0)
-    return kernel != stride or (padding != "valid" and _pair(padding) != (0, 0))
-
-
-def _pair(size: Any) -> tuple[Any, Any]:
-    return tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    return kernel != stride or (padding != "valid" and to_2tuple(padding) != (0, 0))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -35,6 +36,13 @@ class TransformersTower(VisionTower):
         super().__init__(module)
         self.trunk = _inner(module)
         check_as_released(module, "transformers", ("forward", "get_image_features"))
+        for layer in _layers(self.trunk):
+            attention = _attention(layer)
+            if not type(attention).__module__.startswith("transformers."):
+                raise TypeError(
+                    f"vision_tower: {type(attention).__name__} in its layers is not transformers' "
+                    "own; register_vision_tower takes an adapter for it"
+                )
 
     @classmethod
     def matches(cls, module: nn.Module) -> bool:
@@ -73,7 +81,7 @@ class TransformersTower(VisionTower):
     @property
     def patch_size(self) -> tuple[int, int]:
         """See `TowerLayout.patch_size`."""
-        return _pair(self.trunk.config.patch_size)
+        return to_2tuple(self.trunk.config.patch_size)
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid (h, w); see `TowerLayout.grid_of`.
@@ -91,7 +99,7 @@ class TransformersTower(VisionTower):
     def entered_grid(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int]:
         """The patch grid of a pass; ValueError for a size that it was not meant for."""
         images = first_argument(args, kwargs)
-        own = _pair(self.trunk.config.image_size)
+        own = to_2tuple(self.trunk.config.image_size)
         if not kwargs.get("interpolate_pos_encoding") and tuple(images.shape[-2:]) != own:
             raise ValueError(
                 f"images: expected height x width {own[0]} x {own[1]}, or a pass with "
@@ -144,12 +152,7 @@ class _Block(AttentionBlock):
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        self.attention = _first(module, "self_attn", "attention")
-        if not type(self.attention).__module__.startswith("transformers."):
-            raise TypeError(
-                f"vision_tower: {type(self.attention).__name__} in its layers is not transformers' "
-                "own; register_vision_tower takes an adapter for it"
-            )
+        self.attention = _attention(module)
         # ViT and DINOv2 of older versions: projections one level down, and no mask is passed on.
         self._is_nested = hasattr(self.attention, "attention")
         projections = self.attention.attention if self._is_nested else self.attention
@@ -192,13 +195,21 @@ class _Block(AttentionBlock):
 
 def _inner(module: Any) -> Any:
     """The image encoder inside a model, past all wrappers."""
-    inner = getattr(module, "vision_model", module)
-    return module if inner is module else _inner(inner)
+    for name in ("vision_model", "vit", "dinov2", "dinov2_with_registers"):
+        inner = getattr(module, name, module)
+        if inner is not module:
+            return _inner(inner)
+    return module
 
 
 def _layers(trunk: Any) -> nn.ModuleList:
     """The blocks of an image encoder."""
     return _first(getattr(trunk, "encoder", trunk), "layers", "layer")
+
+
+def _attention(layer: Any) -> Any:
+    """The attention module of a block."""
+    return _first(layer, "self_attn", "attention")
 
 
 def _first(module: Any, *names: str) -> Any:
@@ -212,7 +223,3 @@ def _first(module: Any, *names: str) -> Any:
 def _scale(layer: Any, name: str, values: Tensor) -> Tensor:
     """Values through a layer scale, where the layer has one."""
     return getattr(layer, name)(values) if hasattr(layer, name) else values
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)

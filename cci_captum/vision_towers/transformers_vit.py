@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from .blocks import MultiheadPool
 from .hiding import Hiding
 from .hooks import first_argument
+from .layout import READ_BY_POOL
 from .transformers_base import TransformersTower
 
 
@@ -54,10 +55,7 @@ class TransformersSiglipTower(TransformersTower):
 
     class_names = ("SiglipModel", "SiglipVisionModel", "SiglipVisionTransformer")
     num_prefix_tokens = 0
-    unprojectable = (
-        "the image feature is read from an attention pool: a patch token has no feature of its "
-        "own in the joint space"
-    )
+    unprojectable = READ_BY_POOL
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__(module)
@@ -116,10 +114,6 @@ class TransformersViTTower(TransformersTower):
 
     class_names = ("ViTForImageClassification", "ViTModel")
 
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__(module)
-        self.trunk = getattr(module, "vit", module)
-
     def _head(self, features: Tensor) -> Tensor:
         pooler = getattr(self.trunk, "pooler", None)
         if self.trunk is not self.module or pooler is None:
@@ -143,8 +137,6 @@ class TransformersDinov2Tower(TransformersTower):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__(module)
-        for name in ("dinov2", "dinov2_with_registers"):
-            self.trunk = getattr(module, name, self.trunk)
         self.num_prefix_tokens = 1 + getattr(self.trunk.config, "num_register_tokens", 0)
         if hasattr(module, "classifier"):
             self.unprojectable = (
