@@ -311,6 +311,7 @@ def test_leaves_its_input_alone(backend, spherical):
     assert not labels.requires_grad
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @backends
 @directions

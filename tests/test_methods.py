@@ -359,6 +359,7 @@ class TestPrecisions:
         assert torch.isfinite(attributions).all()
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 class TestDevices:
     @pytest.mark.parametrize("name", EVERY)

@@ -27,7 +27,13 @@ from cci_captum.clustering import KMeans
 
 from .timing import median_seconds
 
-SHAPES = [(8, 144, 192), (8, 196, 768), (32, 196, 768), (8, 576, 1024)]  # (B, N, D)
+SHAPES = [
+    (8, 144, 192),
+    (8, 196, 768),
+    (32, 196, 768),
+    (8, 576, 1024),
+    (256, 196, 768),
+]  # (B, N, D)
 N_CLUSTERS = 7
 N_REDO = 3
 

@@ -26,7 +26,13 @@ from PIL import Image
 from torch import Tensor
 
 from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion
-from cci_captum.benchmarks.speed.timing import ImageScores, add_options, median_seconds, set_up
+from cci_captum.benchmarks.speed.timing import (
+    ImageScores,
+    add_options,
+    describe,
+    median_seconds,
+    set_up,
+)
 from cci_captum.vision_towers import find_vision_tower
 
 PASSES = 22  # 11 points, two directions
@@ -59,7 +65,7 @@ def _pixel_flipping(
     def flip(importance: Tensor) -> object:
         return metric(
             forward_func,
-            x_batch=images.cpu().numpy(),
+            x_batch=images.float().cpu().numpy(),
             y_batch=np.zeros(batch, dtype=int),
             a_batch=importance[:, None].cpu().numpy(),
             channel_first=True,
@@ -125,8 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     with torch.no_grad():
         seconds = median_seconds(rows, args.repeats, images.device)
     reference = next(iter(seconds.values())) / PASSES
-    print(f"{args.model}, {args.batch_size} images, {args.device}, fp32,")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.repeats} repeats;")
+    print(f"{describe(args)};")
     print("ratio: seconds a pass, in units of a plain pass\n")
     print(f"{'':36}{'seconds':>10}{'ratio':>8}")
     for name, value in seconds.items():

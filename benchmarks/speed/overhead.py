@@ -4,7 +4,7 @@ Times, in one process and in turn, K + 1 plain forward passes of a batch, CCI on
 each of its settings, and image-by-image code with scikit-learn's K-means as a reader of the
 paper would write it. Prints ratios: absolute times differ between machines, ratios less so.
 
-    python -m cci_captum.benchmarks.speed.overhead --model ViT-B-32 --batch-size 8
+    python -m cci_captum.benchmarks.speed.overhead --model ViT-B-32 --batch-size 8 --dtype bfloat16
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 
 from cci_captum import CCI, KMeans
-from cci_captum.benchmarks.speed.timing import ImageScores, add_options, median_seconds, set_up
+from cci_captum.benchmarks.speed.timing import (
+    ImageScores,
+    add_options,
+    describe,
+    median_seconds,
+    set_up,
+)
 from cci_captum.vision_towers import find_vision_tower
 
 
@@ -67,8 +73,7 @@ def main(argv: list[str] | None = None) -> None:
             images.device,
         )
     reference = next(iter(seconds.values()))
-    print(f"{args.model}, {args.batch_size} images, K = {args.clusters}, {args.device}, fp32,")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.repeats} repeats\n")
+    print(f"{describe(args)}; K = {args.clusters}\n")
     print(f"{'':32}{'seconds':>10}{'ratio':>8}")
     for name, value in seconds.items():
         print(f"{name:32}{value:10.3f}{value / reference:8.2f}")

@@ -28,6 +28,7 @@ class ImageScores(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 10) scores."""
+        images = images.to(self.text_features.dtype)
         features = nn.functional.normalize(self.model.encode_image(images), dim=-1)
         return features @ self.text_features.T
 
@@ -38,6 +39,7 @@ def add_options(parser: argparse.ArgumentParser, *, repeats: int) -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--threads", type=int, default=2)
 
 
@@ -48,8 +50,19 @@ def set_up(args: argparse.Namespace) -> tuple[ImageScores, Callable[[Any], Tenso
     model, _, preprocess = open_clip.create_model_and_transforms(args.model, device=args.device)
     scores = ImageScores(model, open_clip.get_model_config(args.model)["embed_dim"])
     height, width = model.visual.image_size
-    images = torch.randn(args.batch_size, 3, height, width, device=args.device)
-    return scores.to(args.device).eval(), preprocess, images
+    dtype = getattr(torch, args.dtype)
+    images = torch.randn(args.batch_size, 3, height, width, device=args.device, dtype=dtype)
+    return scores.to(args.device, dtype).eval(), preprocess, images
+
+
+def describe(args: argparse.Namespace) -> str:
+    """The line that says what was timed, and on what."""
+    device = torch.device(args.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return (
+        f"{args.model}, {args.batch_size} images, {name}, {args.dtype},\n"
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.repeats} repeats"
+    )
 
 
 def median_seconds(
