@@ -437,12 +437,20 @@ def test_without_faiss_the_remedy_is_named(monkeypatch):
     assert KMeans()(noise(1, 9, 2)).shape == (1, 9)
 
 
-def test_a_broken_faiss_says_what_is_wrong(monkeypatch, tmp_path):
-    """As where it was built for another NumPy."""
-    (tmp_path / "faiss.py").write_text("import numpy._of_another_version")
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import numpy._of_another_version", "numpy._of_another_version"),
+        ("raise RuntimeError('nvidia-cublas-cu12 is missing')", "nvidia-cublas-cu12 is missing"),
+        ("raise OSError('libcudart.so.12: no such file')", "libcudart.so.12"),
+    ],
+    ids=["another NumPy", "no cuBLAS", "no CUDA"],
+)
+def test_a_broken_faiss_says_what_is_wrong(monkeypatch, tmp_path, source, reason):
+    (tmp_path / "faiss.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "faiss", raising=False)
-    with pytest.raises(ImportError, match=r"cannot be imported: .*numpy._of_another_version"):
+    with pytest.raises(ImportError, match=f"cannot be imported: .*{reason}"):
         KMeans(backend="faiss")
 
 

@@ -30,7 +30,7 @@ class ImageScores(nn.Module):
         """(B, 10) scores."""
         images = images.to(self.text_features.dtype)
         features = nn.functional.normalize(self.model.encode_image(images), dim=-1)
-        return features @ self.text_features.T
+        return (features @ self.text_features.T).float()
 
 
 def add_options(parser: argparse.ArgumentParser, *, repeats: int) -> None:

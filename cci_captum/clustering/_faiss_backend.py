@@ -28,7 +28,8 @@ def import_faiss() -> ModuleType:
     """
     try:
         import faiss
-    except ImportError as error:
+    # faiss-gpu raises RuntimeError or OSError where CUDA's libraries are missing.
+    except (ImportError, RuntimeError, OSError) as error:
         if getattr(error, "name", None) != "faiss":
             raise ImportError(
                 f'backend="faiss": faiss is installed, but cannot be imported: {error}'
