@@ -49,6 +49,16 @@ class ClusterPixels(ClusterAttribution):
         """The replaced pixels of every image, (B, 3, H, W)."""
         return torch.as_tensor(self.baseline).to(images).expand_as(images)
 
+    def _feature_mask(self, labels: Tensor, images: Tensor) -> Tensor:
+        """Patch labels (B, h, w) as Captum's feature_mask of the images, (B, 3, H, W) int64.
+
+        Pixels that the tower does not see go with cluster 0.
+        """
+        size = (images.shape[2], images.shape[3])
+        covered = self._covered(images, (labels.shape[1], labels.shape[2]))
+        enlarged = enlarge(labels.float(), size, "nearest", covered).long()
+        return enlarged[:, None].expand(-1, images.shape[1], -1, -1)
+
     def _score_of(self, target: Any) -> Callable[..., Tensor]:
         """forward_func, reduced to the target's score: (images, *args) -> (B,)."""
         return lambda images, *args: self._score(images, target, args)
@@ -116,7 +126,7 @@ class SampledClusters(ClusterPixels):
                         images[one],
                         baselines=baselines[one],
                         additional_forward_args=rows_of_args(args, one),
-                        feature_mask=feature_mask(index[None], images[one], self.vision_tower),
+                        feature_mask=self._feature_mask(index[None], images[one]),
                         n_samples=self.n_samples,
                         perturbations_per_eval=len(images),
                         return_input_shape=False,
@@ -150,14 +160,3 @@ class LeastSquares(Model):
     def __call__(self, x: Tensor) -> Tensor:
         """The model's scores, (n,), of kept clusters (n, K)."""
         return x.double().cpu() @ self._solution[:-1] + self._solution[-1]
-
-
-def feature_mask(labels: Tensor, images: Tensor, tower: VisionTower) -> Tensor:
-    """Patch labels (B, h, w) as Captum's feature_mask of the images, (B, 3, H, W) int64.
-
-    Pixels that fill no patch, which the tower does not see, go with cluster 0.
-    """
-    size = (images.shape[2], images.shape[3])
-    covered = tower.covered(size, (labels.shape[1], labels.shape[2]))
-    enlarged = enlarge(labels.float(), size, "nearest", covered).long()
-    return enlarged[:, None].expand(-1, images.shape[1], -1, -1)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from captum.attr import FeatureAblation
 from torch import Tensor
 
-from ._cluster_pixels import ClusterPixels, feature_mask
+from ._cluster_pixels import ClusterPixels
 
 
 class ClusterAblation(ClusterPixels):
@@ -39,11 +38,14 @@ class ClusterAblation(ClusterPixels):
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         _, labels = self._cluster(images, args)
+        feature_mask = self._feature_mask(labels, images)
         attributions = FeatureAblation(self._score_of(target)).attribute(
             images,
             baselines=self._baselines(images),
             additional_forward_args=args,
-            feature_mask=feature_mask(labels, images, self.vision_tower),
+            feature_mask=feature_mask,
         )
-        # Back to patches: the pixel in the middle of a patch has the patch's label.
-        return F.interpolate(attributions[:, :1], labels.shape[1:], mode="nearest-exact")[:, 0]
+        # All pixels of a cluster have its value; a cluster without pixels changes nothing.
+        values = attributions.new_zeros(len(images), self.clustering.n_clusters)
+        values.scatter_(1, feature_mask[:, 0].flatten(1), attributions[:, 0].flatten(1))
+        return values.gather(1, labels.flatten(1)).view(labels.shape)

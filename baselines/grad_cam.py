@@ -14,6 +14,7 @@ from captum._utils.gradient import compute_layer_gradients_and_eval
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
+from cci_captum.field_of_view import FieldOfView
 from cci_captum.patch_attribution import ImageAttribution, PatchAttribution
 from cci_captum.vision_towers import VisionTower
 
@@ -97,8 +98,16 @@ class GradCAM(PatchAttribution):
             return self._convolutional(scores, images, args)
         return self._tokens(scores, images, args)
 
-    def _covered(self, size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
-        return size if self.is_module else super()._covered(size, grid)
+    def _covered(self, images: Tensor, grid: tuple[int, int]) -> tuple[int, int] | FieldOfView:
+        if self.is_module:
+            return images.shape[2], images.shape[3]
+        return super()._covered(images, grid)
+
+    def _check_once(self, images: Tensor, args: tuple[Any, ...]) -> None:
+        if self.is_module:  # without an image encoder
+            ImageAttribution._check_once(self, images, args)
+        else:
+            super()._check_once(images, args)
 
     def _tokens(
         self, scores: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]

@@ -134,6 +134,7 @@ class M2IB(TextAttribution):
         """
         images = check_images(inputs)
         args = check_additional_forward_args(additional_forward_args, len(images))
+        self._check_once(images, args)
         with torch.no_grad():
             return self._fit(images, target, args)
 

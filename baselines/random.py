@@ -49,6 +49,9 @@ class Random(PatchAttribution):
         super().__init__(forward_func, vision_tower)
         self.seed = seed
 
+    def _check_once(self, images: Tensor, args: tuple[Any, ...]) -> None:
+        """Nothing: forward_func does not run."""
+
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         with self.vision_tower.record("input") as recording:
             self._run_forward(images, args)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .clip import ImageTextSimilarity, ZeroShotClassifier
     from .clustering import KMeans
     from .effects import ClusterEffects
+    from .field_of_view import FieldOfView
+    from .forward_checks import check_forward_func
     from .image_classifier import ImageClassifier
     from .loading import LoadedCLIP, load_clip
     from .patch_attribution import PatchAttribution
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "CCI": "cci",
     "ClusterEffects": "effects",
+    "FieldOfView": "field_of_view",
     "ImageClassifier": "image_classifier",
     "ImageTextSimilarity": "clip",
     "KMeans": "clustering",
@@ -39,6 +42,7 @@ _MODULES = {
     "VisionTower": "vision_towers",
     "ZeroShotClassifier": "clip",
     "attribution_grid": "visualization",
+    "check_forward_func": "forward_checks",
     "faithfulness_curves": "visualization",
     "find_vision_tower": "vision_towers",
     "load_clip": "loading",
@@ -50,6 +54,7 @@ _MODULES = {
 __all__ = [
     "CCI",
     "ClusterEffects",
+    "FieldOfView",
     "ImageClassifier",
     "ImageTextSimilarity",
     "KMeans",
@@ -59,6 +64,7 @@ __all__ = [
     "ZeroShotClassifier",
     "__version__",
     "attribution_grid",
+    "check_forward_func",
     "faithfulness_curves",
     "find_vision_tower",
     "load_clip",

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from captum._utils.common import _format_additional_forward_args, _run_forward, _select_targets
 from torch import Tensor, nn
 
+from .field_of_view import FieldOfView, place
 from .vision_towers import VisionTower, find_vision_tower
 
 Upsample = Literal["nearest", "bilinear", "bicubic"]
@@ -157,7 +158,7 @@ def enlarge(
     patch_map: Tensor,
     size: tuple[int, int],
     upsample: Upsample,
-    covered: tuple[int, int] | None = None,
+    covered: tuple[int, int] | FieldOfView | None = None,
 ) -> Tensor:
     """Resize maps on the patch grid, (B, h, w), to the images' size, (B, H, W).
 
@@ -169,8 +170,11 @@ def enlarge(
         size: Height and width of the images.
         upsample: How.
         covered: The pixels under the grid (`TowerLayout.covered`): what is beyond the image is
-            cut off, and pixels beyond the grid are 0. None is all of the image.
+            cut off, and pixels beyond the grid are 0. None is all of the image, and a
+            `FieldOfView` any rectangle of it.
     """
+    if isinstance(covered, FieldOfView):
+        return place(patch_map, size, upsample, covered)
     pixels = covered or size
     if upsample == "nearest":
         maps = F.interpolate(patch_map[:, None], pixels, mode="nearest-exact")[:, 0]

@@ -66,6 +66,8 @@ class CCI(ClusterAttribution):
         torch.Size([2, 3, 96, 96])
     """
 
+    _hides_patches = True
+
     def __init__(
         self,
         forward_func: Callable[..., Tensor],
@@ -96,6 +98,7 @@ class CCI(ClusterAttribution):
         *,
         internal_batch_size: int | None = None,
         show_progress: bool = False,
+        check: bool = True,
     ) -> Tensor:
         """The weight of each patch's cluster, (B, h, w); see `PatchAttribution.patch_map`."""
         effects = self.effects(
@@ -103,6 +106,7 @@ class CCI(ClusterAttribution):
             additional_forward_args,
             internal_batch_size=internal_batch_size,
             show_progress=show_progress,
+            check=check,
         )
         return effects.patch_map(target)
 
@@ -114,6 +118,7 @@ class CCI(ClusterAttribution):
         *,
         internal_batch_size: int | None = None,
         show_progress: bool = False,
+        check: bool = True,
     ) -> ClusterEffects:
         """What hiding each cluster does to every output at once.
 
@@ -122,6 +127,7 @@ class CCI(ClusterAttribution):
             additional_forward_args: See `attribute`.
             internal_batch_size: See `attribute`.
             show_progress: See `attribute`.
+            check: See `attribute`.
 
         Returns:
             A `ClusterEffects`, which gives drops, weights and maps for any target.
@@ -134,6 +140,8 @@ class CCI(ClusterAttribution):
         images = check_images(inputs)
         args = check_additional_forward_args(additional_forward_args, len(images))
         batch_size = check_batch_size(internal_batch_size, len(images))
+        if check:
+            self._check_once(images, args)
         with tqdm(total=len(images), desc="CCI", unit="img", disable=not show_progress) as progress:
             outputs, labels = self._run_whole(images, args, batch_size, progress)
             masked_outputs = self._run_masked(images, args, outputs, labels, batch_size, progress)
@@ -145,7 +153,7 @@ class CCI(ClusterAttribution):
             masked_outputs=masked_outputs,
             image_shape=(channels, height, width),
             normalization=self.normalization,
-            covered=self.vision_tower.covered((height, width), (h, w)),
+            covered=self._covered(images, (h, w)),
         )
 
     def _run_whole(

@@ -12,6 +12,7 @@ from captum._utils.common import ExpansionTypes, _expand_target
 from torch import Tensor
 
 from ._arguments import Upsample, check_upsample, enlarge, select_target
+from .field_of_view import FieldOfView
 
 Normalization = Literal["relative", "paper", "none"]
 
@@ -31,8 +32,9 @@ class ClusterEffects:
         image_shape: (channels, H, W) of the inputs.
         normalization: How `weights` scales the drops d of an image: "relative" d / sum abs(d)
             (signs and order kept), "paper" d / sum d (CCI, arXiv 2511.12978), "none" d.
-        covered: The pixels under the patch grid, (H', W') from the top left; None is all of
-            the image. Pixels beyond it are not seen by the model and get 0.
+        covered: The pixels under the patch grid, (H', W') from the top left, or a `FieldOfView`
+            where forward_func crops, pads or resizes; None is all of the image. Pixels beyond
+            it are not seen by the model and get 0.
 
     Example:
         >>> import torch, cci_captum
@@ -55,7 +57,7 @@ class ClusterEffects:
     masked_outputs: Tensor
     image_shape: tuple[int, int, int]
     normalization: Normalization = "relative"
-    covered: tuple[int, int] | None = None
+    covered: tuple[int, int] | FieldOfView | None = None
 
     def __len__(self) -> int:
         """Number of images."""

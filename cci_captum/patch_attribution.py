@@ -26,6 +26,8 @@ from ._arguments import (
     select_target,
     tower_of,
 )
+from .field_of_view import FieldOfView
+from .forward_checks import check_once, known_field_of_view
 from .vision_towers import VisionTower
 
 TensorOrTuple = TypeVar("TensorOrTuple", Tensor, tuple[Tensor, ...])
@@ -58,6 +60,7 @@ class ImageAttribution(Attribution):
         internal_batch_size: int | None = None,
         show_progress: bool = False,
         upsample: Upsample = "nearest",
+        check: bool = True,
     ) -> TensorOrTuple:
         """How much each pixel's surroundings contribute to the target.
 
@@ -75,6 +78,9 @@ class ImageAttribution(Attribution):
             upsample: How a map on the patch grid is enlarged: "nearest" keeps the patches'
                 borders; "bilinear" and "bicubic" smooth the map, which faithfulness metrics
                 reward on most data.
+            check: Check forward_func by `check_forward_func`, at most four passes of two images,
+                the first time that it is used with this image encoder, these shapes and modes.
+                What it finds of resizing, cropping and padding inside forward_func is followed.
 
         Returns:
             Attributions of the inputs' shape (every channel holds the same map), detached, at
@@ -82,11 +88,15 @@ class ImageAttribution(Attribution):
 
         Raises:
             TypeError: If inputs or the output of forward_func have the wrong type.
-            ValueError: If shapes, target or an option do not fit.
-            RuntimeError: If forward_func does not run the vision tower exactly once.
+            ValueError: If shapes, target or an option do not fit, or outputs of forward_func
+                depend on chance or on other images.
+            RuntimeError: If forward_func does not run the vision tower exactly once, or hidden
+                patches still count in its outputs.
         """
         check_upsample(upsample)
         images = check_images(inputs)
+        if check:
+            self.check_forward_func(images, additional_forward_args)
         maps = self._pixel_map(
             images,
             target,
@@ -109,6 +119,25 @@ class ImageAttribution(Attribution):
     ) -> Tensor:
         """(B, H, W) maps of checked images."""
         raise NotImplementedError(f"{type(self).__name__} has no _pixel_map")
+
+    def check_forward_func(self, inputs: Any, additional_forward_args: Any = None) -> None:
+        """What `attribute` checks before it explains, once; see `check_forward_func`.
+
+        Args:
+            inputs: See `attribute`.
+            additional_forward_args: See `attribute`.
+
+        Raises:
+            TypeError: See `attribute`.
+            ValueError: See `attribute`.
+            RuntimeError: See `attribute`.
+        """
+        images = check_images(inputs)
+        args = check_additional_forward_args(additional_forward_args, len(images))
+        self._check_once(images, args)
+
+    def _check_once(self, images: Tensor, args: tuple[Any, ...]) -> None:
+        check_once(self.forward_func, images, args, None, hiding=False)
 
     @classmethod
     def get_name(cls) -> str:
@@ -162,6 +191,8 @@ class PatchAttribution(ImageAttribution):
         torch.Size([2, 3, 96, 96])
     """
 
+    _hides_patches = False  # whether the method hides patches, so that hiding must be right
+
     def __init__(
         self,
         forward_func: Callable[..., Tensor],
@@ -169,6 +200,10 @@ class PatchAttribution(ImageAttribution):
     ) -> None:
         super().__init__(forward_func)
         self.vision_tower = tower_of(forward_func, vision_tower)
+
+    def _check_once(self, images: Tensor, args: tuple[Any, ...]) -> None:
+        hiding = self._hides_patches
+        check_once(self.forward_func, images, args, self.vision_tower, hiding=hiding)
 
     def patch_map(
         self,
@@ -178,6 +213,7 @@ class PatchAttribution(ImageAttribution):
         *,
         internal_batch_size: int | None = None,
         show_progress: bool = False,
+        check: bool = True,
     ) -> Tensor:
         """The method's raw values, before any resizing or normalisation.
 
@@ -187,6 +223,7 @@ class PatchAttribution(ImageAttribution):
             additional_forward_args: See `attribute`.
             internal_batch_size: See `attribute`.
             show_progress: See `attribute`.
+            check: See `attribute`.
 
         Returns:
             (B, h, w) map on the patch grid, detached, at least float32.
@@ -200,6 +237,8 @@ class PatchAttribution(ImageAttribution):
         batch = len(images)
         args = check_additional_forward_args(additional_forward_args, batch)
         step = check_batch_size(internal_batch_size, batch)
+        if check:
+            self._check_once(images, args)
         maps = []
         # Gradients need tensors that were not made in inference mode; the caller may be in it.
         with torch.inference_mode(False), torch.no_grad():
@@ -244,14 +283,16 @@ class PatchAttribution(ImageAttribution):
             additional_forward_args,
             internal_batch_size=internal_batch_size,
             show_progress=show_progress,
+            check=False,  # `attribute` did
         )
         size = (images.shape[2], images.shape[3])
         grid = (patch_map.shape[1], patch_map.shape[2])
-        return enlarge(patch_map, size, upsample, self._covered(size, grid))
+        return enlarge(patch_map, size, upsample, self._covered(images, grid))
 
-    def _covered(self, size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
-        """The pixels of images of this size under a map's grid."""
-        return self.vision_tower.covered(size, grid)
+    def _covered(self, images: Tensor, grid: tuple[int, int]) -> tuple[int, int] | FieldOfView:
+        """The pixels of these images under a map's grid."""
+        view = known_field_of_view(self.forward_func, images, self.vision_tower)
+        return view or self.vision_tower.covered((images.shape[2], images.shape[3]), grid)
 
 
 def repeat_over_channels(maps: Tensor, inputs: Any) -> Any:

@@ -298,7 +298,9 @@ def _measure(
 
 
 def _explain(row: _Row, batch: Batch, labels: list[int], internal_batch_size: int) -> _Map:
-    """A method's maps of a batch, timed, its forward passes counted."""
+    """A method's maps of a batch, timed, its forward passes counted; without its one-off checks."""
+    if hasattr(row.explainer, "check_forward_func"):
+        row.explainer.check_forward_func(batch.inputs)
     with _counted_images(row.forward_func) as count:
         start = time.perf_counter()
         maps = raw_map(

@@ -49,6 +49,8 @@ class VisionTower(TowerLayout):
     def _install_hiding(self, hiding: Hiding) -> Iterator[RemovableHandle]:
         def enter(tokens: Tensor) -> Tensor:
             hiding.begin(tokens)
+            if hiding.replace is not None:
+                tokens = hiding.replace(tokens)
             return hiding.shorten(tokens) if hiding.strategy == "drop" else tokens
 
         yield from self._install_entry(lambda grid: None)  # refuses what has no grid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -26,9 +27,16 @@ class Hiding:
             looks everywhere: attention to nothing has no value, and what comes of that row is
             thrown away by the read-out.
         passes: How often the tower has run so far with these patches hidden.
+        replace: None, or a function that all tokens go through before the first block,
+            (B, prefix + N, D) -> the same shape. For checks.
+        copies: Whether `average_kept` fills hidden places with copies of kept tokens in turn,
+            in place of their mean. Where each kept token stands equally often, any average of
+            any function of single tokens is then that of the kept ones. For checks.
     """
 
     key_padding_mask: Tensor | None
+    replace: Callable[[Tensor], Tensor] | None = None
+    copies: bool = False
 
     def __init__(self, mask: Tensor, num_prefix_tokens: int, strategy: HideStrategy) -> None:
         self.strategy = strategy
@@ -100,6 +108,8 @@ class Hiding:
         """
         hidden = self.mask.to(tokens.device)[..., None]
         prefix, patches = tokens.split([tokens.shape[1] - hidden.shape[1], hidden.shape[1]], dim=1)
+        if self.copies and not include_prefix:
+            return torch.cat([prefix, self._copied(patches)], dim=1)
         kept = patches.masked_fill(hidden, 0.0)
         wide = torch.promote_types(tokens.dtype, torch.float32)
         total = kept.sum(dim=1, keepdim=True, dtype=wide)
@@ -109,6 +119,16 @@ class Hiding:
             count = count + prefix.shape[1]
         mean = total / count.clamp(min=1)
         return torch.cat([prefix, torch.where(hidden, mean.to(tokens.dtype), kept)], dim=1)
+
+    def _copied(self, patches: Tensor) -> Tensor:
+        """Patches (B, N, D), the hidden ones copies of the kept ones, in turn."""
+        rows = []
+        for row, hidden in zip(patches, self.mask.to(patches.device), strict=True):
+            (kept,) = (~hidden).nonzero(as_tuple=True)
+            index = torch.arange(len(hidden), device=hidden.device)
+            index[hidden] = kept.repeat(len(hidden))[: int(hidden.sum())]
+            rows.append(row[index])
+        return torch.stack(rows)
 
     def pool_mask(self, num_prefix_tokens: int) -> Tensor:
         """(B, prefix + N) bool, True where an attention pool may not look.

@@ -146,6 +146,11 @@ class TowerLayout(ABC):
         """The patch grid (h, w), from what `entry` is called with."""
         return self.grid(first_argument(args, kwargs))
 
+    def entered_images(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """The images (B, 3, H, W) that `entry` is called with; None where it gets no images."""
+        images = first_argument(args, kwargs)
+        return images if isinstance(images, Tensor) and images.ndim == 4 else None
+
     def grid(self, images: Tensor) -> tuple[int, int]:
         """The patch grid (h, w) of images that go straight into the tower.
 

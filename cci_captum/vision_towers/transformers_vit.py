@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isqrt
 from typing import Any
 
 import torch
@@ -107,6 +108,14 @@ class TransformersSiglip2Tower(TransformersSiglipTower):
                 f"{patches.shape[1]} patches an image for spatial_shapes {shapes.tolist()}"
             )
         return first[0], first[1]
+
+    def entered_images(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """The images that flat patches, (B, N, 3 p p) with colours innermost, were cut from."""
+        patches = (*args, *kwargs.values())[0]
+        h, w = self.entered_grid(args, kwargs)
+        side = isqrt(patches.shape[-1] // 3)
+        tiles = patches.unflatten(-1, (side, side, 3)).unflatten(1, (h, w))  # B h w p p 3
+        return tiles.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
 class TransformersViTTower(TransformersTower):

@@ -1,0 +1,502 @@
+"""Whether a forward_func is what explanations take it for: at most four passes of two images.
+
+Nothing in a map says that the model dropped other units in every pass, that its attention never
+saw a mask, or that the image encoder was shown a crop. Two pairs of images and, where patches are
+to be hidden, two more passes tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from ._arguments import (
+    check_additional_forward_args,
+    check_images,
+    rows_of_args,
+    run_forward,
+    tower_of,
+)
+from .field_of_view import FieldOfView, GeometryError, find_field_of_view, ramps
+from .vision_towers import VisionTower
+from .vision_towers.hooks import first_output
+
+_EXACT, _TF32, _HALF = 1e-3, 1e-2, 5e-2  # of what outputs vary: what rounding may change
+
+
+def check_forward_func(
+    forward_func: Callable[..., Tensor],
+    images: Tensor,
+    additional_forward_args: Any = None,
+    vision_tower: nn.Module | VisionTower | None = None,
+    *,
+    hiding: bool = True,
+) -> FieldOfView | None:
+    """Check what explanations take for granted of a forward_func, on two images.
+
+    - Two calls with the same image give the same output: no dropout, no other chance.
+    - An image's output depends neither on the other images of its batch nor on its place there.
+    - The image encoder is shown an upright rectangle of the inputs, all of it or less or more:
+      resized, cropped or padded, not turned, flipped or warped. (Encoders that are handed no
+      images but features cannot be checked.)
+    - Of hidden patches nothing is left: noise in their pixels and tokens changes no output, so
+      that attention heeds masks and nothing reads inner states.
+    - Where patches are averaged outside the image encoder, no step before that bends them
+      apart: the output is the same whether hidden places hold the mean of the kept tokens or
+      copies of them.
+
+    Attribution methods call it once for each forward_func, image encoder and shapes of inputs;
+    their `check=False` skips it. What it cannot see: a step outside the encoder that treats
+    patches by their place, and what happens for other inputs, targets or batch sizes.
+
+    Args:
+        forward_func: Module or function from images (B, 3, H, W) and any further arguments to
+            (B,) scores or (B, C) outputs.
+        images: (B, 3, H, W), of which the first two are used; the first and its mirror image
+            where there is one.
+        additional_forward_args: Further arguments of forward_func; tensors have one row an image.
+        vision_tower: The image encoder that forward_func runs: a module, or its adapter; None
+            finds it in forward_func.
+        hiding: Check hidden patches, by two further passes. False for methods that hide none.
+
+    Returns:
+        The part of the inputs under the patch grid, where forward_func resizes, crops or pads
+        them; None where it hands them on as they are, or where it cannot be told.
+
+    Raises:
+        TypeError: If an argument or the output of forward_func has the wrong type.
+        ValueError: If images or arguments do not fit, or a check of the output or of the geometry
+            fails.
+        RuntimeError: If a check of hidden patches fails, with the reason as far as it is known.
+
+    Example:
+        >>> import torch, cci_captum
+        >>> clip = cci_captum.load_clip("tiny")
+        >>> classifier = cci_captum.ZeroShotClassifier(clip.model, clip.tokenizer, ["cat", "dog"])
+        >>> images = torch.rand(2, 3, 128, 128)
+        >>> cropped = lambda images: classifier(images[:, :, 16:112, 16:112])
+        >>> view = cci_captum.check_forward_func(cropped, images, vision_tower=clip.model)
+        >>> [round(edge) for edge in (view.top, view.left, view.height, view.width)]
+        [16, 16, 96, 96]
+    """
+    images = check_images(images)
+    args = check_additional_forward_args(additional_forward_args, len(images))
+    tower = tower_of(forward_func, vision_tower)
+    return _check(forward_func, images, args, tower, hiding)
+
+
+class _Seen:
+    """What was found out of a forward_func.
+
+    Attributes:
+        passed: Keys of the inputs and modes that it was checked for: whether hiding was, too.
+        views: Where the image encoder's grid lies, by encoder and size of the inputs.
+    """
+
+    def __init__(self) -> None:
+        self.passed: dict[Any, bool] = {}
+        self.views: dict[Any, FieldOfView | None] = {}
+
+
+_SEEN: WeakKeyDictionary[Any, _Seen] = WeakKeyDictionary()
+
+
+def check_once(
+    forward_func: Callable[..., Tensor],
+    images: Tensor,
+    args: tuple[Any, ...],
+    tower: VisionTower | None,
+    *,
+    hiding: bool,
+) -> None:
+    """`check_forward_func`, once for each forward_func, image encoder, shapes and modes.
+
+    Args:
+        forward_func: As for `check_forward_func`.
+        images: Checked images.
+        args: Checked arguments.
+        tower: The adapter; None for methods that look at no patches, which skips what needs one.
+        hiding: Whether patches will be hidden.
+    """
+    key = (
+        _view_key(images, tower),
+        images.dtype,
+        images.device,
+        tuple(arg.shape[1:] if isinstance(arg, Tensor) and arg.ndim else None for arg in args),
+        _modes(forward_func, tower),
+    )
+    seen = _SEEN.setdefault(forward_func, _Seen())
+    if key in seen.passed and (seen.passed[key] or not hiding):
+        return
+    view = _check(forward_func, images, args, tower, hiding)
+    seen.views[_view_key(images, tower)] = view
+    seen.passed[key] = hiding
+
+
+def known_field_of_view(
+    forward_func: Callable[..., Tensor], images: Tensor, tower: VisionTower | None
+) -> FieldOfView | None:
+    """What `check_once` found of the geometry; None where it was not asked or found nothing."""
+    seen = _SEEN.get(forward_func)
+    return seen.views.get(_view_key(images, tower)) if seen else None
+
+
+def _view_key(images: Tensor, tower: VisionTower | None) -> Any:
+    return (id(tower.entry) if tower else None, images.shape[1:])
+
+
+def _modes(forward_func: Any, tower: VisionTower | None) -> int:
+    """A number that changes when a module changes between train and eval mode."""
+    modules = [m.training for m in _modules(forward_func, tower)]
+    return hash(tuple(modules)) if any(modules) else 0
+
+
+def _modules(forward_func: Any, tower: VisionTower | None) -> Iterator[nn.Module]:
+    root = forward_func if isinstance(forward_func, nn.Module) else tower and tower.module
+    return root.modules() if isinstance(root, nn.Module) else iter(())
+
+
+@contextmanager
+def buffers_kept(forward_func: Any, tower: VisionTower | None) -> Iterator[None]:
+    """Give buffers of modules in train mode, such as BatchNorm's statistics, their values back."""
+    kept = [
+        (buffer, buffer.detach().clone())
+        for module in _modules(forward_func, tower)
+        if module.training
+        for buffer in module.buffers(recurse=False)
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def _check(
+    forward_func: Callable[..., Tensor],
+    images: Tensor,
+    args: tuple[Any, ...],
+    tower: VisionTower | None,
+    hiding: bool,
+) -> FieldOfView | None:
+    with torch.inference_mode(False), torch.no_grad(), buffers_kept(forward_func, tower):
+        pair = images[:2] if len(images) > 1 else torch.cat([images, images.flip(-1)])
+        rows = torch.tensor([0, min(1, len(images) - 1)])
+        trial = _Trial(forward_func, pair.clone(), _kept_args(args, rows), tower)
+        view = trial.check_outputs()
+        if tower is not None and hiding:
+            trial.check_hiding(view)
+    return view
+
+
+def _kept_args(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:
+    return tuple(
+        arg.clone() if isinstance(arg, Tensor) and arg.is_inference() else arg
+        for arg in rows_of_args(args, rows)
+    )
+
+
+@dataclass
+class _Trial:
+    """The passes of one check: two images, (2, 3, H, W), and their further arguments."""
+
+    forward_func: Callable[..., Tensor]
+    images: Tensor
+    args: tuple[Any, ...]
+    tower: VisionTower | None
+    outputs: list[Tensor] = field(default_factory=list)
+    entered: Tensor | None = None  # what the image encoder was handed in the last pass
+
+    def run(self, images: Tensor, args: tuple[Any, ...] | None = None) -> Tensor:
+        """The outputs of a pass, (2, n), remembered for `allowed`."""
+        self.entered = None
+        handle = None
+        if self.tower is not None:
+            handle = self.tower.entry.register_forward_pre_hook(self._enter, with_kwargs=True)
+        try:
+            output = run_forward(self.forward_func, images, self.args if args is None else args)
+        finally:
+            if handle is not None:
+                handle.remove()
+        output = output.detach().double().flatten(1).clone()
+        self.outputs.append(output)
+        return output
+
+    def _enter(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        assert self.tower is not None
+        entered = self.tower.entered_images(args, kwargs)
+        self.entered = None if entered is None else entered.detach()
+
+    # Outputs
+
+    def check_outputs(self) -> FieldOfView | None:
+        """Two passes: the images; ramps and the first image in the second place."""
+        first = self.run(self.images)
+        probe = torch.cat([ramps(self.images), self.images[:1]])
+        second = self.run(probe, rows_of_args(self.args, torch.tensor([1, 0])))
+        if self.differ(second[1], first[0]):
+            self._explain_difference(first)
+        if self.tower is None or self.entered is None or len(self.entered) != 2:
+            return None
+        size = (self.images.shape[2], self.images.shape[3])
+        try:
+            view = find_field_of_view(self.entered[0], size)
+        except GeometryError as error:
+            raise ValueError(
+                f"forward_func: what it hands to the image encoder cannot be traced back to the "
+                f"inputs: {error}; do it before, or pass check=False"
+            ) from error
+        entered = (self.entered.shape[2], self.entered.shape[3])
+        if view.is_whole(size) and entered == size:
+            return None
+        covered = self.tower.covered(entered, self.tower.grid(self.entered))
+        view = view.part((0, covered[0] / entered[0]), (0, covered[1] / entered[1]))
+        return None if view.is_whole(size) else view
+
+    def _explain_difference(self, first: Tensor) -> None:
+        """Say why an image's output was not the same in another batch, by two more passes."""
+        training = sorted(
+            {type(m).__name__ for m in _modules(self.forward_func, self.tower) if m.training}
+        )
+        hint = ""
+        if training:
+            some = ", ".join(training[:4])
+            hint = f"; it is in train mode ({some}): call eval()"
+        if self.differ(self.run(self.images), first):
+            raise ValueError(
+                "forward_func: expected the same outputs for the same images, got others in a "
+                f"second call{hint}"
+            )
+        other = torch.cat([self.images[:1], ramps(self.images)])
+        if self.differ(self.run(other)[0], first[0]):
+            raise ValueError(
+                "forward_func: expected each image's output to depend on that image alone, got "
+                f"another one beside another image{hint}"
+            )
+        raise ValueError(
+            "forward_func: expected each image's output not to depend on its place in the batch, "
+            f"got another one in another place{hint}"
+        )
+
+    # Hiding
+
+    def check_hiding(self, view: FieldOfView | None) -> None:
+        """Two passes with part of the patches hidden, the second with noise in their place."""
+        assert self.tower is not None
+        grid = self._grid()
+        mask = _lower_part(grid)
+        if mask is None:
+            return  # a single patch
+        mask = mask.flatten().expand(2, -1).to(self.images.device)
+        plain = self._hidden(self.images, mask)
+        painted = self._painted(mask.view(2, *grid), view)
+        noisy = self._hidden(painted, mask, paint=True, copies=True, like=plain)
+        if self.differ(noisy.output, plain.output):
+            self._explain_leak(mask, painted, plain)
+
+    def _grid(self) -> tuple[int, int]:
+        """The patch grid of the last pass."""
+        assert self.tower is not None
+        if self.entered is not None:
+            return self.tower.grid(self.entered)
+        return self.tower.grid(self.images)
+
+    def _hidden(
+        self,
+        images: Tensor,
+        mask: Tensor,
+        *,
+        paint: bool = False,
+        copies: bool = False,
+        like: _Hidden | None = None,
+    ) -> _Hidden:
+        """A pass with patches hidden; `paint` their tokens, the others being those of `like`."""
+        assert self.tower is not None
+        found = _Hidden()
+
+        def replace(tokens: Tensor) -> Tensor:
+            if like is not None:
+                hidden = hiding.token_mask.to(tokens.device)[..., None]
+                noise = _noise_like(tokens) if paint else tokens
+                # Convolutions before the first block may see beyond a patch; that is no leak.
+                tokens = torch.where(hidden, noise, like.tokens[0])
+            found.tokens.append(tokens)
+            return tokens
+
+        def record(module: nn.Module, args: Any, output: Any) -> None:
+            found.tokens.append(first_output(output))
+
+        with self.tower.hide(mask) as hiding:
+            hiding.replace, hiding.copies = replace, copies
+            # Ahead of the hooks by which hidden tokens leave the last block as something else.
+            handles = [
+                block.module.register_forward_hook(record, prepend=True)
+                for block in self.tower.blocks
+            ]
+            try:
+                found.output = self.run(images)
+            finally:
+                for handle in handles:
+                    handle.remove()
+        if hiding.passes != 1:
+            raise RuntimeError(
+                "forward_func: expected it to run the vision tower once in every call, it ran it "
+                f"{hiding.passes} times with patches hidden"
+            )
+        found.kept = ~hiding.token_mask
+        found.entered = self.entered
+        return found
+
+    def _painted(self, mask: Tensor, view: FieldOfView | None) -> Tensor:
+        """The images with noise in the pixels of hidden patches, (2, h, w) True."""
+        height, width = self.images.shape[2:]
+        whole = view or FieldOfView(0, 0, height, width)
+        h, w = mask.shape[1:]
+        rows = ((torch.arange(height) + 0.5 - whole.top) / whole.height * h).floor().long()
+        columns = ((torch.arange(width) + 0.5 - whole.left) / whole.width * w).floor().long()
+        inside = ((rows >= 0) & (rows < h))[:, None] & ((columns >= 0) & (columns < w))
+        pixels = mask[:, rows.clamp(0, h - 1)][:, :, columns.clamp(0, w - 1)]
+        pixels = (pixels & inside.to(mask.device))[:, None]
+        return torch.where(pixels, _noise_like(self.images), self.images)
+
+    def _explain_leak(self, mask: Tensor, painted: Tensor, plain: _Hidden) -> None:
+        """Say how hidden patches still count, by more passes."""
+        assert self.tower is not None
+        why = "hidden patches still count in the output of forward_func"
+        moved = self._hidden(painted, mask)
+        if self._entered_differs(moved.entered, plain.entered, mask):
+            raise RuntimeError(
+                f"forward_func: {why}: painting one part of an image changes the rest before the "
+                "image encoder sees it (are images normalised by their own mean, say?)"
+            )
+        noisy = self._hidden(self.images, mask, paint=True, like=plain)
+        for index, (one, other) in enumerate(zip(noisy.tokens[1:], plain.tokens[1:], strict=False)):
+            kept = plain.kept.to(one.device)
+            if self.differ(one[kept].double(), other[kept].double(), spread=other):
+                raise RuntimeError(
+                    f"vision_tower: {why}: the attention of block {index} "
+                    f"({type(self.tower.block(index).module).__name__}) does not heed the mask; "
+                    f"{self._suspects()}"
+                )
+        if self.differ(noisy.output, plain.output):
+            raise RuntimeError(
+                f"forward_func: {why}: it reads tokens of hidden patches from inside the image "
+                "encoder (an earlier block, forward_intermediates, a hook of its own); expected it "
+                "to read what the encoder returns"
+            )
+        copied = self._hidden(self.images, mask, copies=True, like=plain)
+        if self.differ(copied.output, plain.output):
+            raise RuntimeError(
+                "forward_func: patches are averaged outside the image encoder after a step that "
+                "bends them (a norm, an activation), so that hiding would not leave them out; "
+                "average them before that step, or register_vision_tower an adapter for the whole"
+            )
+        raise RuntimeError(
+            f"forward_func: {why}: it reads the images beside the image encoder, or something that "
+            "was computed from them before its first block"
+        )
+
+    def _suspects(self) -> str:
+        quantised = {
+            type(module).__name__
+            for module in _modules(self.forward_func, self.tower)
+            if ".quantized." in type(module).__module__
+        }
+        if quantised:
+            return (
+                "its layers are quantised with scales of whole tensors, which hidden tokens "
+                "change; explain the model in float"
+            )
+        return "was its forward, or scaled_dot_product_attention, replaced by one without masks?"
+
+    def _entered_differs(self, one: Tensor | None, other: Tensor | None, mask: Tensor) -> bool:
+        """Whether the encoder was handed other pixels in the upper part, which is not painted."""
+        if one is None or other is None or one.ndim != 4 or one.shape != other.shape:
+            return False
+        kept = int((~mask[0]).sum()) / mask.shape[1]
+        # Half of the kept rows: a resize blends those beside the border.
+        upper = max(1, int(one.shape[2] * kept / 2))
+        return self.differ(
+            one[:, :, :upper].double().flatten(1), other[:, :, :upper].double().flatten(1), one
+        )
+
+    # Rounding
+
+    def differ(self, one: Tensor, other: Tensor, spread: Tensor | None = None) -> bool:
+        """Whether two outputs differ by more than rounding; NaN and infinity in the same places."""
+        one, other = one.double(), other.double()
+        finite = one.isfinite() & other.isfinite()
+        if not torch.equal(one.isfinite(), other.isfinite()):
+            return True
+        if not bool(finite.any()):
+            return False
+        values = torch.cat([out.flatten() for out in self.outputs] if spread is None else [spread])
+        values = values[values.isfinite()].double()
+        rounding, eps = self._rounding()
+        scale = float(values.std(correction=0)) if values.numel() else 0.0
+        allowed = rounding * scale + 16 * eps * float(values.abs().max())
+        return float((one - other)[finite].abs().max()) > allowed
+
+    def _rounding(self) -> tuple[float, float]:
+        """What rounding may change, of what outputs vary; and the precision's own step."""
+        dtypes = {parameter.dtype for parameter in self._parameters()} | {self.images.dtype}
+        device = self.images.device.type
+        if torch.is_autocast_enabled(device):
+            dtypes.add(torch.get_autocast_dtype(device))
+        half = dtypes & {torch.float16, torch.bfloat16}
+        if half:
+            return _HALF, max(torch.finfo(dtype).eps for dtype in half)
+        if device == "cuda" and (
+            torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+        ):
+            return _TF32, 2.0**-11
+        return _EXACT, torch.finfo(torch.float32).eps
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        for module in _modules(self.forward_func, self.tower):
+            yield from module.parameters(recurse=False)
+
+
+@dataclass
+class _Hidden:
+    """What a pass with hidden patches gave."""
+
+    output: Tensor = field(default_factory=lambda: torch.empty(0))
+    tokens: list[Tensor] = field(default_factory=list)  # before the first block, and after each
+    kept: Tensor = field(default_factory=lambda: torch.empty(0))  # (2, T) bool
+    entered: Tensor | None = None
+
+
+def _lower_part(grid: tuple[int, int]) -> Tensor | None:
+    """(h, w) bool, True where hidden: all but the first rows, of which h is a multiple.
+
+    So that copies of the kept patches in turn fill the grid evenly. Columns where there is but
+    one row; None where there is but one patch.
+    """
+    h, w = grid
+    if h == 1 and w == 1:
+        return None
+    side = h if h > 1 else w
+    smallest = next(factor for factor in range(2, side + 1) if side % factor == 0)
+    hidden = torch.zeros(h, w, dtype=torch.bool)
+    if h > 1:
+        hidden[h // smallest :] = True
+    else:
+        hidden[:, w // smallest :] = True
+    return hidden
+
+
+def _noise_like(values: Tensor) -> Tensor:
+    """Normal noise of twice the spread of the values, the same in every call."""
+    generator = torch.Generator().manual_seed(0)
+    wide = values.float()
+    noise = torch.randn(values.shape, generator=generator).to(wide.device)
+    return (wide.mean() + 2 * wide.std() * noise).to(values.dtype)
