@@ -19,7 +19,7 @@ from .vision_towers import VisionTower, find_vision_tower
 Upsample = Literal["nearest", "bilinear", "bicubic"]
 
 
-def check_forward_func(forward_func: Any) -> None:
+def check_callable(forward_func: Any) -> None:
     """Raise TypeError unless forward_func can be called."""
     if not callable(forward_func):
         raise TypeError(

@@ -22,6 +22,7 @@ from ._arguments import (
 )
 from .cluster_attribution import ClusterAttribution, Clustering
 from .effects import ClusterEffects, Normalization
+from .forward_checks import buffers_kept
 from .vision_towers import HideStrategy, Layer, VisionTower
 
 
@@ -142,7 +143,9 @@ class CCI(ClusterAttribution):
         batch_size = check_batch_size(internal_batch_size, len(images))
         if check:
             self._check_once(images, args)
-        with tqdm(total=len(images), desc="CCI", unit="img", disable=not show_progress) as progress:
+        kept = buffers_kept(self.forward_func, self.vision_tower)
+        bar = tqdm(total=len(images), desc="CCI", unit="img", disable=not show_progress)
+        with kept, bar as progress:
             outputs, labels = self._run_whole(images, args, batch_size, progress)
             masked_outputs = self._run_masked(images, args, outputs, labels, batch_size, progress)
         _, channels, height, width = images.shape

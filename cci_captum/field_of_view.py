@@ -174,7 +174,7 @@ def _without_padding(profile: Tensor, length: int) -> Tensor:
     if not len(moving):
         return moving
     first, last = int(moving[0]), int(moving[-1]) + 1  # the first and last pixel that differ
-    blend = 2 + len(profile) // length
+    blend = 3 + len(profile) // length
     first += blend if first > 0 else 1
     last -= blend if last < len(profile) - 1 else 1
     return torch.arange(first, last + 1)

@@ -27,6 +27,7 @@ from .field_of_view import FieldOfView, GeometryError, find_field_of_view, ramps
 from .vision_towers import VisionTower
 from .vision_towers.hooks import first_output
 
+_REPLACED = "was its forward, or scaled_dot_product_attention, replaced by one without masks?"
 _EXACT, _TF32, _HALF = 1e-3, 1e-2, 5e-2  # of what outputs vary: what rounding may change
 
 
@@ -135,16 +136,25 @@ def check_once(
     if key in seen.passed and (seen.passed[key] or not hiding):
         return
     view = _check(forward_func, images, args, tower, hiding)
-    seen.views[_view_key(images, tower)] = view
+    if tower is not None:
+        seen.views[_view_key(images, tower)] = view
     seen.passed[key] = hiding
 
 
 def known_field_of_view(
     forward_func: Callable[..., Tensor], images: Tensor, tower: VisionTower | None
 ) -> FieldOfView | None:
-    """What `check_once` found of the geometry; None where it was not asked or found nothing."""
+    """What `check_once` found of the geometry; None where it was not asked or found nothing.
+
+    Without a tower: what it found for the one image encoder that was asked about.
+    """
     seen = _SEEN.get(forward_func)
-    return seen.views.get(_view_key(images, tower)) if seen else None
+    if seen is None:
+        return None
+    if tower is not None:
+        return seen.views.get(_view_key(images, tower))
+    views = {view for key, view in seen.views.items() if key[1] == images.shape[1:]}
+    return views.pop() if len(views) == 1 else None
 
 
 def _view_key(images: Tensor, tower: VisionTower | None) -> Any:
@@ -163,7 +173,7 @@ def _modules(forward_func: Any, tower: VisionTower | None) -> Iterator[nn.Module
 
 
 @contextmanager
-def buffers_kept(forward_func: Any, tower: VisionTower | None) -> Iterator[None]:
+def buffers_kept(forward_func: Any, tower: VisionTower | None = None) -> Iterator[None]:
     """Give buffers of modules in train mode, such as BatchNorm's statistics, their values back."""
     kept = [
         (buffer, buffer.detach().clone())
@@ -226,7 +236,7 @@ class _Trial:
         finally:
             if handle is not None:
                 handle.remove()
-        output = output.detach().double().flatten(1).clone()
+        output = output.detach().double().reshape(len(images), -1).clone()
         self.outputs.append(output)
         return output
 
@@ -263,13 +273,13 @@ class _Trial:
 
     def _explain_difference(self, first: Tensor) -> None:
         """Say why an image's output was not the same in another batch, by two more passes."""
-        training = sorted(
-            {type(m).__name__ for m in _modules(self.forward_func, self.tower) if m.training}
-        )
+        training = {type(m).__name__ for m in _modules(self.forward_func, self.tower) if m.training}
+        quantised = self._quantised()
         hint = ""
-        if training:
-            some = ", ".join(training[:4])
-            hint = f"; it is in train mode ({some}): call eval()"
+        if quantised:
+            hint = f"; {quantised}"
+        elif training:
+            hint = f"; it is in train mode ({', '.join(sorted(training)[:4])}): call eval()"
         if self.differ(self.run(self.images), first):
             raise ValueError(
                 "forward_func: expected the same outputs for the same images, got others in a "
@@ -298,7 +308,7 @@ class _Trial:
         mask = mask.flatten().expand(2, -1).to(self.images.device)
         plain = self._hidden(self.images, mask)
         painted = self._painted(mask.view(2, *grid), view)
-        noisy = self._hidden(painted, mask, paint=True, copies=True, like=plain)
+        noisy = self._hidden(painted, mask, paint=True, copies=True)
         if self.differ(noisy.output, plain.output):
             self._explain_leak(mask, painted, plain)
 
@@ -316,19 +326,15 @@ class _Trial:
         *,
         paint: bool = False,
         copies: bool = False,
-        like: _Hidden | None = None,
     ) -> _Hidden:
-        """A pass with patches hidden; `paint` their tokens, the others being those of `like`."""
+        """A pass with patches hidden; with `paint`, noise in their tokens, see `Hiding`."""
         assert self.tower is not None
         found = _Hidden()
 
         def replace(tokens: Tensor) -> Tensor:
-            if like is not None:
+            if paint:
                 hidden = hiding.token_mask.to(tokens.device)[..., None]
-                noise = _noise_like(tokens) if paint else tokens
-                # Convolutions before the first block may see beyond a patch; that is no leak.
-                tokens = torch.where(hidden, noise, like.tokens[0])
-            found.tokens.append(tokens)
+                tokens = torch.where(hidden, _noise_like(tokens), tokens)
             return tokens
 
         def record(module: nn.Module, args: Any, output: Any) -> None:
@@ -358,12 +364,20 @@ class _Trial:
     def _painted(self, mask: Tensor, view: FieldOfView | None) -> Tensor:
         """The images with noise in the pixels of hidden patches, (2, h, w) True."""
         height, width = self.images.shape[2:]
+        # A resize blends pixels of neighbouring patches: half a patch beside kept ones is left.
+        handed_on = self.entered is None or self.entered.shape[2:] == (height, width)
+        margin = 0.0 if view is None and handed_on else 0.5
         whole = view or FieldOfView(0, 0, height, width)
         h, w = mask.shape[1:]
-        rows = ((torch.arange(height) + 0.5 - whole.top) / whole.height * h).floor().long()
-        columns = ((torch.arange(width) + 0.5 - whole.left) / whole.width * w).floor().long()
+        rows = (torch.arange(height) + 0.5 - whole.top) / whole.height * h
+        columns = (torch.arange(width) + 0.5 - whole.left) / whole.width * w
+
+        def hidden_at(rows: Tensor, columns: Tensor) -> Tensor:
+            at = mask[:, rows.floor().long().clamp(0, h - 1)]
+            return at[:, :, columns.floor().long().clamp(0, w - 1)]
+
         inside = ((rows >= 0) & (rows < h))[:, None] & ((columns >= 0) & (columns < w))
-        pixels = mask[:, rows.clamp(0, h - 1)][:, :, columns.clamp(0, w - 1)]
+        pixels = hidden_at(rows, columns) & hidden_at(rows - margin, columns - margin)
         pixels = (pixels & inside.to(mask.device))[:, None]
         return torch.where(pixels, _noise_like(self.images), self.images)
 
@@ -377,14 +391,14 @@ class _Trial:
                 f"forward_func: {why}: painting one part of an image changes the rest before the "
                 "image encoder sees it (are images normalised by their own mean, say?)"
             )
-        noisy = self._hidden(self.images, mask, paint=True, like=plain)
-        for index, (one, other) in enumerate(zip(noisy.tokens[1:], plain.tokens[1:], strict=False)):
+        noisy = self._hidden(self.images, mask, paint=True)
+        for index, (one, other) in enumerate(zip(noisy.tokens, plain.tokens, strict=True)):
             kept = plain.kept.to(one.device)
             if self.differ(one[kept].double(), other[kept].double(), spread=other):
                 raise RuntimeError(
                     f"vision_tower: {why}: the attention of block {index} "
                     f"({type(self.tower.block(index).module).__name__}) does not heed the mask; "
-                    f"{self._suspects()}"
+                    f"{self._quantised() or _REPLACED}"
                 )
         if self.differ(noisy.output, plain.output):
             raise RuntimeError(
@@ -392,7 +406,7 @@ class _Trial:
                 "encoder (an earlier block, forward_intermediates, a hook of its own); expected it "
                 "to read what the encoder returns"
             )
-        copied = self._hidden(self.images, mask, copies=True, like=plain)
+        copied = self._hidden(self.images, mask, copies=True)
         if self.differ(copied.output, plain.output):
             raise RuntimeError(
                 "forward_func: patches are averaged outside the image encoder after a step that "
@@ -404,18 +418,15 @@ class _Trial:
             "was computed from them before its first block"
         )
 
-    def _suspects(self) -> str:
-        quantised = {
-            type(module).__name__
-            for module in _modules(self.forward_func, self.tower)
-            if ".quantized." in type(module).__module__
-        }
-        if quantised:
+    def _quantised(self) -> str:
+        """A sentence where layers choose their scales from whole tensors, else nothing."""
+        modules = _modules(self.forward_func, self.tower)
+        if any(".quantized.dynamic." in type(module).__module__ for module in modules):
             return (
-                "its layers are quantised with scales of whole tensors, which hidden tokens "
-                "change; explain the model in float"
+                "its dynamically quantised layers take the scale of a whole tensor, of all images "
+                "and hidden tokens too: explain the model before it was quantised"
             )
-        return "was its forward, or scaled_dot_product_attention, replaced by one without masks?"
+        return ""
 
     def _entered_differs(self, one: Tensor | None, other: Tensor | None, mask: Tensor) -> bool:
         """Whether the encoder was handed other pixels in the upper part, which is not painted."""
@@ -470,7 +481,7 @@ class _Hidden:
     """What a pass with hidden patches gave."""
 
     output: Tensor = field(default_factory=lambda: torch.empty(0))
-    tokens: list[Tensor] = field(default_factory=list)  # before the first block, and after each
+    tokens: list[Tensor] = field(default_factory=list)  # after each block
     kept: Tensor = field(default_factory=lambda: torch.empty(0))  # (2, T) bool
     entered: Tensor | None = None
 

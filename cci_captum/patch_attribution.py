@@ -16,7 +16,7 @@ from ._arguments import (
     Upsample,
     check_additional_forward_args,
     check_batch_size,
-    check_forward_func,
+    check_callable,
     check_images,
     check_upsample,
     enlarge,
@@ -27,7 +27,7 @@ from ._arguments import (
     tower_of,
 )
 from .field_of_view import FieldOfView
-from .forward_checks import check_once, known_field_of_view
+from .forward_checks import buffers_kept, check_once, known_field_of_view
 from .vision_towers import VisionTower
 
 TensorOrTuple = TypeVar("TensorOrTuple", Tensor, tuple[Tensor, ...])
@@ -47,7 +47,7 @@ class ImageAttribution(Attribution):
     """
 
     def __init__(self, forward_func: Callable[..., Tensor]) -> None:
-        check_forward_func(forward_func)
+        check_callable(forward_func)
         super().__init__(forward_func)
 
     @log_usage()  # Captum's NoiseTunnel relies on this decorator
@@ -97,14 +97,15 @@ class ImageAttribution(Attribution):
         images = check_images(inputs)
         if check:
             self.check_forward_func(images, additional_forward_args)
-        maps = self._pixel_map(
-            images,
-            target,
-            additional_forward_args,
-            internal_batch_size=internal_batch_size,
-            show_progress=show_progress,
-            upsample=upsample,
-        )
+        with buffers_kept(self.forward_func):
+            maps = self._pixel_map(
+                images,
+                target,
+                additional_forward_args,
+                internal_batch_size=internal_batch_size,
+                show_progress=show_progress,
+                upsample=upsample,
+            )
         return repeat_over_channels(maps, inputs)
 
     def _pixel_map(
@@ -241,7 +242,8 @@ class PatchAttribution(ImageAttribution):
             self._check_once(images, args)
         maps = []
         # Gradients need tensors that were not made in inference mode; the caller may be in it.
-        with torch.inference_mode(False), torch.no_grad():
+        kept = buffers_kept(self.forward_func, self.vision_tower)
+        with kept, torch.inference_mode(False), torch.no_grad():
             images, *rest = (_outside_inference(value) for value in (images, *args))
             args = tuple(rest)
             progress = tqdm(

@@ -24,6 +24,7 @@ from cci_captum.benchmarks.localization import (
 )
 from cci_captum.benchmarks.maps import raw_map
 from cci_captum.benchmarks.preprocessing import Preprocess, normalization
+from cci_captum.forward_checks import known_field_of_view
 from cci_captum.vision_towers import find_vision_tower
 
 from .loading import Batch, Explained, Loader
@@ -301,6 +302,13 @@ def _explain(row: _Row, batch: Batch, labels: list[int], internal_batch_size: in
     """A method's maps of a batch, timed, its forward passes counted; without its one-off checks."""
     if hasattr(row.explainer, "check_forward_func"):
         row.explainer.check_forward_func(batch.inputs)
+        view = known_field_of_view(row.explainer.forward_func, batch.inputs, None)
+        if view is not None:
+            raise ValueError(
+                "forward_func: expected it to show the image encoder all of its inputs, since "
+                "masks and photos are cut as preprocess cuts them; crop, pad or resize there "
+                f"instead (got {view})"
+            )
     with _counted_images(row.forward_func) as count:
         start = time.perf_counter()
         maps = raw_map(

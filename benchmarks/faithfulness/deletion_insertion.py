@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cci_captum._arguments import (
     check_additional_forward_args,
     check_batch_size,
-    check_forward_func,
+    check_callable,
     check_images,
     check_passes,
     enlarge,
@@ -25,6 +25,7 @@ from cci_captum._arguments import (
     select_target,
     tower_of,
 )
+from cci_captum.forward_checks import check_once, known_field_of_view
 from cci_captum.vision_towers import VisionTower
 
 from .curves import FaithfulnessCurves, score
@@ -80,8 +81,9 @@ class DeletionInsertion:
         std: Sequence[float] = OPENAI_DATASET_STD,
         preprocess: Callable[[Image.Image], Tensor] | None = None,
         internal_batch_size: int | None = None,
+        check: bool = True,
     ) -> None:
-        check_forward_func(forward_func)
+        check_callable(forward_func)
         check_batch_size(internal_batch_size, 1)
         self.forward_func = forward_func
         self.protocol = find_protocol(protocol)
@@ -98,6 +100,7 @@ class DeletionInsertion:
             )
         self.preprocess = preprocess
         self.internal_batch_size = internal_batch_size
+        self.check = check
         self.vision_tower: VisionTower | None = None
         if self.protocol.resolution == "tokens":
             self.vision_tower = tower_of(forward_func, vision_tower)
@@ -163,6 +166,10 @@ class DeletionInsertion:
 
     def _model(self, images: Tensor, maps: Tensor, args: tuple[Any, ...]) -> _Scores:
         """Outputs where pixels of the model's input are replaced."""
+        size = (images.shape[2], images.shape[3])
+        view = known_field_of_view(self.forward_func, images, None)
+        if view is not None and maps.shape[1:] != size:
+            maps = enlarge(maps, size, "bilinear", view)
         canvas = self._canvas(images, maps)
 
         def scores(rows: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
@@ -209,6 +216,15 @@ class DeletionInsertion:
         """Outputs where patches are hidden from every attention layer."""
         tower = self.vision_tower
         assert tower is not None  # made with the protocol
+        if self.check:
+            check_once(self.forward_func, images, args, tower, hiding=True)
+        view = known_field_of_view(self.forward_func, images, tower)
+        if view is not None and maps.shape[1:] == images.shape[2:]:
+            raise ValueError(
+                "attributions: expected maps on the patch grid, such as `patch_map` gives, since "
+                f"forward_func shows the image encoder another part of the images: {view}; got "
+                f"maps of their size, {tuple(maps.shape[1:])}"
+            )
         first = slice(0, 1)
         with tower.record("input") as recording:
             run_forward(self.forward_func, images[first], rows_of_args(args, first))
