@@ -59,7 +59,7 @@ class CheckedTokenizer:
             context_length: L, for tokenizers that take it; None is the model's own.
         """
         tokens, cut = self.tokenize(texts, context_length)
-        warn_about_cuts(cut, tokens, stacklevel=3)
+        warn_about_cuts(cut, stacklevel=3)
         return tokens
 
     def tokenize(
@@ -121,23 +121,28 @@ def checked(tokenizer: Callable[..., Tensor]) -> CheckedTokenizer:
     return tokenizer if isinstance(tokenizer, CheckedTokenizer) else CheckedTokenizer(tokenizer)
 
 
-def warn_about_cuts(cut: Sequence[CutText], tokens: Tensor, stacklevel: int = 2) -> None:
-    """One UserWarning that counts the texts that are cut, and shows what the first ones lose.
+def warn_about_cuts(cut: Sequence[CutText], stacklevel: int = 2) -> None:
+    """One UserWarning for all texts that are cut; none where there are none.
 
     Args:
-        cut: Some texts, or none.
-        tokens: (B, L) of these and others.
+        cut: The texts.
         stacklevel: As `warnings.warn` takes it.
     """
-    if not cut:
-        return
+    if cut:
+        warnings.warn(describe_cuts(cut), stacklevel=stacklevel)
+
+
+def describe_cuts(cut: Sequence[CutText]) -> str:
+    """How many texts are cut, and what the first ones lose.
+
+    Example:
+        >>> describe_cuts([CutText("a cat on a mat", "a mat")])
+        "1 text is longer than the model reads: 'a cat on a mat' loses 'a mat'"
+    """
     shown = "; ".join(f"{_short(text)} loses {_short(lost)}" for text, lost in cut[:_SHOWN_TEXTS])
     more = f"; and {len(cut) - _SHOWN_TEXTS} more" if len(cut) > _SHOWN_TEXTS else ""
     subject = "1 text is" if len(cut) == 1 else f"{len(cut)} texts are"
-    warnings.warn(
-        f"{subject} longer than the {tokens.shape[1]} tokens that the model reads: {shown}{more}",
-        stacklevel=stacklevel,
-    )
+    return f"{subject} longer than the model reads: {shown}{more}"
 
 
 def _words(text: str) -> list[str]:

@@ -141,7 +141,7 @@ class ZeroShotClassifier(_Embeddings):
         resolved = _resolve_templates(templates)
         prompts = [t.replace("{}", name) for name in self.class_names for t in resolved]
         tokens, self.cut_texts = checked(tokenizer).tokenize(prompts)
-        warn_about_cuts(self.cut_texts, tokens, stacklevel=3)
+        warn_about_cuts(self.cut_texts, stacklevel=3)
         features, rounding = _class_features(model, tokens, len(self.class_names))
         self.indistinguishable = tuple(
             tuple(self.class_names[index] for index in group)
