@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from cci_captum._cut_texts import CutText, describe_cuts
+from cci_captum._equal_names import describe
 from cci_captum.baselines.registry import REFERENCES
 from cci_captum.benchmarks.markdown import table
 
@@ -28,7 +30,12 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
     reference = comparison.methods[0] if reference is None else reference
     summary = comparison.summary(reference)
     plain = summary[summary["check"] == ""]
-    parts = [f"# {comparison.settings['data']}", note, _setting(comparison, reference)]
+    parts = [
+        f"# {comparison.settings['data']}",
+        note,
+        _setting(comparison, reference),
+        _texts(comparison),
+    ]
     for protocol in comparison.protocols:
         of_protocol = plain[plain["protocol"] == protocol]
         parts.append(f'## Deletion and insertion, "{protocol}"')
@@ -77,6 +84,21 @@ def _setting(comparison: Comparison, reference: str) -> str:
         f"{title(reference)} are paired, image by image. Rank: among the methods without the "
         "references, 1 is best, by the area under the class's probability."
     )
+
+
+def _texts(comparison: Comparison) -> str:
+    """What limits any method: classes that the model cannot tell apart, texts that it cut."""
+    settings = comparison.settings
+    lines = []
+    if groups := settings.get("indistinguishable"):
+        lines.append(
+            f"{sum(map(len, groups))} of the {settings['classes']} classes have the same text "
+            f"embedding as another: {describe(groups)}. The model cannot tell them apart, so that "
+            "which of them is predicted, and with it top-1, means nothing."
+        )
+    if cut := settings.get("cut_texts"):
+        lines.append(describe_cuts([CutText(**text) for text in cut]) + ".")
+    return "\n\n".join(lines)
 
 
 def areas(comparison: Comparison, protocol: str, reference: str | None = None) -> str:
