@@ -32,7 +32,7 @@ def interval(
       `rate_interval`.
     - Others have Student's, made wider by Hall's (1992, "On the removal of skewness by
       transformation"), which reaches further on the side of the long tail. Hall's is taken at the
-      level 1 - (1 - level) (1 - 3 / n), since few values say little about skewness.
+      level 1 - (1 - level) n / (n + 8), since few values say little about skewness.
     - Within bounds, that is made wider by Clopper and Pearson's for as many trials as would vary
       as the mean does (Korn and Graubard 1998): many equal values at one bound say little about
       those that are not.
@@ -75,7 +75,7 @@ def interval(
     start, width = (0.0, 1.0) if bounds is None else (lowest, highest - lowest)
     ends_only = _at_bounds(columns, start, width)
     bounded = ends_only if bounds is None else np.full(len(ends_only), np.isfinite(width))
-    mean, deviations = _jackknife(columns, groups)
+    mean, deviations = _jackknife(columns, groups, np.abs(columns).max(axis=0))
     rate = bounded & ends_only & (len(deviations) == len(columns))
     within, free = bounded & ~rate, ~bounded
     ends = np.full((2, len(mean)), np.nan)
@@ -193,7 +193,7 @@ def rate_interval(hits: ArrayLike, trials: ArrayLike, level: float = 0.95) -> tu
     _check_level(level)
     hits, trials = np.asarray(hits, dtype=np.float64), np.asarray(trials, dtype=np.float64)
     if not ((trials >= 1) & (hits >= 0) & (hits <= trials)).all():
-        raise ValueError(f"hits: expected 0 to trials, of at least 1, got {hits} of {trials}")
+        raise ValueError(f"hits: expected 0 to trials, at least 1, got {hits} and {trials}")
     low, high = _clopper_pearson(hits, trials, level)
     return (float(low), float(high)) if low.ndim == 0 else (low, high)
 
@@ -239,7 +239,8 @@ class _Pairs:
         _check_within("others", subtracted, lowest, highest)
         start, width = (0.0, 1.0) if bounds is None else (lowest, highest - lowest)
         self._differences = columns - subtracted
-        self._mean, self._deviations = _jackknife(self._differences, groups)
+        size = np.maximum(np.abs(columns), np.abs(subtracted)).max(axis=0)
+        self._mean, self._deviations = _jackknife(self._differences, groups, size)
         self._width = width
         self.reach = highest - lowest
         independent = len(self._deviations) == len(columns)
@@ -260,23 +261,25 @@ class _Pairs:
         return self._mean[~self.rates], self._deviations[:, ~self.rates]
 
 
-def _jackknife(columns: Array, groups: ArrayLike | None) -> tuple[Array, Array]:
+def _jackknife(columns: Array, groups: ArrayLike | None, size: Array) -> tuple[Array, Array]:
     """The columns' means (m,), and how each of G groups moves them, (G, m).
 
     Groups of one row, or no groups: the deviations of the rows from the mean. Else G - 1 times
     what the mean loses where the group is left out, which for groups of one size is the group's
     mean minus the mean. Either way the mean's variance is the sum of squares over G (G - 1).
+    What is nothing beside the size (m,) of the values is rounding, and 0.
     """
     mean = columns.mean(axis=0)
+    deviations = np.where(np.abs(columns - mean) > 1e-12 * size, columns - mean, 0)
     if groups is None:
-        return mean, columns - mean
+        return mean, deviations
     names = np.asarray(groups)
     if names.shape != columns.shape[:1]:
         raise ValueError(f"groups: expected one a row, ({len(columns)},), got shape {names.shape}")
     _, places, sizes = np.unique(names, return_inverse=True, return_counts=True)
     if len(sizes) in (1, len(columns)):
-        return mean, (columns - mean)[: len(sizes)]
-    sums = np.stack([np.bincount(places, column) for column in (columns - mean).T], axis=1)
+        return mean, deviations[: len(sizes)]
+    sums = np.stack([np.bincount(places, column) for column in deviations.T], axis=1)
     return mean, sums * ((len(sizes) - 1) / (len(columns) - sizes))[:, None]
 
 
@@ -297,7 +300,7 @@ def _unbounded_p_value(mean: Array, deviations: Array) -> Array:
         hall = ((1 + skew * student / 3) ** 3 - 1) / skew + skew / (6 * count)
         hall = np.where(np.abs(skew) < _ROUNDING, student, hall)
         one, other = (2 * stdtr(count - 1, -np.abs(t) * np.sqrt(count)) for t in (student, hall))
-    found = np.maximum(one, np.minimum(other / (1 - 3 / count), 1))
+    found = np.maximum(one, np.minimum(other / _surer(count), 1))
     return np.where(_differing(deviations) < _FEWEST_DIFFERING, np.nan, found)
 
 
@@ -326,7 +329,7 @@ def _student_and_hall(mean: Array, deviations: Array, level: float) -> Array:
         return np.full((2, len(mean)), np.nan)
     spread, skew = _spread_and_skew(deviations)
     student = stdtrit(count - 1, (1 + level) / 2) / np.sqrt(count)
-    tail = (1 - level) * (1 - 3 / count) / 2
+    tail = (1 - level) * _surer(count) / 2
     quantile = stdtrit(count - 1, 1 - tail) / np.sqrt(count)
     ends = []
     for sign, outer in ((1, np.fmax), (-1, np.fmin)):
@@ -336,6 +339,15 @@ def _student_and_hall(mean: Array, deviations: Array, level: float) -> Array:
         hall = np.where(np.abs(skew) < _ROUNDING, sign * quantile, hall)
         ends.append(mean - spread * outer(hall, sign * student))
     return np.stack(ends)
+
+
+def _surer(count: int) -> float:
+    """What Hall's interval may miss, as a share of what it is to miss.
+
+    The 8 is the least with which the means of 5 to 50 lognormal values (sigma 1, skewness 6.2) are
+    covered in 93 % of samples.
+    """
+    return count / (count + 8)
 
 
 def _spread_and_skew(deviations: Array) -> tuple[Array, Array]:
