@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cci_captum.baselines.registry import REFERENCES
 from cci_captum.benchmarks.statistics import holm, interval, paired_interval, paired_p_value
@@ -178,18 +179,31 @@ def _summarised(rows: pd.DataFrame, measure: str, reference: str) -> pd.DataFram
     photos, bounds, own = photos_of(rows), _bounds(measure, rows), ("", reference)
     numbers = ["mean", "low", "high", "difference", "difference_low", "difference_high", "p_holm"]
     found = pd.DataFrame(np.nan, index=wide.columns, columns=numbers).assign(n=wide.notna().sum())
-    for name in wide:
-        known = wide[name].dropna()
-        groups = None if photos is None else photos[known.index]
-        low, high = interval(known, groups, bounds=bounds)
-        found.loc[name, ["mean", "low", "high"]] = known.mean(), low, high
-        both = wide[[own, name]].dropna() if own in wide and name != own else wide[[]][:0]
-        if len(both):
-            groups = None if photos is None else photos[both.index]
-            low, high = paired_interval(both[name], both[own], groups, bounds=bounds)
-            p_value = paired_p_value(both[name], both[own], groups, bounds=bounds)
-            difference = (both[name] - both[own]).mean()
-            found.loc[name, numbers[3:]] = difference, low, high, p_value
+    for names, known, groups in _tables(wide, photos):
+        table = known.to_numpy()
+        ends = interval(table, groups, bounds=bounds)
+        found.loc[names, numbers[:3]] = np.stack([table.mean(axis=0), *ends], axis=1)
+    compared = wide.columns.drop(own) if own in wide else []
+    if len(compared):
+        differences = wide[compared].sub(wide[own], axis="index")
+        for names, known, groups in _tables(differences, photos):
+            values = wide.loc[known.index, names].to_numpy()
+            others = np.broadcast_to(wide.loc[known.index, [own]].to_numpy(), values.shape)
+            low, high = paired_interval(values, others, groups, bounds=bounds)
+            p_values = paired_p_value(values, others, groups, bounds=bounds)
+            mean = known.to_numpy().mean(axis=0)
+            found.loc[names, numbers[3:]] = np.stack([mean, low, high, p_values], axis=1)
     found.index = pd.MultiIndex.from_tuples(found.index, names=["check", "method"])
     found["p_holm"] = found.groupby("check")["p_holm"].transform(holm)
     return found.reset_index().assign(measure=measure)
+
+
+def _tables(
+    wide: pd.DataFrame, photos: pd.Series | None
+) -> Iterator[tuple[list[Any], pd.DataFrame, NDArray[Any] | None]]:
+    """Columns without a missing value together, others alone: names, values and their photos."""
+    whole = list(wide.columns[wide.notna().all()])
+    for names in filter(len, [whole, *([name] for name in wide if name not in whole)]):
+        known = wide[names].dropna()
+        if len(known):
+            yield names, known, None if photos is None else photos[known.index].to_numpy()
