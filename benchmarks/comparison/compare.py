@@ -295,6 +295,7 @@ def _measure(
                 {
                     "image": batch.names,
                     "index": batch.indices,
+                    "source": batch.sources,
                     "method": row.method,
                     "check": row.check,
                     "protocol": harness.protocol.name,
