@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from cci_captum._version import __version__
 from cci_captum.benchmarks.commands import compare, demo, env, explain, methods
@@ -44,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         arguments = build_parser().parse_args(argv)
-        arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line(warnings.showwarning)
+            arguments.run(arguments)
     except CommandError as error:
         message = " ".join(str(error).split())
         print(f"cci-captum: error: {message}", file=sys.stderr)
@@ -53,6 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("cci-captum: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _one_line(show: Callable[..., None]) -> Callable[..., None]:
+    """Show a UserWarning as errors are shown, without its place in the code; others as before."""
+
+    def show_warning(message: Warning, category: type[Warning], *place: Any) -> None:
+        if category is UserWarning:
+            text = " ".join(str(message).split())
+            print(f"cci-captum: warning: {text}", file=sys.stderr)
+        else:
+            show(message, category, *place)
+
+    return show_warning
 
 
 if __name__ == "__main__":

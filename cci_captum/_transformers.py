@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL.Image import Image
-from torch import Tensor, nn
+from torch import nn
 from torchvision import transforms
+
+from ._texts import FamilyTokenizer
 
 _MODEL_TYPES = ("clip", "metaclip_2", "siglip", "siglip2")
 
@@ -22,7 +22,7 @@ class UnsupportedCheckpointError(ValueError):
 
 def load_transformers(
     source: str, device: str | torch.device, dtype: torch.dtype, *, random_weights: bool = False
-) -> tuple[nn.Module, transforms.Compose, Callable[..., Tensor]]:
+) -> tuple[nn.Module, transforms.Compose, FamilyTokenizer]:
     """The model of a repository or local folder, in eval mode, its preprocessing and tokenizer.
 
     The scale and bias of the logits stay float32 in half precision: rounded to bf16, a scale of
@@ -58,19 +58,7 @@ def load_transformers(
         model = transformers.AutoModel.from_pretrained(source, dtype=torch.float32, **options)
     for part in model.children():
         part.to(dtype)
-    tokenize = partial(_tokenize, tokenizer, config.text_config.max_position_embeddings)
-    return model.to(device).eval(), preprocess, tokenize
-
-
-def _tokenize(tokenizer: Any, length: int, texts: str | list[str]) -> Tensor:
-    """Tokens (B, L) int64 of one text or several, cut or padded to the model's own length."""
-    return tokenizer(
-        [texts] if isinstance(texts, str) else list(texts),
-        padding="max_length",
-        truncation=True,
-        max_length=length,
-        return_tensors="pt",
-    ).input_ids
+    return model.to(device).eval(), preprocess, FamilyTokenizer(tokenizer, config)
 
 
 def _preprocessing(settings: dict[str, Any], config: Any) -> transforms.Compose:

@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._cut_texts import checked, warn_about_cuts
 from ._encoders import check_clip, encode_image, encode_text
+from ._equal_names import equal_rows, warn_about_equal_names
 from .loading import LoadedCLIP, load_clip
 
 __all__ = ["ImageTextSimilarity", "LoadedCLIP", "ZeroShotClassifier", "load_clip"]
@@ -101,6 +103,11 @@ class ZeroShotClassifier(_Embeddings):
     Attributes:
         class_names: Tuple of the C names.
         text_features: (C, D) normalised text embeddings, a buffer.
+        cut_texts: The texts, of all names and templates, that are longer than the model reads:
+            `text` and what is `lost` of each. They are also warned about; how a tokenizer that is
+            not of `load_clip` or open_clip is asked is said in docs/texts.md.
+        indistinguishable: Names with the same embedding, which no image can tell apart, a tuple
+            for each embedding. They are also warned about.
 
     Raises:
         TypeError: If the model lacks the methods.
@@ -131,9 +138,16 @@ class ZeroShotClassifier(_Embeddings):
                 f"class_names: expected a sequence of at least one name, got {class_names!r}"
             )
         self.class_names = tuple(class_names)
-        features = _class_features(
-            model, tokenizer, self.class_names, _resolve_templates(templates)
+        resolved = _resolve_templates(templates)
+        prompts = [t.replace("{}", name) for name in self.class_names for t in resolved]
+        tokens, self.cut_texts = checked(tokenizer).tokenize(prompts)
+        warn_about_cuts(self.cut_texts, stacklevel=3)
+        features, rounding = _class_features(model, tokens, len(self.class_names))
+        self.indistinguishable = tuple(
+            tuple(self.class_names[index] for index in group)
+            for group in equal_rows(features, rounding)
         )
+        warn_about_equal_names(self.indistinguishable, len(self.class_names), stacklevel=3)
         self.register_buffer("text_features", features, persistent=False)
         self.logit_scale = logit_scale
 
@@ -172,19 +186,20 @@ def _resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def _class_features(
-    model: Any,
-    tokenizer: Callable[..., Tensor],
-    class_names: tuple[str, ...],
-    templates: tuple[str, ...],
-) -> Tensor:
-    """(C, D) normalised mean embedding of each class over the templates."""
+def _class_features(model: Any, tokens: Tensor, classes: int) -> tuple[Tensor, float]:
+    """(C, D) normalised mean embedding of each class over the templates, and its rounding.
+
+    Args:
+        model: The model.
+        tokens: (C T, L) of T prompts a class.
+        classes: C.
+    """
     device = next(model.parameters()).device
-    tokens = tokenizer([t.replace("{}", name) for name in class_names for t in templates])
-    features = torch.cat(
-        [_unit(encode_text(model, part.to(device))) for part in tokens.split(_TEXT_BATCH_SIZE)]
+    encoded = [encode_text(model, part.to(device)) for part in tokens.split(_TEXT_BATCH_SIZE)]
+    features = torch.cat([_unit(part) for part in encoded]).view(
+        classes, len(tokens) // classes, -1
     )
-    return F.normalize(features.view(len(class_names), len(templates), -1).mean(dim=1), dim=-1)
+    return F.normalize(features.mean(dim=1), dim=-1), torch.finfo(encoded[0].dtype).eps
 
 
 def _unit(features: Tensor) -> Tensor:

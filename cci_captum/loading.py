@@ -12,6 +12,7 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
+from ._cut_texts import checked
 from ._transformers import UnsupportedCheckpointError, load_transformers
 from .tiny import MODEL_NAMES as TINY_MODELS
 from .tiny import load_tiny
@@ -28,7 +29,9 @@ class LoadedCLIP(NamedTuple):
     Attributes:
         model: The model, in eval mode.
         preprocess: From a PIL image to a (3, H, W) float32 tensor, ready for the model.
-        tokenizer: From a string or strings to a (B, L) int64 tensor of tokens.
+        tokenizer: From a string or strings to a (B, L) int64 tensor of tokens, prepared as the
+            texts of the model's training were. Warns of texts that are longer than the model
+            reads.
         name: The model's name, with its tag of pretrained weights where there is one.
     """
 
@@ -81,10 +84,12 @@ def load_clip(
             raise ValueError(
                 f"pretrained: {name!r} comes with its weights; expected None, got {pretrained!r}"
             )
-        return LoadedCLIP(*load_tiny(name, device=device, precision=precision), name)
-    if name.startswith(_HUGGING_FACE):
-        return _load_hugging_face(name, pretrained, device or "cpu", precision)
-    return _load_open_clip(name, pretrained, device or "cpu", precision)
+        loaded = LoadedCLIP(*load_tiny(name, device=device, precision=precision), name)
+    elif name.startswith(_HUGGING_FACE):
+        loaded = _load_hugging_face(name, pretrained, device or "cpu", precision)
+    else:
+        loaded = _load_open_clip(name, pretrained, device or "cpu", precision)
+    return loaded._replace(tokenizer=checked(loaded.tokenizer))
 
 
 def _load_hugging_face(
@@ -129,6 +134,8 @@ def _load_open_clip(
             name, device=device, precision=precision, **options
         )
         tokenizer = open_clip.get_tokenizer(name)
+        if hasattr(tokenizer, "tokenizer"):  # one of transformers, whose files may not say it
+            tokenizer.tokenizer.padding_side = "right"
     except Exception as error:
         raise _not_loaded(full_name, error) from error
     return LoadedCLIP(model.eval(), preprocess, tokenizer, full_name)

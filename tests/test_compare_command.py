@@ -154,7 +154,7 @@ def test_an_unreadable_photo_is_reported_and_the_rest_goes_on(photos: Path, tmp_
         (["--data", "loose"], "--data: "),
         (["--data", "photos", "--classes", "wrong.txt"], "--data: "),
         (["--data", "photos", "--n", "99"], "--data: "),
-        (["--data", "photos", "--classes", "missing.txt"], "--data: "),
+        (["--data", "photos", "--classes", "missing.txt"], "--classes: "),
         (["--data", "imagenet:photos"], "--data: "),
         (["--model", "ViT-X"], "name: unknown model 'ViT-X'"),
         (["--device", "gpu"], "--device: 'gpu' is not available"),

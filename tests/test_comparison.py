@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +28,6 @@ from cci_captum.benchmarks.comparison import (
     compare,
     figures,
     report,
-    results,
 )
 from cci_captum.benchmarks.comparison.randomization import (
     random_labels,
@@ -45,7 +44,7 @@ from cci_captum.benchmarks.localization import (
     pointing_game,
 )
 from cci_captum.benchmarks.maps import raw_map
-from cci_captum.benchmarks.statistics import bootstrap_interval
+from cci_captum.benchmarks.statistics import holm, interval, paired_interval, paired_p_value
 from cci_captum.clustering import KMeans
 
 NAMES = ("fox", "ship", "igloo", "lemon", "jar", "owl", "bus")
@@ -161,14 +160,6 @@ def classifier(make_clip: Any, tokenizer: Any) -> ZeroShotClassifier:
     for weights in model.parameters():
         weights.requires_grad_(False)
     return ZeroShotClassifier(model.double(), tokenizer, NAMES, "{}").eval()
-
-
-@pytest.fixture
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Intervals of fewer resamples than usual, which take less time."""
-    few = partial(bootstrap_interval, n_resamples=20)
-    monkeypatch.setattr(results, "bootstrap_interval", few)
-    return few
 
 
 def run(classifier: nn.Module, data: Any, methods: Any = ("cci",), *args: Any, **options: Any):
@@ -337,9 +328,7 @@ def test_ties_share_the_mean_of_their_places() -> None:
 
 
 @pytest.mark.parametrize("reference", [None, "random"])
-def test_summary_is_computed_by_hand(
-    world: World, reference: str | None, few_resamples: Callable[..., Any]
-) -> None:
+def test_summary_is_computed_by_hand(world: World, reference: str | None) -> None:
     summary = world.found.summary(reference)
     reference = reference or "cci"
     table = dict(list(world.found.results.groupby(["method", "check", "protocol"])))
@@ -354,26 +343,100 @@ def test_summary_is_computed_by_hand(
         *LOCALIZATION,
         *("deletion_rank", "insertion_rank", "forward_passes", "seconds", "similarity"),
     }
+    p_values: dict[tuple[str, str, str], list[float]] = {}
     for row in summary.to_dict("records"):
-        key = row["protocol"], row["measure"]
+        key, bounds = (row["protocol"], row["measure"]), bounds_of(row["measure"])
         assert (row["protocol"] == "") == (row["measure"] not in row_measures())
         own = values(row["method"], row["check"], *key)
-        expected = {"n": 5 - np.isnan(own).sum()} | interval("mean", "", own, few_resamples)
-        gap = own - values(reference, "", *key)
-        if (row["method"], row["check"]) == (reference, "") or np.isnan(gap).all():
-            assert all(math.isnan(row[f"difference{end}"]) for end in ("", "_low", "_high"))
+        known = own[~np.isnan(own)]
+        expected = {"mean": known.mean(), "n": len(known)}
+        expected["low"], expected["high"] = interval(known, bounds=bounds)
+        other = values(reference, "", *key)
+        both = ~np.isnan(own - other)
+        p_value = math.nan
+        if (row["method"], row["check"]) != (reference, "") and both.any():
+            pair = own[both], other[both]
+            p_value = paired_p_value(*pair, bounds=bounds)
+            expected["difference"] = (own - other)[both].mean()
+            expected["difference_low"], expected["difference_high"] = paired_interval(
+                *pair, bounds=bounds
+            )
         else:
-            expected |= interval("difference", "difference_", gap, few_resamples)
-        assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+            assert all(math.isnan(row[f"difference{end}"]) for end in ("", "_low", "_high"))
+        p_values.setdefault((*key, row["check"]), []).append(p_value)
+        found = {name: row[name] for name in expected}
+        assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)
+    for (protocol, measure, check), together in p_values.items():
+        rows = rows_of(summary, protocol=protocol, measure=measure, check=check)
+        assert rows["p_holm"].tolist() == pytest.approx(holm(together), nan_ok=True)
 
 
-def interval(
-    name: str, prefix: str, values: np.ndarray, resample: Callable[..., Any]
-) -> dict[str, float]:
-    """Mean and interval of the values that there are."""
-    known = values[~np.isnan(values)]
-    low, high = resample(known)
-    return {name: known.mean(), f"{prefix}low": low, f"{prefix}high": high}
+def bounds_of(measure: str) -> tuple[float, float]:
+    """The range of a measure of three methods."""
+    if measure.endswith("rank"):
+        return 1, 3
+    if measure == "similarity":
+        return -1, 1
+    of_any_size = measure.endswith("score") or measure in ("forward_passes", "seconds")
+    return (-math.inf, math.inf) if of_any_size else (0, 1)
+
+
+def drawn(photos: int, copies: int) -> Comparison:
+    """Two methods on images made from photos, which differ from one photo to another alone."""
+    rng = np.random.default_rng(0)
+    areas = {method: rng.beta(2, 3, size=photos) for method in ("a", "b")}
+    frame = pd.DataFrame(
+        {"index": index, "image": f"{index}", "source": f"photo {index // copies}"}
+        | {"method": method, "check": "", "protocol": "p"}
+        | {"deletion_top1": area[index // copies]}
+        for method, area in areas.items()
+        for index in range(photos * copies)
+    )
+    return Comparison(frame, frame[:0], frame[:0], {})
+
+
+def test_images_of_one_photo_count_as_one() -> None:
+    ends = ["mean", "low", "high", "difference", "difference_low", "difference_high", "p_holm"]
+    once, copied = drawn(12, 1), drawn(12, 5)
+    expected = once.summary("a")[ends].to_numpy()
+    assert np.allclose(copied.summary("a")[ends], expected, equal_nan=True)
+    assert (copied.summary("a")["n"] == 60).all()
+    without = Comparison(copied.results.drop(columns="source"), *[once.errors] * 2, {}).summary("a")
+    narrower = (without["high"] - without["low"]) / (expected[:, 2] - expected[:, 1])
+    assert (narrower < 0.5).all()
+
+
+def test_sources_come_from_the_samples(world: World) -> None:
+    samples = [replace(sample, source=f"photo {i // 2}") for i, sample in enumerate(world.data)]
+    found = run(world.classifier, Toy(samples), ["cci"])
+    sources = dict(zip(found.results["index"], found.results["source"], strict=True))
+    assert sources == {i: f"photo {i // 2}" for i in range(5)}
+    assert set(found.curves["source"]) == set(sources.values())
+    assert set(world.found.results["source"]) == set(world.found.results["image"])
+    assert "5 images made from 3 photos" in report.page(found)
+    assert "made from" not in report.page(world.found)
+    assert "no interval" in report.page(found)  # of three photos
+    assert words_on(figures.pairs(found)).count("(no interval)") == 2
+    figures.curves(found)
+
+
+def test_holm_is_told_in_the_page() -> None:
+    """One difference that is sure alone and not among all, one that is sure among all."""
+    comparison = drawn(12, 1)
+    frame = comparison.results
+    rng, base = np.random.default_rng(1), frame[frame["method"] == "a"]
+    others = [
+        base.assign(method=f"m{i}", deletion_top1=base["deletion_top1"] + shift + noise)
+        for i, (shift, noise) in enumerate(
+            (shift, 0.02 * rng.normal(size=12)) for shift in (0.2, 0.01, 0, 0, 0, 0, 0)
+        )
+    ]
+    summary = Comparison(pd.concat([base, *others]), frame[:0], frame[:0], {}).summary("a")
+    rows = summary.set_index("method")
+    assert rows.loc["m0", "p_holm"] < 0.05 < rows.loc["m1", "p_holm"]
+    assert rows.loc["m1", "difference_low"] > 0
+    line = report._together(summary, "deletion_top1", "a")
+    assert line.endswith("all 7 comparisons taken together (Holm, 5 %): m0.")
 
 
 def row_measures() -> set[str]:
@@ -388,9 +451,10 @@ def test_summary_of_some_measures(world: World) -> None:
         rows_of(world.found.results, method=name, check="", protocol="tokens")["energy"].to_numpy()
         for name in ("rollout", "cci")
     )
-    assert (row["low"], row["high"]) == bootstrap_interval(own)
+    ends = row["low"], row["high"]
+    assert ends == pytest.approx(interval(own, bounds=(0, 1)), abs=1e-12)
     ends = row["difference_low"], row["difference_high"]
-    assert ends == pytest.approx(bootstrap_interval(own - cci), abs=1e-12)
+    assert ends == pytest.approx(paired_interval(own, cci, bounds=(0, 1)), abs=1e-12)
     assert list(summary["measure"].unique()) == ["energy", "deletion_top1"]
     with pytest.raises(ValueError, match=r"measures: .*energy.*precision_at_9"):
         world.found.summary(measures=["precision_at_9"])
@@ -517,7 +581,6 @@ def test_the_model_and_data_stay_as_they_are(world: World, fails: bool) -> None:
         (Maskless, "predicted", ["random"]),
     ],
 )
-@pytest.mark.usefixtures("few_resamples")
 def test_references(world: World, kind: Any, explained: Any, references: list[str]) -> None:
     data = kind(world.data.samples)
     found = run(world.classifier, data, ["cci", *references[1:]], explained=explained)
@@ -555,7 +618,6 @@ def test_the_mask_itself_is_found(world: World) -> None:
     assert rows[list(LOCALIZATION)].to_numpy() == pytest.approx(1.0)
 
 
-@pytest.mark.usefixtures("few_resamples")
 def test_references_alone(world: World) -> None:
     found = run(world.classifier, world.data, ["random"])
     assert found.methods == list(REFERENCES)
@@ -588,7 +650,6 @@ def test_captum_s_methods(world: World) -> None:
 # Images that cannot be read.
 
 
-@pytest.mark.usefixtures("few_resamples")
 def test_the_rest_goes_on(world: World) -> None:
     samples: list[Any] = list(world.data.samples)
     samples[1:1] = [OSError("torn")]
@@ -741,7 +802,6 @@ def test_similarity_compares_with_the_map_as_it_is(world: World, method: str, ch
 # Reports.
 
 
-@pytest.mark.usefixtures("few_resamples")
 def test_page_names_everything(world: World) -> None:
     page = report.page(world.found, note="As of today.")
     assert page.startswith("# toy\n") and "As of today." in page
@@ -761,7 +821,6 @@ def test_page_names_everything(world: World) -> None:
     assert any(value in line for line in section.splitlines() if line.startswith("| Rollout"))
 
 
-@pytest.mark.usefixtures("few_resamples")
 def test_page_of_one_image_and_a_map_that_says_nothing(world: World) -> None:
     data = Toy(world.data.samples[:1])
     found = run(world.classifier, data, {"flat": Flat, "cci": CCI}, ["rise"], checks=CHECKS)
@@ -771,7 +830,6 @@ def test_page_of_one_image_and_a_map_that_says_nothing(world: World) -> None:
         assert "flat" in page and "nan" not in page.lower()
 
 
-@pytest.mark.usefixtures("few_resamples")
 def test_text_has_a_line_a_method(world: World) -> None:
     lines = report.text(world.found).splitlines()
     for method in world.found.methods:

@@ -16,7 +16,14 @@ from PIL import Image
 from timm.data import ImageNetInfo
 
 from cci_captum import ZeroShotClassifier, load_clip
-from cci_captum.benchmarks.data import ImageData, ImageFolders, ImageNet, Scenes, _tree
+from cci_captum.benchmarks.data import (
+    ImageData,
+    ImageFolders,
+    ImageNet,
+    Scenes,
+    _tree,
+    read_class_names,
+)
 from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
@@ -528,3 +535,82 @@ def test_imagenet_without_folders(tmp_path: Path) -> None:
     message = r"3 loose images in .*val, such as 'ILSVRC.*1\.JPEG'; move .* WordNet id .*devkit"
     with pytest.raises(ValueError, match=message):
         ImageNet(tmp_path / "val")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.txt", "dog\n\n hot dog \ncat\n", ["dog", "hot dog", "cat"]),
+        ("a.txt", "10\tpolar bear\r\n\n7\t cat", {"10": "polar bear", "7": "cat"}),
+        ("a.txt", "\ufeffcat\n", ["cat"]),
+        ("a.json", '["cat", "dog"]', ["cat", "dog"]),
+        ("a.JSON", '{"10": "polar bear", "7": "cat"}', {"10": "polar bear", "7": "cat"}),
+    ],
+)
+def test_class_names_from_a_file(name: str, text: str, expected: object, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    found = read_class_names(tmp_path / name)
+    assert found == expected and list(found) == list(expected)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "7\tcat\n10 polar bear\n", "every line or in none, line 2 has none: '10 polar"),
+        ("a.txt", "7\tcat\tdog\n", "expected a folder, a tab and a name, got '7"),
+        ("a.txt", "7\tcat\n7\tdog\n", "expected each folder once, got more than once '7'"),
+        ("a.json", '{"7": "cat", "7": "dog"}', "expected each folder once, got more than once '7'"),
+        ("a.json", '{"7": 1}', "expected a list of names, or an object from folders to names"),
+        ("a.json", '"cat"', "expected a list of names, or an object from folders to names"),
+        ("a.json", "{", "Expecting"),
+    ],
+)
+def test_files_without_class_names(name: str, text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_class_names(tmp_path / name)
+
+
+def make_folders(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).mkdir()
+        Image.new("RGB", (8, 6)).save(root / name / "1.png")
+    return root
+
+
+def test_names_by_folder(tmp_path: Path) -> None:
+    root = make_folders(tmp_path, "10", "7", "hot_dog")
+    names = {"7": "cat", "hot_dog": "sausage", "10": "polar bear"}
+    data = ImageFolders(root, class_names=names)
+    assert data.class_names == ("cat", "sausage", "polar bear")
+    assert {sample.name: data.class_names[sample.target] for sample in data} == {
+        "10/1.png": "polar bear",
+        "7/1.png": "cat",
+        "hot_dog/1.png": "sausage",
+    }
+    for wrong, message in (
+        ({**names, "8": "dog"}, "for each of the 3 folders in .*, without a folder '8'"),
+        ({"7": "cat"}, "for each of the 3 folders in .*, missing '10', 'hot_dog'"),
+        ({**names, "7": "polar_bear"}, "class_names: expected different names.* 'polar bear'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ImageFolders(root, class_names=wrong)
+    with pytest.raises(TypeError, match="class_names: expected strings, got int"):
+        ImageFolders(root, class_names={**names, "7": 3})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("names", [("1", "2"), ("cat", "007"), ("n12345678", "cat"), ("3.5", "a")])
+def test_folders_named_by_numbers_are_asked_about(names: tuple[str, str], tmp_path: Path) -> None:
+    root = make_folders(tmp_path, *names)
+    number = next(name for name in names if any(map(str.isdigit, name)))
+    match = f"root: expected folders named as their classes.* numbers: '{number}'.*--classes"
+    with pytest.raises(ValueError, match=match):
+        ImageFolders(root)
+    # Digits may be what is to be told apart.
+    assert ImageFolders(root, class_names=sorted(names)).class_names == tuple(sorted(names))
+
+
+def test_wordnet_ids_have_names(tmp_path: Path) -> None:
+    data = ImageFolders(make_folders(tmp_path, "n01440764", "n02123045", "my_dog"))
+    assert data.class_names == ("my dog", "tench", "tabby cat")
+    assert [sample.target for sample in data] == [0, 1, 2]

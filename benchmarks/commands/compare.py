@@ -98,7 +98,11 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--objects", choices=("one", "two"), default="one", help="in each scene (%(default)s)"
     )
     parser.add_argument(
-        "--classes", type=Path, metavar="FILE", help="class names, one a line (the folders' names)"
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="class names, one a line, or a folder, a tab and its name; or .json with a list, or "
+        "an object from folders to names (the folders' names)",
     )
     parser.add_argument(
         "--masks", type=Path, metavar="DIR", help="masks of a folder's images: the same tree, .png"
@@ -228,13 +232,19 @@ def _data(arguments: argparse.Namespace, clip: LoadedCLIP) -> ImageData:
             )
         if arguments.data.startswith(_IMAGENET):
             return ImageNet(arguments.data.removeprefix(_IMAGENET), **options)
-        class_names = None
-        if arguments.classes:
-            lines = arguments.classes.read_text(encoding="utf-8").splitlines()
-            class_names = [line.strip() for line in lines if line.strip()]
+        class_names = _class_names(arguments.classes) if arguments.classes else None
         return ImageFolders(arguments.data, class_names=class_names, **options)
     except (OSError, ValueError) as error:
         raise CommandError(f"--data: {error}") from error
+
+
+def _class_names(path: Path) -> list[str] | dict[str, str]:
+    from cci_captum.benchmarks.data import read_class_names
+
+    try:
+        return read_class_names(path)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--classes: {error}") from error
 
 
 def _settings(arguments: argparse.Namespace, clip: LoadedCLIP) -> dict[str, Any]:

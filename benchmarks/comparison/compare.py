@@ -24,6 +24,7 @@ from cci_captum.benchmarks.localization import (
 )
 from cci_captum.benchmarks.maps import raw_map
 from cci_captum.benchmarks.preprocessing import Preprocess, normalization
+from cci_captum.clip import ZeroShotClassifier
 from cci_captum.forward_checks import known_field_of_view
 from cci_captum.vision_towers import find_vision_tower
 
@@ -166,8 +167,20 @@ def compare(
             "seed": seed,
             "protocols": [harness.protocol.name for harness in harnesses],
             "device": str(loader.device),
+            **_about_texts(forward_func),
         },
     )
+
+
+def _about_texts(forward_func: nn.Module) -> dict[str, Any]:
+    """What a zero-shot classifier in a module knows of its texts."""
+    for module in forward_func.modules():
+        if isinstance(module, ZeroShotClassifier):
+            return {
+                "indistinguishable": [list(names) for names in module.indistinguishable],
+                "cut_texts": [text._asdict() for text in module.cut_texts],
+            }
+    return {}
 
 
 def _factories(
@@ -283,6 +296,7 @@ def _measure(
                 {
                     "image": batch.names,
                     "index": batch.indices,
+                    "source": batch.sources,
                     "method": row.method,
                     "check": row.check,
                     "protocol": harness.protocol.name,

@@ -14,7 +14,7 @@ from cci_captum.baselines.registry import REFERENCES
 from cci_captum.benchmarks.data import ImageData
 from cci_captum.benchmarks.maps import raw_map
 from cci_captum.benchmarks.preprocessing import Preprocess
-from cci_captum.benchmarks.statistics import bootstrap_interval
+from cci_captum.benchmarks.statistics import interval, paired_interval
 from cci_captum.visualization import (
     Band,
     attribution_grid,
@@ -24,18 +24,21 @@ from cci_captum.visualization import (
 
 from .compare import Factory
 from .loading import Loader
-from .results import Comparison
+from .results import Comparison, photos_of
 from .titles import both_areas, title
 
 
 def curves(comparison: Comparison, **options: Any) -> Figure:
-    """Mean curves with bootstrap 95 % bands, a panel a protocol and direction.
+    """Mean curves with bands of 95 % intervals, a panel a protocol and direction.
+
+    A curve has no band where the images are too few for intervals.
 
     Args:
         comparison: What was measured.
         options: Of `cci_captum.visualization.faithfulness_curves`.
     """
     rows = comparison.curves[comparison.curves["check"] == ""]
+    photos = photos_of(rows)
     panels: dict[str, dict[str, Band]] = {}
     fractions = {}
     for (protocol, direction), part in rows.groupby(["protocol", "direction"], sort=False):
@@ -48,7 +51,10 @@ def curves(comparison: Comparison, **options: Any) -> Figure:
                 index="index", columns="fraction", values="top1"
             )
             values = wide.to_numpy(dtype=np.float64)
-            bands[title(method)] = Band(values.mean(axis=0), *bootstrap_interval(values))
+            groups = None if photos is None else photos[wide.index]
+            low, high = interval(values, groups, bounds=(0, 1))
+            known = not np.isnan(low).any()
+            bands[title(method)] = Band(values.mean(axis=0), *((low, high) if known else ()))
         panels[panel] = bands
     return faithfulness_curves(
         fractions,
@@ -65,23 +71,21 @@ def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
     protocol = comparison.protocols[0]
     rows = _as_they_are(comparison)
     gain = rows["insertion_probability"] - rows["deletion_probability"]
-    values = {
-        title(method): gain[rows["method"] == method].to_numpy() for method in comparison.methods
-    }
-    own = values[title(reference)]
-    intervals = {
-        name: bootstrap_interval(own - other)
-        for name, other in values.items()
-        if name != title(reference)
-    }
+    wide = rows.assign(gain=gain).pivot(index="index", columns="method", values="gain")
+    values = {title(method): wide[method].to_numpy() for method in comparison.methods}
+    own, photos = values[title(reference)], photos_of(rows)
+    groups = None if photos is None else photos[wide.index]
+    notes = {}
+    for name, other in values.items():
+        if name != title(reference):
+            low, high = paired_interval(own, other, groups, bounds=(-1, 1))
+            ends = "no interval" if np.isnan(low) else f"{low:+.3f} to {high:+.3f}"
+            notes[name] = f"({ends})".replace("-", "\N{MINUS SIGN}")
     return paired_scatter(
         values,
         title(reference),
         title=f"insertion minus deletion area, {protocol}",
-        notes={
-            name: f"({low:+.3f} to {high:+.3f})".replace("-", "\N{MINUS SIGN}")
-            for name, (low, high) in intervals.items()
-        },
+        notes=notes,
     )
 
 

@@ -20,6 +20,7 @@ class Batch(NamedTuple):
 
     indices: list[int]
     names: list[str]
+    sources: list[str]  # names of the photos that they were made from
     photos: list[Image.Image]  # cut to what the model sees
     inputs: Tensor  # (B, 3, H, W)
     masks: Tensor | None  # (B, H, W) bool
@@ -98,6 +99,7 @@ class Loader:
         return Batch(
             indices=[index for index, _ in samples],
             names=[sample.name for _, sample in samples],
+            sources=[sample.source or sample.name for _, sample in samples],
             photos=photos,
             inputs=inputs,
             masks=masks,

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from cci_captum._cut_texts import CutText, describe_cuts
+from cci_captum._equal_names import describe
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.benchmarks.markdown import table
+from cci_captum.benchmarks.markdown import NO_INTERVAL, table, with_interval
 
-from .results import LOCALIZATION, Comparison
+from .results import LOCALIZATION, Comparison, photos_of
 from .titles import heading, title
 
 _MAIN = ("deletion_top1", "insertion_top1")
@@ -28,7 +30,12 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
     reference = comparison.methods[0] if reference is None else reference
     summary = comparison.summary(reference)
     plain = summary[summary["check"] == ""]
-    parts = [f"# {comparison.settings['data']}", note, _setting(comparison, reference)]
+    parts = [
+        f"# {comparison.settings['data']}",
+        note,
+        _setting(comparison, reference),
+        _texts(comparison),
+    ]
     for protocol in comparison.protocols:
         of_protocol = plain[plain["protocol"] == protocol]
         parts.append(f'## Deletion and insertion, "{protocol}"')
@@ -41,6 +48,8 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
     if len(comparison.errors):
         rows = comparison.errors[["index", "error"]].itertuples(index=False)
         parts += ["## Images that could not be read", table(["place", "error"], rows)]
+    if any("(-)" in part for part in parts[2:]):
+        parts.insert(3, NO_INTERVAL)
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -59,6 +68,8 @@ def text(comparison: Comparison) -> str:
             cells = [f"{_interval(by_measure.loc[name], 'mean', ''):25}" for name in _MAIN]
             cells += [f"{by_measure.loc[name, 'mean']:15.2f}" for name in located]
             lines.append(f"{title(method):20}" + "".join(cells))
+    if any("(-)" in line for line in lines):
+        lines += ["", NO_INTERVAL]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -72,11 +83,35 @@ def _setting(comparison: Comparison, reference: str) -> str:
         "predicted": "the predicted class",
     }[settings["explained"]]
     return (
-        f"{settings['images']} images, {settings['classes']} classes. Explained: {explained}. Seed "
-        f"{settings['seed']}. Means with bootstrap 95 % intervals over the images; differences to "
-        f"{title(reference)} are paired, image by image. Rank: among the methods without the "
-        "references, 1 is best, by the area under the class's probability."
+        f"{settings['images']} images{_photos(comparison)}, {settings['classes']} classes. "
+        f"Explained: {explained}. Seed {settings['seed']}. Means with 95 % intervals over the "
+        f"images, each for itself; differences to {title(reference)} are paired, image by image. "
+        "Rank: among the methods without the references, 1 is best, by the area under the class's "
+        "probability."
     )
+
+
+def _photos(comparison: Comparison) -> str:
+    """How many source photos there are, where they are fewer than the images."""
+    photos = photos_of(comparison.results)
+    return (
+        "" if photos is None else f" made from {photos.nunique()} photos, which count as one each"
+    )
+
+
+def _texts(comparison: Comparison) -> str:
+    """What limits any method: classes that the model cannot tell apart, texts that it cut."""
+    settings = comparison.settings
+    lines = []
+    if groups := settings.get("indistinguishable"):
+        lines.append(
+            f"{sum(map(len, groups))} of the {settings['classes']} classes have the same text "
+            f"embedding as another: {describe(groups)}. The model cannot tell them apart, so that "
+            "which of them is predicted, and with it top-1, means nothing."
+        )
+    if cut := settings.get("cut_texts"):
+        lines.append(describe_cuts([CutText(**text) for text in cut]) + ".")
+    return "\n\n".join(lines)
 
 
 def areas(comparison: Comparison, protocol: str, reference: str | None = None) -> str:
@@ -109,7 +144,18 @@ def _areas(summary: pd.DataFrame, reference: str) -> str:
             for rank in ("deletion_rank", "insertion_rank")
         ]
         lines.append(line)
-    return table([*head, "deletion rank", "insertion rank"], lines)
+    shown = table([*head, "deletion rank", "insertion rank"], lines)
+    return "\n\n".join([shown, *(_together(summary, name, reference) for name in _MAIN)])
+
+
+def _together(summary: pd.DataFrame, measure: str, reference: str) -> str:
+    """Which differences hold together, as the intervals do not: each is 95 % sure alone."""
+    rows = summary[(summary["measure"] == measure) & summary["p_holm"].notna()]
+    sure = [title(method) for method in rows.loc[rows["p_holm"] < 0.05, "method"]]
+    return (
+        f"{heading(measure).capitalize()} other than of {title(reference)}, all {len(rows)} "
+        f"comparisons taken together (Holm, 5 %): {', '.join(sure) or 'none'}."
+    )
 
 
 def _table(summary: pd.DataFrame, measures: Sequence[str]) -> str:
@@ -158,11 +204,10 @@ def _checks(comparison: Comparison, summary: pd.DataFrame) -> str:
 
 
 def _interval(row: pd.Series, mean: str, prefix: str) -> str:
-    """One cell: a mean and its interval; blank where there is none."""
-    numbers = [row[mean], row[f"{prefix}low"], row[f"{prefix}high"]]
-    if any(pd.isna(numbers)):
+    """One cell: a mean and its interval; blank where there is no mean."""
+    if pd.isna(row[mean]):
         return ""
-    sign = "+" if prefix else ""
     digits = 3 if abs(row[mean]) < 10 else 1
-    middle, low, high = (f"{number:{sign}.{digits}f}" for number in numbers)
-    return middle if low == high else f"{middle} ({low} to {high})"
+    return with_interval(
+        row[mean], row[f"{prefix}low"], row[f"{prefix}high"], digits, signed=bool(prefix)
+    )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.benchmarks.statistics import bootstrap_interval
+from cci_captum.benchmarks.statistics import holm, interval, paired_interval, paired_p_value
 
 LOCALIZATION = ("pointing_game", "energy", "iou", "average_precision")
 _RANKED = ("deletion", "insertion")
@@ -23,8 +24,8 @@ class Comparison:
     Attributes:
         results: A row an image, method, check and protocol:
 
-            - "image" its name, "index" its place in the data; "method"; "check", "" or one of
-              `CHECKS`; "protocol";
+            - "image" its name, "index" its place in the data; "source", the photo that it was made
+              from; "method"; "check", "" or one of `CHECKS`; "protocol";
             - "target", the explained class; "predicted", the predicted one;
             - the areas under the curves, as of `FaithfulnessCurves.auc`: "deletion_top1", ...;
             - "deletion_rank" and "insertion_rank", the method's place among the methods on this
@@ -59,7 +60,9 @@ class Comparison:
     def summary(
         self, reference: str | None = None, measures: Sequence[str] | None = None
     ) -> pd.DataFrame:
-        """Means over the images with bootstrap 95 % intervals, and differences to a method.
+        """Means over the images with 95 % intervals, and differences to a method.
+
+        Images that were made from one photo count as one: see "source" of `results`.
 
         Args:
             reference: The method that others are compared with, image by image; None is the
@@ -69,7 +72,10 @@ class Comparison:
         Returns:
             A row a protocol, check, method and measure: "mean", "low", "high"; "difference" to
             the reference (positive where the method has more of the measure) with
-            "difference_low" and "difference_high", from the same resampled images; "n" images.
+            "difference_low" and "difference_high", over the same images; "p_holm", how surprising
+            such a difference would be without a true one, adjusted by Holm for the methods
+            compared under this protocol, check and measure; "n" images. Ends and "p_holm" are NaN
+            where images are too few or too much alike, see `cci_captum.benchmarks.statistics`.
             What a map is, whatever the protocol ("pointing_game", ..., "seconds"), has protocol
             "". Images with a value that is missing are left out of their column.
 
@@ -145,33 +151,59 @@ def _measures(results: pd.DataFrame) -> list[str]:
     ]
 
 
+def photos_of(rows: pd.DataFrame) -> pd.Series | None:
+    """What is independent: a number for the source photo of each image, by the image's place.
+
+    None where no two images come from one photo, or where nothing is known about that.
+    """
+    if "source" not in rows:
+        return None
+    sources = rows.drop_duplicates("index").set_index("index")["source"]
+    return None if sources.is_unique else pd.Series(pd.factorize(sources)[0], sources.index)
+
+
+def _bounds(measure: str, rows: pd.DataFrame) -> tuple[float, float]:
+    """The least and the greatest value that a measure can have."""
+    if measure in LOCALIZATION or measure.endswith(("_probability", "_top1", "_top5")):
+        return 0, 1
+    if measure.endswith("_rank"):
+        return 1, max(2, rows.loc[_is_method(rows), "method"].nunique())
+    return (-1, 1) if measure == "similarity" else (-np.inf, np.inf)
+
+
 def _summarised(rows: pd.DataFrame, measure: str, reference: str) -> pd.DataFrame:
     """Means, intervals and differences of one measure under one protocol."""
     wide = rows.pivot(index="index", columns=["check", "method"], values=measure)
     wide = wide[list(dict.fromkeys(zip(rows["check"], rows["method"], strict=True)))]
     wide = wide.dropna(axis="columns", how="all").astype(np.float64)
-    names = list(wide.columns)
-    own = ("", reference)
-    compared = [name for name in names if name != own] if own in wide else []
-    differences = wide[compared].sub(wide[own], axis="index") if compared else wide[[]]
-    found = _with_intervals(wide).assign(n=wide.notna().sum())
-    found = found.join(_with_intervals(differences).add_prefix("difference_"))
-    found = found.rename(columns={"difference_mean": "difference"})
-    found.index = pd.MultiIndex.from_tuples(names, names=["check", "method"])
+    photos, bounds, own = photos_of(rows), _bounds(measure, rows), ("", reference)
+    numbers = ["mean", "low", "high", "difference", "difference_low", "difference_high", "p_holm"]
+    found = pd.DataFrame(np.nan, index=wide.columns, columns=numbers).assign(n=wide.notna().sum())
+    for names, known, groups in _tables(wide, photos):
+        table = known.to_numpy()
+        ends = interval(table, groups, bounds=bounds)
+        found.loc[names, numbers[:3]] = np.stack([table.mean(axis=0), *ends], axis=1)
+    compared = wide.columns.drop(own) if own in wide else []
+    if len(compared):
+        differences = wide[compared].sub(wide[own], axis="index")
+        for names, known, groups in _tables(differences, photos):
+            values = wide.loc[known.index, names].to_numpy()
+            others = np.broadcast_to(wide.loc[known.index, [own]].to_numpy(), values.shape)
+            low, high = paired_interval(values, others, groups, bounds=bounds)
+            p_values = paired_p_value(values, others, groups, bounds=bounds)
+            mean = known.to_numpy().mean(axis=0)
+            found.loc[names, numbers[3:]] = np.stack([mean, low, high, p_values], axis=1)
+    found.index = pd.MultiIndex.from_tuples(found.index, names=["check", "method"])
+    found["p_holm"] = found.groupby("check")["p_holm"].transform(holm)
     return found.reset_index().assign(measure=measure)
 
 
-def _with_intervals(columns: pd.DataFrame) -> pd.DataFrame:
-    """Columns "mean", "low" and "high", a row a column, over the values that are not missing."""
-    whole = columns.columns[columns.notna().all()]
-    numbers = pd.DataFrame(index=columns.columns, columns=["mean", "low", "high"], dtype=float)
-    if len(whole):  # all from the same resampled images
-        numbers.loc[whole, "low"], numbers.loc[whole, "high"] = bootstrap_interval(
-            columns[whole].to_numpy()
-        )
-    for name in columns.columns.difference(whole, sort=False):
-        known = columns[name].dropna().to_numpy()
+def _tables(
+    wide: pd.DataFrame, photos: pd.Series | None
+) -> Iterator[tuple[list[Any], pd.DataFrame, NDArray[Any] | None]]:
+    """Columns without a missing value together, others alone: names, values and their photos."""
+    whole = list(wide.columns[wide.notna().all()])
+    for names in filter(len, [whole, *([name] for name in wide if name not in whole)]):
+        known = wide[names].dropna()
         if len(known):
-            numbers.loc[name, ["low", "high"]] = bootstrap_interval(known)
-    numbers["mean"] = columns.mean()
-    return numbers
+            yield names, known, None if photos is None else photos[known.index].to_numpy()

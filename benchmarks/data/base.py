@@ -20,12 +20,15 @@ class Sample:
         image: Of mode "RGB" and any size, as it was before any preprocessing.
         target: Index of its class in the data's `class_names`.
         mask: (H, W) bool at the image's own size, the pixels of what target names; or None.
+        source: Says which photo it was made from, where several samples come from one, as crops,
+            pasted backgrounds or captions do: such samples are not independent. None is itself.
     """
 
     name: str
     image: Image.Image
     target: int
     mask: Tensor | None = None
+    source: str | None = None
 
 
 class ImageData(Protocol):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ._tree import FolderData, class_folders, some
+from .class_names import check_different, check_mapping, check_names, names_of_folders, spaced
 
 _LOOSE = "move each into a folder named as its class"
 
@@ -25,7 +25,9 @@ class ImageFolders(FolderData):
         root: The folder of the class folders.
         class_names: The names to tell apart, in the order of the targets. A folder belongs to the
             name that equals its own with spaces for underscores; names without a folder are
-            fine. None: the folders' names, sorted, with spaces for underscores.
+            fine. Or folder -> name, for all folders and no others; `read_class_names` reads both
+            from a file. None: the folders' names, sorted, with spaces for underscores; WordNet
+            ids stand for the names of ImageNet's classes, numbers are refused.
         templates: As `cci_captum.ZeroShotClassifier` takes them.
         masks: A folder outside of root with a mask for every image, at the same path but for the
             suffix .png: zero where the object is not, as large as the image is shown (rotated as
@@ -39,8 +41,9 @@ class ImageFolders(FolderData):
         NotADirectoryError: If root or masks are no folders.
         TypeError: If a class name is no string.
         ValueError: If there are no folders, or one without images; a folder matches no class
-            name, or two the same; or another argument is not one of these. When a sample is
-            read: if an image or mask is damaged, a mask of another size, or zero everywhere.
+            name, or two the same, or is a number without a name; folders and those of class_names
+            differ; or another argument is not one of these. When a sample is read: if an image or
+            mask is damaged, a mask of another size, or zero everywhere.
 
     Example:
         >>> import tempfile
@@ -60,7 +63,7 @@ class ImageFolders(FolderData):
         self,
         root: str | os.PathLike[str],
         *,
-        class_names: Sequence[str] | None = None,
+        class_names: Sequence[str] | Mapping[str, str] | None = None,
         templates: str | Sequence[str] = "a photo of a {}.",
         masks: str | os.PathLike[str] | None = None,
         count: int | None = None,
@@ -69,51 +72,40 @@ class ImageFolders(FolderData):
         root = Path(root)
         folders = class_folders(root, _LOOSE)
         if class_names is None:
-            class_names = [_spaced(folder) for folder in folders]
-        self.class_names = _check_names(class_names)
+            class_names = names_of_folders(folders, root)
+        check_names(class_names)
+        if isinstance(class_names, Mapping):
+            check_mapping(class_names, folders, root)
+            names = class_names
+            self.class_names = tuple(names.values())
+        else:
+            names = {folder: folder for folder in folders}
+            self.class_names = tuple(class_names)
         self.templates: str | tuple[str, ...] = (
             templates if isinstance(templates, str) else tuple(templates)
         )
-        targets = _targets(folders, self.class_names, root)
+        targets = _targets(names, self.class_names, root)
         super().__init__(root, targets, masks=masks, count=count, seed=seed)
         self.name = f"{root.resolve().name} ({self._size})"
 
 
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _check_names(names: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(names, str) or not names:
-        raise ValueError(f"class_names: expected a sequence of at least one name, got {names!r}")
-    wrong = [name for name in names if not isinstance(name, str)]
-    if wrong:
-        raise TypeError(f"class_names: expected strings, got {type(wrong[0]).__name__}")
-    return tuple(names)
-
-
-def _targets(folders: list[str], class_names: tuple[str, ...], root: Path) -> dict[str, int]:
-    """The index of each folder's class."""
-    for what, names in (("class_names", class_names), ("root", folders)):
-        twice = [name for name, times in Counter(map(_spaced, names)).items() if times > 1]
-        if twice:
-            raise ValueError(
-                f"{what}: expected different names, spaces and underscores being the same, got "
-                f"more than once {some(twice)}"
-            )
-    index = {_spaced(name): number for number, name in enumerate(class_names)}
-    unknown = [folder for folder in folders if _spaced(folder) not in index]
+def _targets(names: Mapping[str, str], class_names: tuple[str, ...], root: Path) -> dict[str, int]:
+    """The index of the class of each folder, given its name."""
+    check_different("class_names", class_names)
+    check_different("root", names.values())
+    index = {spaced(name): number for number, name in enumerate(class_names)}
+    unknown = [folder for folder, name in names.items() if spaced(name) not in index]
     if unknown:
         raise ValueError(
-            f"class_names: {len(unknown)} of the {len(folders)} folders in {root} match none of "
+            f"class_names: {len(unknown)} of the {len(names)} folders in {root} match none of "
             f"the {len(class_names)} names: {some(unknown)}{_hint(unknown, class_names)}"
         )
-    return {folder: index[_spaced(folder)] for folder in folders}
+    return {folder: index[spaced(name)] for folder, name in names.items()}
 
 
 def _hint(unknown: list[str], class_names: tuple[str, ...]) -> str:
     """Names like those that are not known, whatever their case."""
-    lower = {_spaced(name).lower(): name for name in class_names}
-    found = [difflib.get_close_matches(_spaced(u).lower(), lower, n=1) for u in unknown]
+    lower = {spaced(name).lower(): name for name in class_names}
+    found = [difflib.get_close_matches(spaced(u).lower(), lower, n=1) for u in unknown]
     close = dict.fromkeys(lower[match] for matches in found for match in matches)
     return f"; close to these are {some(close)}" if close else ""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cci_captum._arguments import check_images, check_positive_int
+from cci_captum._cut_texts import checked
 from cci_captum.clip import ImageTextSimilarity
 
 from .curves import Curve, FaithfulnessCurves
@@ -129,7 +130,7 @@ class CaptionRetrieval(nn.Module):
 
         Args:
             model: See the class.
-            tokenizer: From strings to (M, L) tokens.
+            tokenizer: From strings to (M, L) tokens. Captions that it cuts are warned about.
             inputs: N preprocessed images (3, H, W): one tensor (N, 3, H, W), or a data set that
                 reads them as they are needed.
             captions: The captions of each image; an image may have none. Counted through, image
@@ -146,7 +147,7 @@ class CaptionRetrieval(nn.Module):
             _check_count(len(inputs), captions)
         similarity = ImageTextSimilarity(model)
         device = next(model.parameters()).device
-        tokens, row_of_caption = tokenizer(texts).unique(dim=0, return_inverse=True)
+        tokens, row_of_caption = checked(tokenizer)(texts).unique(dim=0, return_inverse=True)
         rows = [similarity.encode_texts(part.to(device)) for part in tokens.split(batch_size)]
         features = []
         images = iter(inputs)

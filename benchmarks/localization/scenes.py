@@ -3,7 +3,7 @@
 The true class of the first object is explained, right or wrong as the model may be. Where it is
 the only object, a map that is the same for every class can do well; beside another (--kind two)
 it cannot. Prints a Markdown table: both measures and their paired differences to random maps,
-with bootstrap intervals over the scenes, and what a map costs. RISE has few masks by default (its
+with 95 % intervals over the scenes, and what a map costs. RISE has few masks by default (its
 paper takes 4000), for a report within minutes. --variants adds the options that papers and released
 code leave open.
 
@@ -26,9 +26,9 @@ from tqdm.auto import tqdm
 from cci_captum.baselines.registry import METHODS, Method, find_method
 from cci_captum.benchmarks.localization.metrics import energy, pointing_game
 from cci_captum.benchmarks.maps import raw_map
-from cci_captum.benchmarks.markdown import table
+from cci_captum.benchmarks.markdown import NO_INTERVAL, table, with_interval
 from cci_captum.benchmarks.speed.timing import median_seconds
-from cci_captum.benchmarks.statistics import bootstrap_interval
+from cci_captum.benchmarks.statistics import interval, paired_interval
 from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.clip import ZeroShotClassifier
 from cci_captum.tiny import CLASS_NAMES, MODEL_NAMES, TEMPLATES, load_tiny
@@ -124,10 +124,15 @@ class _Benchmark:
         return [seconds[row.title] / one_pass for row in rows]
 
 
-def _with_interval(values: Tensor, signed: bool = False) -> str:
-    numbers = (float(values.mean()), *bootstrap_interval(values.numpy()))
-    mean, low, high = (f"{number:{'+' if signed else ''}.2f}" for number in numbers)
-    return f"{mean} ({low} to {high})"
+def _mean(values: Tensor) -> str:
+    """A mean of shares, with its interval."""
+    return with_interval(float(values.mean()), *interval(values, bounds=(0, 1)), digits=2)
+
+
+def _difference(values: Tensor, others: Tensor) -> str:
+    """The mean difference of pairs of shares, with its interval."""
+    ends = paired_interval(values, others, bounds=(0, 1))
+    return with_interval(float((values - others).mean()), *ends, digits=2, signed=True)
 
 
 def _cells(
@@ -138,9 +143,8 @@ def _cells(
     for row, values, cost in zip(rows, measured, costs, strict=True):
         line: list[object] = [row.title]
         for name in _MEASURES:
-            difference = values[name] - random[name]
-            line.append(_with_interval(values[name]))
-            line.append("" if values is random else _with_interval(difference, signed=True))
+            line.append(_mean(values[name]))
+            line.append("" if values is random else _difference(values[name], random[name]))
         lines.append([*line, f"{cost:.1f}"])
     return lines
 
@@ -189,18 +193,20 @@ def _report(
         if values["blank"].any()
     ]
     head = ["method", *(h for name in _MEASURES for h in (name, "minus random")), "cost"]
+    measures = table(head, _cells(rows, measured, costs))
     lines = [
         f"{args.images} {args.kind}-object scenes (seed {args.seed}, {args.artwork} artwork), "
         f"{args.model}. Explained: the true class of the first object, which covers "
         f"{float(benchmark.masks.double().mean()):.1%} of the picture and is the predicted class "
         f"in {benchmark.accuracy():.1%}.",
-        "Means and 95 % bootstrap intervals over the scenes. Cost: in plain forward passes of the "
+        "Means and 95 % intervals over the scenes. Cost: in plain forward passes of the "
         f"same {args.cost_batch} images, median of {args.repeats}{rise}; "
         f"torch {torch.__version__.split('+')[0]}, {args.device}, "
         f"{args.threads} thread{'s' * (args.threads > 1)}.",
         *([f"Maps without any positive value: {', '.join(blank)}."] if blank else []),
+        *([NO_INTERVAL] if "(-)" in measures else []),
         "",
-        table(head, _cells(rows, measured, costs)),
+        measures,
     ]
     return "\n".join(lines)
 

@@ -6,7 +6,6 @@ python -m cci_captum.benchmarks.tiny_clip.evaluate
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cci_captum.benchmarks.markdown import table
+from cci_captum.benchmarks.statistics import rate_interval
 from cci_captum.clip import ZeroShotClassifier
 from cci_captum.tiny import (
     BACKGROUND_NAMES,
@@ -46,21 +46,8 @@ class Rate:
         """Share of hits, in [0, 1]."""
         return self.hits / self.trials
 
-    def interval(self, z: float = 1.96) -> tuple[float, float]:
-        """Return Wilson's score interval (1927), at 95 % by default.
-
-        Example:
-            >>> [round(bound, 3) for bound in Rate(9, 10).interval()]
-            [0.596, 0.982]
-        """
-        n, p = self.trials, self.value
-        middle = p + z * z / (2 * n)
-        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-        return max(0.0, low), min(1.0, high)
-
     def __str__(self) -> str:
-        low, high = self.interval()
+        low, high = rate_interval(self.hits, self.trials)
         return f"{100 * self.value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 

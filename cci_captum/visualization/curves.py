@@ -30,7 +30,7 @@ _Panel = dict[str, "Band"]
 
 
 class Band(NamedTuple):
-    """A mean curve and the band around it, such as a bootstrap interval at each point.
+    """A mean curve and the band around it, such as an interval at each point.
 
     Attributes:
         mean: (P,) array or tensor.
