@@ -23,6 +23,8 @@ from toy import CONTEXT_LENGTH, VOCABULARY
 from cci_captum import ImageTextSimilarity, KMeans
 from cci_captum.baselines import METHODS
 
+pytestmark = pytest.mark.thinned
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "compatibility.md"
 LIBRARIES = ("torch", "captum", "open_clip_torch", "timm", "transformers")

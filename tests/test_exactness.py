@@ -12,6 +12,8 @@ from torch import nn
 
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier, find_vision_tower
 
+pytestmark = pytest.mark.thinned
+
 TOLERANCE = 1e-5  # relative, fp32
 EFFECT = 1e-3  # hiding changes outputs at least this much, a hundred times the tolerance
 

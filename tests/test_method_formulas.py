@@ -31,6 +31,8 @@ from cci_captum.baselines import (
 from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
+pytestmark = pytest.mark.thinned
+
 TOLERANCE = 1e-4  # relative, fp32
 
 MODELS = {

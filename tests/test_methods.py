@@ -15,6 +15,8 @@ import cci_captum.baselines
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier
 from cci_captum.baselines import METHODS, find_method
 
+pytestmark = pytest.mark.thinned
+
 NAMES = ["fox", "ship", "igloo", "lemon", "jar"]
 OPTIONS = {
     "cci": {"clustering": KMeans(4)},
