@@ -12,8 +12,9 @@ of them together; conftest.py marks the rest `exhaustive` and leaves it out.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +23,27 @@ import pytest
 def exhaustive_unless(quick: bool, *values: Any, **options: Any) -> Any:
     """A parameter's value, `pytest.param(*values)`, that a quick run holds only if `quick`."""
     return pytest.param(*values, marks=[] if quick else pytest.mark.exhaustive, **options)
+
+
+_SIZE = re.compile(
+    r"tiny|xsmall|small|little|medium|mediumd|betwixt|base|large|huge|giant|giantopt|gigantic"
+    r"|enormous|so\d+m2?|intern\d+m|\d+b|plus|patch\d+|s\d+|\d+"
+)
+
+
+def timm_kind(name: str) -> str:
+    """A model's name in timm without its sizes: "vit_clip" of "vit_base_patch16_clip_224".
+
+    What is no size that we know stays, so that a new kind is one of its own.
+    """
+    return "_".join(part for part in name.split("_") if not _SIZE.fullmatch(part))
+
+
+def firsts(names: Iterable[str], kind: Callable[[str], Hashable]) -> list[Any]:
+    """Parameters: the names, of which a quick run holds the first of each kind."""
+    names = list(names)
+    first = {kind(name): name for name in reversed(names)}
+    return [exhaustive_unless(first[kind(name)] == name, name) for name in names]
 
 
 def covering(rows: Sequence[Sequence[Hashable]]) -> list[bool]:
