@@ -2,6 +2,7 @@
 
 Each is built at its real size, without memory for its weights, and must be taken or refused as
 `refusal` says. Those that are taken are then built small, with the same flags, and patches hidden.
+A quick run holds one configuration of each kind.
 """
 
 from __future__ import annotations

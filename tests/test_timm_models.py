@@ -1,4 +1,7 @@
-"""Every ViT and Eva that the installed timm can make: explained, or refused with the reason."""
+"""Every ViT and Eva that the installed timm can make: explained, or refused with the reason.
+
+A quick run holds one of each kind, which a model's name tells.
+"""
 
 from __future__ import annotations
 
