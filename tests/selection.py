@@ -84,8 +84,8 @@ def covering(rows: Sequence[Sequence[Hashable]]) -> list[bool]:
 
 def _values(item: Any) -> list[Hashable]:
     """What tells the values of each list of parameters apart; names given together are one."""
-    marks = [mark.args[0] for mark in item.iter_markers("parametrize")]
-    groups = [names.split(",") if isinstance(names, str) else names for names in marks]
+    given = [mark.args[0] for mark in item.iter_markers("parametrize")]
+    groups = [names.split(",") if isinstance(names, str) else names for names in given]
     groups = [tuple(name.strip() for name in names) for names in groups]
     rest = item.callspec.params.keys() - {name for names in groups for name in names}
     groups += [(name,) for name in item.callspec.params if name in rest]  # of fixtures
