@@ -1,19 +1,70 @@
-"""Small random open_clip models, and images and texts to go with them."""
+"""Small random open_clip models, and images and texts to go with them; what a run holds.
+
+Options and variables, as CONTRIBUTING.md says: `--exhaustive`, CCI_CAPTUM_TEST_THREADS.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from open_clip import CLIP, CustomTextCLIP
 from oracles import Spec
+from selection import mark_exhaustive
 from torch import Tensor
 from toy import CONTEXT_LENGTH, EMBEDDING, VOCABULARY, ToyTokenizer, randomize
 
 # Tensors as small as the tests' only lose by threads, most of all on a busy machine.
-torch.set_num_threads(1)
+THREADS = int(os.environ.get("CCI_CAPTUM_TEST_THREADS", "1"))
+torch.set_num_threads(THREADS)
+
+LEFT_OUT = "left_to_exhaustive"  # how many tests, in what a worker of pytest-xdist reports
+_left_out = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--exhaustive",
+        action="store_true",
+        help="also run what a quick run leaves out: every configuration, every combination "
+        "(with -m exhaustive: only that)",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked, unless asked for it; see selection.py."""
+    mark_exhaustive(items)
+    if config.getoption("exhaustive"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+    items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[_left_out] = len(left_out)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[LEFT_OUT] = len(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Every worker of pytest-xdist collects the same tests, so that one number is all."""
+    node.config.stash[_left_out] = getattr(node, "workeroutput", {}).get(LEFT_OUT, 0)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    left_out = config.stash.get(_left_out, 0)
+    if left_out:
+        terminalreporter.write_line(f"left to --exhaustive: {left_out} tests")
+
+
+@pytest.fixture(autouse=True)
+def same_number_of_threads() -> Iterator[None]:
+    """Programs under test set it for their process."""
+    yield
+    torch.set_num_threads(THREADS)
 
 
 def _make_clip(

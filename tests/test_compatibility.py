@@ -23,6 +23,8 @@ from toy import CONTEXT_LENGTH, VOCABULARY
 from cci_captum import ImageTextSimilarity, KMeans
 from cci_captum.baselines import METHODS
 
+pytestmark = pytest.mark.thinned
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "compatibility.md"
 LIBRARIES = ("torch", "captum", "open_clip_torch", "timm", "transformers")
@@ -171,7 +173,8 @@ def page() -> str:
             "# Which method works on which model",
             "",
             "Written by `tests/test_compatibility.py`, which runs every method on a small random",
-            "model of every family: ✓ is tested, a letter is refused with the reason below.",
+            "model of every family: ✓ is tested, a letter is refused with the reason below. (All",
+            "of it with `--exhaustive`; a quick run holds every method and every family once.)",
             "Hiding by mask and by drop are tested on every row (`tests/test_vision_towers.py`);",
             "only CCI's own columns tell them apart, the other methods hide nothing.",
             "",

@@ -31,6 +31,8 @@ from cci_captum.baselines import (
 from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
+pytestmark = pytest.mark.thinned
+
 TOLERANCE = 1e-4  # relative, fp32
 
 MODELS = {
@@ -516,6 +518,7 @@ def test_m2ib_starts_at_its_loss_and_lowers_it(
     assert torch.equal(method.patch_map(case.images, target, text), bottleneck.patch_map)
 
 
+@pytest.mark.exhaustive  # tens of seconds; with fewer samples in test_methods_on_scenes.py
 def test_m2ib_finds_the_object():
     """On the trained model: the map lies on the object far beyond the object's share."""
     model, preprocess, tokenizer, _ = load_clip("tiny")
@@ -584,6 +587,7 @@ def test_cluster_ablation_is_a_plain_loop(small, layer, baseline):
     assert oracles.relative_error(actual, expected) < 1e-5
 
 
+@pytest.mark.exhaustive  # tens of seconds
 @pytest.mark.parametrize("n_clusters", [3, 4])
 def test_cluster_kernel_shap_is_near_exact_shapley(small, n_clusters):
     """A product of two linear functions: half of every cluster's share comes from the others.

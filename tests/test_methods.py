@@ -15,14 +15,16 @@ import cci_captum.baselines
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier
 from cci_captum.baselines import METHODS, find_method
 
+pytestmark = pytest.mark.thinned
+
 NAMES = ["fox", "ship", "igloo", "lemon", "jar"]
 OPTIONS = {
     "cci": {"clustering": KMeans(4)},
-    "rise": {"n_masks": 40, "grid": 3},
-    "m2ib": {"steps": 3, "n_samples": 4},
+    "rise": {"n_masks": 16, "grid": 3},
+    "m2ib": {"steps": 2, "n_samples": 4},
     "cluster-ablation": {"clustering": KMeans(4)},
-    "cluster-lime": {"clustering": KMeans(4), "n_samples": 20},
-    "cluster-kernelshap": {"clustering": KMeans(4), "n_samples": 20},
+    "cluster-lime": {"clustering": KMeans(4), "n_samples": 8},
+    "cluster-kernelshap": {"clustering": KMeans(4), "n_samples": 8},
 }
 EVERY = sorted(METHODS)
 RUNNING = [name for name in EVERY if not METHODS[name].needs_masks]

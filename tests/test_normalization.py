@@ -56,7 +56,7 @@ class TestRelative:
         drops[10:20] -= 2  # mostly negative
         effects = effects_of(drops)
         drops, weights = effects.drops(), effects.weights()
-        assert torch.equal(weights.argsort(1), drops.argsort(1))
+        assert (weights.gather(1, drops.argsort(1)).diff(dim=1) >= 0).all()
         assert torch.equal(weights.sign(), drops.sign())
         torch.testing.assert_close(weights.abs().sum(1), torch.ones(50))
 
@@ -203,8 +203,8 @@ def test_negative_drops_on_a_real_model(make_clip, make_images):
     for target in range(24):
         drops, weights = effects.drops(target), effects.weights(target)
         negative += int((drops.sum(1) <= 0).sum())
-        order = drops.argsort(dim=1, stable=True)
-        assert torch.equal(weights.argsort(dim=1, stable=True), order)
+        # Divided by one number, two neighbouring floats may become one, but never change places.
+        assert (weights.gather(1, drops.argsort(dim=1)).diff(dim=1) >= 0).all()
         patches, flat = effects.patch_map(target).flatten(1), effects.labels.flatten(1)
         assert torch.equal(patches, weights.gather(1, flat))
     assert negative > 0

@@ -2,6 +2,7 @@
 
 Each is built at its real size, without memory for its weights, and must be taken or refused as
 `refusal` says. Those that are taken are then built small, with the same flags, and patches hidden.
+A quick run holds one configuration of each kind.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pytest
 import torch
 from families import SHRUNK, text_config, timm_makes
 from oracles import relative_error
+from selection import firsts, timm_kind
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from toy import EMBEDDING, randomize
@@ -86,6 +88,16 @@ def first_alike(*left_out: str) -> dict[str, str]:
     }
 
 
+def kind(name: str) -> str:
+    """What a configuration's image encoder is beside its sizes."""
+    config = CONFIGS[name]
+    vision = {k: v for k, v in config["vision_cfg"].items() if k not in SIZES}
+    if "timm_model_name" in vision:
+        vision["timm_model_name"] = timm_kind(vision["timm_model_name"])
+    resnet = isinstance(config["vision_cfg"].get("layers"), (list, tuple))
+    return json.dumps([config.get("quick_gelu", False), resnet, vision], sort_keys=True)
+
+
 ALIKE = first_alike()
 EXPLAINED = [
     name
@@ -136,7 +148,7 @@ def found_refusal(name: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", firsts(CONFIGS, kind))
 def test_each_is_taken_or_refused_with_the_reason(name: str) -> None:
     expected, found = refusal(CONFIGS[name]["vision_cfg"]), found_refusal(ALIKE[name])
     if expected is None:
@@ -145,7 +157,7 @@ def test_each_is_taken_or_refused_with_the_reason(name: str) -> None:
         assert found is not None and expected in found
 
 
-@pytest.mark.parametrize("name", EXPLAINED)
+@pytest.mark.parametrize("name", firsts(EXPLAINED, kind))
 def test_patches_are_hidden_in_small_copies(name: str) -> None:
     model = make_model(name, small=True)
     randomize(model, seed=0)
@@ -194,6 +206,7 @@ def test_a_configuration_of_a_new_kind_fails(vision: dict[str, Any]) -> None:
         refusal(vision)
 
 
+@pytest.mark.exhaustive  # builds every one
 def test_as_many_are_explained_as_documented() -> None:
     counted = {"3.0.0": (91, 131), "3.3.0": (100, 144)}
     if open_clip.__version__ not in counted:

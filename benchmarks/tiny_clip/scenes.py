@@ -313,8 +313,10 @@ class SceneGenerator:
             ],
             1,
         )
-        shape = [len(side), 4, self.size, self.size]
-        return F.affine_grid(torch.from_numpy(theta).float(), shape, align_corners=False)
+        # One by one: a batched product may round otherwise than that of a scene drawn alone.
+        shape = [1, 4, self.size, self.size]
+        thetas = torch.from_numpy(theta).float().split(1)
+        return torch.cat([F.affine_grid(one, shape, align_corners=False) for one in thetas])
 
 
 def _lookup(

@@ -1,0 +1,106 @@
+"""Which tests a quick run holds, and which it leaves to `pytest --exhaustive`.
+
+Two marks say so, and nothing else decides:
+
+- `exhaustive`: on a test, or on one value of a parameter (`exhaustive_unless`): left out.
+- `thinned`: on a test, a class or a module (`pytestmark`): of the product of its parameters as many
+  cases stay as the longest list has values, and every value of every parameter is among them.
+
+So a quick run holds every family, method, strategy, seed and option of a thinned test, but not all
+of them together; conftest.py marks the rest `exhaustive` and leaves it out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+import pytest
+
+
+def exhaustive_unless(quick: bool, *values: Any, **options: Any) -> Any:
+    """A parameter's value, `pytest.param(*values)`, that a quick run holds only if `quick`."""
+    return pytest.param(*values, marks=[] if quick else pytest.mark.exhaustive, **options)
+
+
+_SIZE = re.compile(
+    r"tiny|xsmall|small|little|medium|mediumd|betwixt|base|large|huge|giant|giantopt|gigantic"
+    r"|enormous|so\d+m2?|intern\d+m|\d+b|plus|patch\d+|s\d+|\d+"
+)
+
+
+def timm_kind(name: str) -> str:
+    """A model's name in timm without its sizes: "vit_clip" of "vit_base_patch16_clip_224".
+
+    What is no size that we know stays, so that a new kind is one of its own.
+    """
+    return "_".join(part for part in name.split("_") if not _SIZE.fullmatch(part))
+
+
+def firsts(names: Iterable[str], kind: Callable[[str], Hashable]) -> list[Any]:
+    """Parameters: the names, of which a quick run holds the first of each kind."""
+    names = list(names)
+    first = {kind(name): name for name in reversed(names)}
+    return [exhaustive_unless(first[kind(name)] == name, name) for name in names]
+
+
+def covering(rows: Sequence[Sequence[Hashable]]) -> list[bool]:
+    """Which cases to keep so that every value of every parameter is among them.
+
+    The longest parameter goes through all of its values once, the others take turns as the digits
+    of a counter do: of two short ones that together are no longer than the longest, every
+    combination is kept too.
+
+    Args:
+        rows: One a case, with a value of each parameter.
+
+    Returns:
+        One bool a row.
+    """
+    places = []  # of the values of each parameter, counted as they come
+    for column in zip(*rows, strict=True):
+        order = {value: place for place, value in enumerate(dict.fromkeys(column))}
+        places.append([order[value] for value in column])
+    if not places:
+        return [True] * len(rows)
+    longest, *others = sorted(places, key=lambda column: -max(column))
+    keep = [True] * len(rows)
+    step = 1
+    for column in others:
+        size = max(column) + 1
+        if step * size > max(longest) + 1:
+            step = 1
+        turns = [place // step % size for place in longest]
+        keep = [k and turn == own for k, turn, own in zip(keep, turns, column, strict=True)]
+        step *= size
+    for column in places:  # where the cases are not the whole product, a value may be missing
+        missing = set(column) - {value for value, k in zip(column, keep, strict=True) if k}
+        for value in missing:
+            keep[column.index(value)] = True
+    return keep
+
+
+def _values(item: Any) -> list[Hashable]:
+    """What tells the values of each list of parameters apart; names given together are one."""
+    given = [mark.args[0] for mark in item.iter_markers("parametrize")]
+    groups = [names.split(",") if isinstance(names, str) else names for names in given]
+    groups = [tuple(name.strip() for name in names) for names in groups]
+    rest = item.callspec.params.keys() - {name for names in groups for name in names}
+    groups += [(name,) for name in item.callspec.params if name in rest]  # of fixtures
+    return [tuple(id(item.callspec.params[name]) for name in names) for names in groups]
+
+
+def mark_exhaustive(items: Iterable[pytest.Item]) -> None:
+    """Add the mark `exhaustive` to what the mark `thinned` leaves out."""
+    cases: dict[str, list[Any]] = defaultdict(list)
+    for item in items:
+        thinned, left_out = map(item.get_closest_marker, ("thinned", "exhaustive"))
+        if thinned and not left_out and hasattr(item, "callspec"):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for same in cases.values():
+        rows = [_values(item) for item in same]
+        for item, keep in zip(same, covering(rows), strict=True):
+            if not keep:
+                item.add_marker(pytest.mark.exhaustive)

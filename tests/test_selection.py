@@ -1,0 +1,68 @@
+"""What a quick run holds of a test with many parameters."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import pytest
+from selection import covering, mark_exhaustive
+
+SIZES = [(7,), (5, 2), (3, 3, 3), (45, 2, 3), (2, 3, 45), (14, 2, 2, 4), (4, 4, 2), (1, 1), ()]
+
+
+def kept(rows: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    return [row for row, keep in zip(rows, covering(rows), strict=True) if keep]
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_every_value_of_every_parameter_once_the_longest_has_had_its_turn(
+    sizes: tuple[int, ...],
+) -> None:
+    rows = kept([*itertools.product(*map(range, sizes))])
+    assert len(rows) == max(sizes, default=1)
+    for place, size in enumerate(sizes):
+        assert {row[place] for row in rows} == set(range(size))
+
+
+@pytest.mark.parametrize("sizes", [(45, 2, 3), (14, 2, 2), (12, 4, 3)], ids=str)
+def test_short_parameters_meet_in_every_combination(sizes: tuple[int, ...]) -> None:
+    rows = kept([*itertools.product(*map(range, sizes))])
+    assert len({row[1:] for row in rows}) == math.prod(sizes[1:])
+
+
+class Case:
+    """What `mark_exhaustive` looks at of a test."""
+
+    def __init__(self, names: str, values: tuple[object, ...]) -> None:
+        pairs = zip(names.replace(",", "").split(), values, strict=True)
+        self.nodeid = f"test_file.py::test[{values}]"
+        self.callspec = SimpleNamespace(params=dict(pairs))
+        self.marks = [pytest.mark.parametrize("a, b", []).mark, pytest.mark.thinned.mark]
+
+    def iter_markers(self, name: str) -> list[pytest.Mark]:
+        return [mark for mark in self.marks if mark.name == name]
+
+    def get_closest_marker(self, name: str) -> pytest.Mark | None:
+        return next(iter(self.iter_markers(name)), None)
+
+    def add_marker(self, marker: pytest.MarkDecorator) -> None:
+        self.marks.append(marker.mark)
+
+
+def test_names_given_together_are_one_parameter() -> None:
+    """Pairs of a and b, and a fixture's c, whose values cannot be hashed: every pair stays."""
+    pairs = itertools.product((0, 1), "xy")
+    cases = [Case("a, b, c", (*pair, c)) for pair, c in itertools.product(pairs, ([], {}))]
+    mark_exhaustive(cases)  # type: ignore[arg-type]
+    left = [case for case in cases if not case.get_closest_marker("exhaustive")]
+    assert len(left) == 4
+    assert len({(case.callspec.params["a"], case.callspec.params["b"]) for case in left}) == 4
+    assert len({id(case.callspec.params["c"]) for case in left}) == 2
+
+
+def test_values_that_only_some_cases_have_are_kept() -> None:
+    rows = [(0, 0), (1, 0), (2, 0), (2, 1)]
+    assert {row[1] for row in kept(rows)} == {0, 1}
