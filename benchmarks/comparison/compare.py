@@ -165,6 +165,7 @@ def compare(
             "seed": seed,
             "protocols": [harness.protocol.name for harness in harnesses],
             "device": str(loader.device),
+            "notes": list(getattr(data, "notes", ())),
         },
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.benchmarks.markdown import table
+from cci_captum.benchmarks.markdown import literal, table
 
 from .results import LOCALIZATION, Comparison
 from .titles import heading, title
@@ -23,15 +23,16 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
     Args:
         comparison: What was measured.
         reference: See `Comparison.summary`.
-        note: A paragraph that says what was run, put before the tables.
+        note: A paragraph of Markdown that says what was run, put before the tables.
     """
     reference = comparison.methods[0] if reference is None else reference
     summary = comparison.summary(reference)
     plain = summary[summary["check"] == ""]
-    parts = [f"# {comparison.settings['data']}", note, _setting(comparison, reference)]
+    parts = [f"# {literal(comparison.settings['data'])}", note, _setting(comparison, reference)]
+    parts += [literal(text) for text in comparison.settings.get("notes", [])]
     for protocol in comparison.protocols:
         of_protocol = plain[plain["protocol"] == protocol]
-        parts.append(f'## Deletion and insertion, "{protocol}"')
+        parts.append(f'## Deletion and insertion, "{literal(protocol)}"')
         parts += [_areas(of_protocol, reference), _table(of_protocol, _OTHERS)]
     if "energy" in comparison.results.columns:
         parts += ["## Where maps lie", _table(plain, LOCALIZATION)]
@@ -74,8 +75,8 @@ def _setting(comparison: Comparison, reference: str) -> str:
     return (
         f"{settings['images']} images, {settings['classes']} classes. Explained: {explained}. Seed "
         f"{settings['seed']}. Means with bootstrap 95 % intervals over the images; differences to "
-        f"{title(reference)} are paired, image by image. Rank: among the methods without the "
-        "references, 1 is best, by the area under the class's probability."
+        f"{literal(title(reference))} are paired, image by image. Rank: among the methods without "
+        "the references, 1 is best, by the area under the class's probability."
     )
 
 
