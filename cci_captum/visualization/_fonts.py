@@ -66,9 +66,13 @@ def _installed() -> dict[str, str]:
         entry.name: os.fspath(entry.fname)
         for entry in fontManager.ttflist
         if entry.style == "normal"
-        and abs(weight_dict.get(entry.weight, entry.weight) - _NORMAL) <= _STEP
+        and abs(_weight(entry.weight) - _NORMAL) <= _STEP
         and _is_for_text(os.fspath(entry.fname))
     }
+
+
+def _weight(weight: str | int) -> int:
+    return weight_dict[weight] if isinstance(weight, str) else weight
 
 
 def _is_for_text(path: str) -> bool:
