@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from captum.attr import FeatureAblation
 from torch import Tensor
 
-from ._cluster_pixels import ClusterPixels, feature_mask
+from ._cluster_pixels import ClusterPixels, feature_mask, without_rounding
 
 
 class ClusterAblation(ClusterPixels):
@@ -39,11 +40,13 @@ class ClusterAblation(ClusterPixels):
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         _, labels = self._cluster(images, args)
-        attributions = FeatureAblation(self._score_of(target)).attribute(
+        seen: list[Tensor] = []
+        attributions = FeatureAblation(self._score_of(target, seen)).attribute(
             images,
             baselines=self._baselines(images),
             additional_forward_args=args,
             feature_mask=feature_mask(labels, images, self.vision_tower),
         )
+        attributions = without_rounding(attributions, torch.stack(seen, dim=1))
         # Back to patches: the pixel in the middle of a patch has the patch's label.
         return F.interpolate(attributions[:, :1], labels.shape[1:], mode="nearest-exact")[:, 0]
