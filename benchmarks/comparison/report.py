@@ -86,9 +86,9 @@ def _setting(comparison: Comparison, reference: str) -> str:
     return (
         f"{settings['images']} images{_photos(comparison)}, {settings['classes']} classes. "
         f"Explained: {explained}. Seed {settings['seed']}. Means with 95 % intervals over the "
-        f"images, each for itself; differences to {literal(title(reference))} are paired, image by image. "
-        "Rank: among the methods without the references, 1 is best, by the area under the class's "
-        "probability."
+        f"images, each for itself; differences to {literal(title(reference))} are paired, image by "
+        "image. Rank: among the methods without the references, 1 is best, by the area under the "
+        "class's probability."
     )
 
 
@@ -107,11 +107,11 @@ def _texts(comparison: Comparison) -> str:
     if groups := settings.get("indistinguishable"):
         lines.append(
             f"{sum(map(len, groups))} of the {settings['classes']} classes have the same text "
-            f"embedding as another: {describe(groups)}. The model cannot tell them apart, so that "
+            f"embedding as another: {literal(describe(groups))}. The model cannot tell them apart, so that "
             "which of them is predicted, and with it top-1, means nothing."
         )
     if cut := settings.get("cut_texts"):
-        lines.append(describe_cuts([CutText(**text) for text in cut]) + ".")
+        lines.append(literal(describe_cuts([CutText(**text) for text in cut])) + ".")
     return "\n\n".join(lines)
 
 
