@@ -18,6 +18,8 @@ from cci_captum._arguments import check_positive_int, enlarge, rows_of_args, row
 from cci_captum.cluster_attribution import ClusterAttribution, Clustering
 from cci_captum.vision_towers import Layer, VisionTower
 
+_ROUNDINGS = 16  # in units of the dtype's epsilon: what a difference of two scores makes of one
+
 
 class ClusterPixels(ClusterAttribution):
     """A method that replaces the pixels of clusters by a baseline.
@@ -59,9 +61,14 @@ class ClusterPixels(ClusterAttribution):
         enlarged = enlarge(labels.float(), size, "nearest", covered).long()
         return enlarged[:, None].expand(-1, images.shape[1], -1, -1)
 
-    def _score_of(self, target: Any) -> Callable[..., Tensor]:
-        """forward_func, reduced to the target's score: (images, *args) -> (B,)."""
-        return lambda images, *args: self._score(images, target, args)
+    def _score_of(self, target: Any, seen: list[Tensor]) -> Callable[..., Tensor]:
+        """forward_func, reduced to the target's score: (images, *args) -> (B,), added to seen."""
+
+        def scores(images: Tensor, *args: Any) -> Tensor:
+            seen.append(self._score(images, target, args))
+            return seen[-1]
+
+        return scores
 
 
 class SampledClusters(ClusterPixels):
@@ -114,7 +121,8 @@ class SampledClusters(ClusterPixels):
             own_target = rows_of_target(target, one, len(images))
             if isinstance(own_target, list):
                 (own_target,) = own_target  # so that it holds for any number of samples
-            scores = self._score_of(own_target)
+            seen: list[Tensor] = []
+            scores = self._score_of(own_target, seen)
             clusters, index = labels[row].unique(return_inverse=True)
             if len(clusters) == 1:
                 own_args = rows_of_args(args, one)
@@ -131,8 +139,30 @@ class SampledClusters(ClusterPixels):
                         perturbations_per_eval=len(images),
                         return_input_shape=False,
                     )[0]
-            maps.append(values.to(images.device)[index])
+            values = without_rounding(values[None].to(images.device), torch.cat(seen)[None])[0]
+            maps.append(values[index])
         return torch.stack(maps)
+
+
+def without_rounding(values: Tensor, scores: Tensor) -> Tensor:
+    """Rows (B, ...) of differences of scores, zero where rounding alone can make all of them.
+
+    Where replacing pixels changes nothing, as in an image that equals its baseline, the differences
+    are what rounding leaves: 1e-14 of a score. Scaled to its largest value, such a map looks like
+    any other.
+
+    Args:
+        values: (B, ...) differences.
+        scores: (B, n) scores that they are differences of.
+
+    Example:
+        >>> without_rounding(torch.tensor([[1e-6, -1e-7], [1e-3, -1e-7]]), torch.ones(2, 1))
+        tensor([[ 0.0000e+00,  0.0000e+00],
+                [ 1.0000e-03, -1.0000e-07]])
+    """
+    floor = _ROUNDINGS * torch.finfo(scores.dtype).eps * scores.abs().amax(dim=1)
+    measured = values.abs().flatten(1).amax(dim=1) > floor.to(values)
+    return torch.where(measured.view(-1, *[1] * (values.ndim - 1)), values, 0.0)
 
 
 class LeastSquares(Model):

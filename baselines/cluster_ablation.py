@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from captum.attr import FeatureAblation
 from torch import Tensor
 
-from ._cluster_pixels import ClusterPixels
+from ._cluster_pixels import ClusterPixels, without_rounding
 
 
 class ClusterAblation(ClusterPixels):
@@ -38,13 +39,14 @@ class ClusterAblation(ClusterPixels):
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         _, labels = self._cluster(images, args)
-        feature_mask = self._feature_mask(labels, images)
-        attributions = FeatureAblation(self._score_of(target)).attribute(
+        feature_mask, seen = self._feature_mask(labels, images), list[Tensor]()
+        attributions = FeatureAblation(self._score_of(target, seen)).attribute(
             images,
             baselines=self._baselines(images),
             additional_forward_args=args,
             feature_mask=feature_mask,
         )
+        attributions = without_rounding(attributions, torch.stack(seen, dim=1))
         # All pixels of a cluster have its value; a cluster without pixels changes nothing.
         values = attributions.new_zeros(len(images), self.clustering.n_clusters)
         values.scatter_(1, feature_mask[:, 0].flatten(1), attributions[:, 0].flatten(1))

@@ -5,18 +5,30 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-_SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+from .names import readable
+
+_SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+_SIXTEEN_BIT_FORMATS = ("PNG", "PPM")  # of which Pillow also gives 16 bits as mode "I"
+_SIXTEEN_BITS = 65535
+_STEPS = {"L;2": 85, "L;4": 17}  # PNG: a grey level of 2 or 4 bits, in levels of 8 bits
 
 
 def read_image(path: str | os.PathLike[str]) -> Image.Image:
     """Read an image file of any kind that PIL knows, the way a viewer shows it.
 
-    Rotated as its EXIF data says, transparency laid over white, 16-bit and floating point
-    values brought to 8 bits by scaling (not clipping), the first frame of an animation.
+    Rotated as its EXIF data says, transparency laid over white, the first frame of an animation.
+    Values of more than 8 bits are brought to 8 by scaling (not clipping), by what is white:
+
+    - 65535 in files of 16 bits; a UserWarning says so where no value has the highest bit, since
+      the 12 bits of a camera are then nearly black;
+    - in whole numbers of 32 bits, whose range no file says, 255 where no value is larger, else
+      65535; a UserWarning says which;
+    - 1 in floating point numbers.
 
     Args:
         path: The file.
@@ -28,7 +40,7 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
         FileNotFoundError: If there is no such file.
         IsADirectoryError: If it is a folder.
         ValueError: If it is no image, is damaged, holds too many pixels to be safe, or holds
-            values of unknown range.
+            values below zero or above what is white.
 
     Example:
         >>> import tempfile
@@ -38,25 +50,46 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
         >>> image.mode, image.size, image.getpixel((0, 0))
         ('RGB', (4, 2), (255, 255, 255))
     """
+    image, scaling = read_with_scaling(path)
+    if scaling:
+        warnings.warn(f"{readable(path)}: {scaling}", UserWarning, stacklevel=2)
+    return image
+
+
+def read_with_scaling(path: str | os.PathLike[str]) -> tuple[Image.Image, str]:
+    """Read as `read_image` does, and return what it would warn about instead; "" for nothing.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: See `read_image`.
+        IsADirectoryError: See `read_image`.
+        ValueError: See `read_image`.
+    """
+    name = readable(path)
     if not Path(path).exists():
-        raise FileNotFoundError(f"no such image: {path}")
+        raise FileNotFoundError(f"no such image: {name}")
     if Path(path).is_dir():
-        raise IsADirectoryError(f"expected an image, got a folder: {path}")
+        raise IsADirectoryError(f"expected an image, got a folder: {name}")
     try:
         with warnings.catch_warnings():
             # A large photo is fine; twice PIL's limit is an error all the same.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
+                transparent = _transparent(image)
                 image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                scaling = _scaling(image)
+                upright = ImageOps.exif_transpose(image)
+                return _to_rgb(upright, scaling.white, transparent), scaling.note
     except UnidentifiedImageError as error:
-        raise ValueError(f"not an image, or of an unknown kind: {path}") from error
+        raise ValueError(f"not an image, or of an unknown kind: {name}") from error
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise ValueError(f"too large, more than {limit:,} pixels; scale it down: {path}") from error
+        raise ValueError(f"too large, more than {limit:,} pixels; scale it down: {name}") from error
     except (OSError, SyntaxError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"cannot read {path}: {reason}") from error
+        raise ValueError(f"cannot read {name}: {reason}") from error
 
 
 def crop_to_ratio(image: Image.Image, ratio: float = 8.0) -> Image.Image:
@@ -86,15 +119,64 @@ def crop_to_ratio(image: Image.Image, ratio: float = 8.0) -> Image.Image:
     return image.crop((left, top, left + new_width, top + new_height))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _SIXTEEN_BIT_MODES:
-        image = _scaled_to_8_bits(image, 65535)
-    elif image.mode == "F":
-        image = _scaled_to_8_bits(image, 1)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+class _Scaling(NamedTuple):
+    white: int | None  # the value that becomes 255; None where nothing is scaled
+    note: str  # what had to be taken for granted
+
+
+def _scaling(image: Image.Image) -> _Scaling:
+    """How an image's values are brought to 8 bits."""
+    if image.mode == "F":
+        return _Scaling(1, "")
+    of_16_bits = image.mode in _SIXTEEN_BIT_MODES
+    if not of_16_bits and image.mode != "I":
+        return _Scaling(None, "")
+    largest = int(np.asarray(image).max())
+    if of_16_bits or image.format in _SIXTEEN_BIT_FORMATS:
+        bits = largest.bit_length()
+        note = (
+            f"grey of 16 bits, of which the largest value, {largest}, needs {bits}: divided by "
+            f"{_SIXTEEN_BITS}, so that it is dark; if {2**bits - 1} means white, multiply it first"
+        )
+        return _Scaling(_SIXTEEN_BITS, note if 0 < bits < 16 else "")
+    white = 255 if largest <= 255 else _SIXTEEN_BITS
+    note = f"whole numbers of unknown range, the largest {largest}: divided by {white}"
+    return _Scaling(white, note if largest else "")
+
+
+def _transparent(image: Image.Image) -> int | tuple[int, ...] | None:
+    """The value of a PNG's transparent pixels, in the units of the pixels that Pillow gives.
+
+    Pillow leaves it in the units of the file. Known only before the image is loaded.
+    """
+    value = image.info.get("transparency")
+    rawmode = next((tile[3] for tile in getattr(image, "tile", [])), "")
+    if isinstance(value, int) and isinstance(rawmode, str):
+        return value * _STEPS.get(rawmode, 1)
+    if isinstance(value, tuple) and rawmode == "RGB;16B":
+        return tuple(channel >> 8 for channel in value)  # all that Pillow reads of 16 bits
+    return value if isinstance(value, tuple) else None
+
+
+def _to_rgb(
+    image: Image.Image, white: int | None, transparent: int | tuple[int, ...] | None
+) -> Image.Image:
+    alpha = None
+    bands = 1 if isinstance(transparent, int) else 3
+    if transparent is not None and image.mode != "P" and len(image.getbands()) == bands:
+        values = np.asarray(image)
+        alpha = (values != transparent).reshape(*values.shape[:2], -1).any(axis=2)
+    if white is not None:
+        image = _scaled_to_8_bits(image, white)
+    if alpha is not None:
+        image = image.convert("RGB")
+        image.putalpha(Image.fromarray(alpha.astype(np.uint8) * 255))
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        background = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(background, image)
     return image.convert("RGB")
 
 

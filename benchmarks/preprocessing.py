@@ -1,15 +1,19 @@
-"""What a model's preprocessing does to a photo: which part it sees, and how values are scaled."""
+"""What a model's preprocessing does to a photo: which part it sees, and how values are scaled.
+
+It is read from the steps of torchvision's and open_clip's transforms. Of any other function it
+cannot be known, and is asked for: `Preprocessing` says it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 Preprocess = Callable[[Image.Image], Tensor]
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
@@ -22,40 +26,159 @@ _IN_PLACE = (
     "ToTensor",
     "Normalize",
     "ConvertImageDtype",
+    "PILToTensor",
+    "ToImage",
+    "ToDtype",
+)
+_MOVING = ("Resize", "CenterCrop")
+_REMEDY = (
+    "say what it does by cci_captum.benchmarks.preprocessing.Preprocessing(function, mean, std, "
+    "field_of_view)"
 )
 
 
+def whole(size: tuple[int, int]) -> Box:
+    """The field of view of a preprocessing that leaves all of a photo of this width and height.
+
+    Example:
+        >>> whole((640, 480))
+        (0, 0, 640, 480)
+    """
+    return 0, 0, *size
+
+
+def central_square(size: tuple[int, int]) -> Box:
+    """The field of view of one that resizes the shorter side and cuts out the central square.
+
+    Example:
+        >>> central_square((640, 480))
+        (80, 0, 560, 480)
+    """
+    side = min(size)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    return left, top, left + side, top + side
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A preprocessing whose steps cannot be read, with what has to be known of them.
+
+    Any callable with the three attributes will do.
+
+    Attributes:
+        function: From a PIL image to an input (3, H, W) of the model.
+        mean: What values in [0, 1] are normalised by, three numbers; zeros where they are not.
+        std: The same; ones where they are not normalised.
+        field_of_view: From a photo's width and height to the part of it that reaches the model,
+            (left, top, right, bottom) in pixels, such as `whole` or `central_square`. Applied to
+            a photo that is cut to this part, function must leave all of it.
+
+    Raises:
+        TypeError: If function or field_of_view cannot be called.
+        ValueError: If mean or std are not three numbers, those of std above zero.
+
+    Example:
+        >>> import cci_captum
+        >>> clip = cci_captum.load_clip("tiny")
+        >>> preprocess = Preprocessing(
+        ...     lambda photo: clip.preprocess(photo), (0.5,) * 3, (0.5,) * 3, central_square
+        ... )
+        >>> preprocess(Image.new("RGB", (640, 480))).shape
+        torch.Size([3, 96, 96])
+    """
+
+    function: Preprocess
+    mean: Sequence[float]
+    std: Sequence[float]
+    field_of_view: Callable[[tuple[int, int]], Box]
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("function", "field_of_view"):
+            if not callable(getattr(self, name)):
+                got = type(getattr(self, name)).__name__
+                raise TypeError(f"{name}: expected a function, got {got}")
+        for name in ("mean", "std"):
+            _three_numbers(name, getattr(self, name))
+
+    def __call__(self, photo: Image.Image) -> Tensor:
+        """The model's input."""
+        return self.function(photo)
+
+
 def normalization(preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the last step, three numbers each; else OpenAI CLIP's."""
-    last = _steps(preprocess)[-1:]
-    if last and hasattr(last[0], "mean") and hasattr(last[0], "std"):
-        return tuple(map(float, last[0].mean)), tuple(map(float, last[0].std))
-    return OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+    """Mean and standard deviation that values in [0, 1] are normalised by, three numbers each.
+
+    Args:
+        preprocess: As `cci_captum.load_clip` returns it, or any callable that has `mean` and
+            `std`, such as `Preprocessing`. Steps without a Normalize leave values in [0, 1]: the
+            mean is 0 and the standard deviation 1.
+
+    Raises:
+        ValueError: If preprocess neither lists its steps nor has these attributes.
+
+    Example:
+        >>> import cci_captum
+        >>> mean, std = normalization(cci_captum.load_clip("tiny").preprocess)
+        >>> round(mean[0], 3), round(std[0], 3)
+        (0.481, 0.269)
+    """
+    if hasattr(preprocess, "mean") and hasattr(preprocess, "std"):
+        return _three_numbers("mean", preprocess.mean), _three_numbers("std", preprocess.std)
+    steps = _steps(preprocess)
+    if steps is None:
+        raise ValueError(
+            "preprocess: expected transforms that list their steps, or mean and std as attributes, "
+            f"got {_named(preprocess)}, of which it is not known how it normalises; {_REMEDY}"
+        )
+    found = [step for step in steps if _kind(step) == "Normalize"]
+    unknown = [_kind(step) for step in steps if not getattr(step, "scale", True)]
+    if not found:
+        unknown += [_kind(step) for step in steps if _kind(step) not in (*_IN_PLACE, *_MOVING)]
+    if unknown or len(found) > 1:
+        got = ", ".join(unknown) or f"{len(found)} steps Normalize"
+        raise ValueError(
+            f"preprocess: expected values scaled to [0, 1] and at most one Normalize, got {got}; "
+            f"{_REMEDY}"
+        )
+    if not found:
+        return (0.0,) * 3, (1.0,) * 3
+    return _three_numbers("mean", found[0].mean), _three_numbers("std", found[0].std)
 
 
 def field_of_view(preprocess: Preprocess, size: tuple[int, int]) -> Box:
     """The part of a photo that reaches the model: all of it, or what a central crop leaves.
 
     Args:
-        preprocess: As `cci_captum.load_clip` returns it. Of one that does not list its steps as
-            `transforms` it is taken that all of the photo reaches the model.
+        preprocess: As `cci_captum.load_clip` returns it, or any callable that has
+            `field_of_view`, such as `Preprocessing`.
         size: Width and height of the photo.
 
     Raises:
-        ValueError: If preprocess has steps that neither resize nor crop the centre, so that it is
-            not known what they do to the photo.
+        ValueError: If preprocess neither lists its steps nor has this attribute; or has steps
+            that neither resize nor crop the centre, so that it is not known what they do to the
+            photo.
 
     Example:
         >>> import cci_captum
         >>> field_of_view(cci_captum.load_clip("tiny").preprocess, (640, 480))
         (80, 0, 560, 480)
     """
+    own = getattr(preprocess, "field_of_view", None)
+    if own is not None:
+        return _box(own(size), size)
+    steps = _steps(preprocess)
+    if steps is None:
+        raise ValueError(
+            "preprocess: expected transforms that list their steps, or field_of_view as an "
+            f"attribute, got {_named(preprocess)}, of which it is not known which part of the "
+            f"photo it leaves; {_REMEDY}"
+        )
     width, height = size
     shown = (float(width), float(height))
     scaled = shown
-    for step in _steps(preprocess):
-        # Functions have a name of their own: open_clip 3.0 converts to RGB by one.
-        kind = getattr(step, "__name__", type(step).__name__)
+    for step in steps:
+        kind = _kind(step)
         if kind == "Resize":
             sides = step.size if isinstance(step.size, (tuple, list)) else [step.size]
             factor = sides[0] / min(width, height)
@@ -70,11 +193,17 @@ def field_of_view(preprocess: Preprocess, size: tuple[int, int]) -> Box:
         elif kind not in _IN_PLACE:
             raise ValueError(
                 f"preprocess: expected steps that resize or crop the centre, got {kind}, of which "
-                "it is not known which part of the photo it leaves"
+                f"it is not known which part of the photo it leaves; {_REMEDY}"
             )
     wide, high = max(round(shown[0]), 1), max(round(shown[1]), 1)
     left, top = (width - wide) // 2, (height - high) // 2
     return left, top, left + wide, top + high
+
+
+def check_field_of_view(preprocess: Preprocess) -> None:
+    """Raise ValueError unless `field_of_view` can be told of preprocess."""
+    if not hasattr(preprocess, "field_of_view"):
+        field_of_view(preprocess, (2, 2))
 
 
 def resize_mask(mask: Tensor, box: Box, size: tuple[int, int]) -> Tensor:
@@ -84,5 +213,47 @@ def resize_mask(mask: Tensor, box: Box, size: tuple[int, int]) -> Tensor:
     return F.interpolate(seen[None, None], size, mode="nearest-exact")[0, 0].bool()
 
 
-def _steps(preprocess: Any) -> list[Any]:
-    return list(getattr(preprocess, "transforms", []))
+def _steps(preprocess: Any) -> list[Any] | None:
+    """The steps one by one, those of steps within steps too; None where they are not listed."""
+    listed = [*preprocess] if isinstance(preprocess, nn.Sequential) else None
+    listed = getattr(preprocess, "transforms", listed)
+    if listed is None:
+        return [preprocess] if _kind(preprocess) in _IN_PLACE else None
+    parts = [_steps(step) for step in listed]
+    return [
+        step
+        for one, part in zip(listed, parts, strict=True)
+        for step in ([one] if part is None else part)
+    ]
+
+
+def _kind(step: Any) -> str:
+    """A step's name; functions have one of their own: open_clip 3.0 converts to RGB by one."""
+    return str(getattr(step, "__name__", type(step).__name__))
+
+
+def _named(preprocess: Any) -> str:
+    return str(getattr(preprocess, "__qualname__", type(preprocess).__name__))
+
+
+def _three_numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != 3 or (name == "std" and not min(numbers) > 0):
+        positive = "positive " if name == "std" else ""
+        raise ValueError(f"{name}: expected three {positive}numbers, got {values!r}")
+    return numbers
+
+
+def _box(box: Any, size: tuple[int, int]) -> Box:
+    """What a function of the user's said, if it is a part of the photo."""
+    try:
+        left, top, right, bottom = (int(edge) for edge in box)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"field_of_view: expected (left, top, right, bottom) in pixels, got {box!r}"
+        ) from error
+    if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
+        raise ValueError(
+            f"field_of_view: expected a part of a photo of {size[0]} x {size[1]} pixels, got {box}"
+        )
+    return left, top, right, bottom

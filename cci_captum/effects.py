@@ -16,6 +16,8 @@ from .field_of_view import FieldOfView
 
 Normalization = Literal["relative", "paper", "none"]
 
+_ROUNDINGS = 16  # in units of the dtype's epsilon: what a difference of two outputs makes of one
+
 
 @dataclass(frozen=True, eq=False)
 class ClusterEffects:
@@ -93,6 +95,25 @@ class ClusterEffects:
         masked = select_target(self.masked_outputs.flatten(0, 1), repeated)
         return output[:, None] - masked.view(batch, clusters)
 
+    def rounding(self, target: Any = None) -> Tensor:
+        """The drop that rounding alone can make: 16 epsilons of the largest output.
+
+        A drop is the difference of two outputs that are each rounded to their dtype, so that what
+        is below some units in the last place of them says nothing about the cluster.
+
+        Args:
+            target: See `drops`.
+
+        Returns:
+            (B,) in the unit of the output.
+
+        Raises:
+            ValueError: See `drops`.
+        """
+        output = select_target(self.outputs, target).abs()
+        largest = torch.maximum(output, (output[:, None] - self.drops(target)).abs().amax(dim=1))
+        return _ROUNDINGS * torch.finfo(output.dtype).eps * largest
+
     def weights(self, target: Any = None) -> Tensor:
         """The drops, scaled within each image as `normalization` says.
 
@@ -100,10 +121,10 @@ class ClusterEffects:
             target: See `drops`.
 
         Returns:
-            (B, K) weights w_k. "relative": their absolute values sum to 1 (all drops zero:
-            all weights zero). "paper": they sum to 1; images whose drops sum to zero or less,
-            where the formula is undefined or turns the map over, get "relative", with a
-            UserWarning.
+            (B, K) weights w_k. "relative": their absolute values sum to 1 (no drop above
+            `rounding`: all weights zero). "paper": they sum to 1; images whose drops sum to zero
+            or less, where the formula is undefined or turns the map over, get "relative", with
+            a UserWarning.
 
         Raises:
             ValueError: See `drops`.
@@ -111,6 +132,8 @@ class ClusterEffects:
         drops = self.drops(target)
         if self.normalization == "none":
             return drops
+        measured = drops.abs().amax(dim=1) > self.rounding(target)
+        drops = torch.where(measured[:, None], drops, 0.0)
         absolute = drops.abs().sum(dim=1, keepdim=True)
         relative = drops / torch.where(absolute > 0, absolute, 1.0)
         if self.normalization == "relative":

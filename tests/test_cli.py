@@ -17,7 +17,14 @@ from tqdm.auto import tqdm
 import cci_captum
 from cci_captum.baselines.registry import METHODS, find_method
 from cci_captum.benchmarks import cli
-from cci_captum.benchmarks.commands import _common, _side_by_side, demo, env, explain
+from cci_captum.benchmarks.commands import (
+    _common,
+    _outputs,
+    _side_by_side,
+    demo,
+    env,
+    explain,
+)
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
 from cci_captum.benchmarks.localization import energy
 from cci_captum.tiny import CLASS_NAMES, HELD_OUT_FAMILIES, TEMPLATES
@@ -256,7 +263,7 @@ def check_error(
 @pytest.mark.parametrize(
     ("error", "raised"),
     [
-        (OSError(28, "No space left on device"), _common.CommandError),
+        (OSError(28, "No space left on device"), OSError),
         (RuntimeError("a bug"), RuntimeError),
         (KeyboardInterrupt(), KeyboardInterrupt),
     ],
@@ -266,7 +273,7 @@ def test_a_failing_write_leaves_the_old_file(
 ) -> None:
     path = tmp_path / "a.png"
     path.write_text("old")
-    with pytest.raises(raised), _common.whole_file(path) as temporary:
+    with pytest.raises(raised), _outputs.whole_file(path) as temporary:
         assert temporary.parent == tmp_path and temporary.suffix == ".png"
         temporary.write_text("half")
         raise error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
+import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 from timm.data import ImageNetInfo
 
 from cci_captum import ZeroShotClassifier, load_clip
@@ -27,6 +30,7 @@ from cci_captum.benchmarks.data import (
 from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
+RED = (255, 0, 0)
 SIZE = (4, 3)  # width and height of the pictures
 TREE = {"cat": ["1.png", "2.png"], "dog": ["1.png"], "polar_bear": ["1.png", "b.png", "a.png"]}
 
@@ -219,9 +223,74 @@ def test_what_is_no_image_does_not_count(tmp_path: Path) -> None:
     for name in (".hidden.png", "notes.txt", "png", "a.png.part"):
         (tmp_path / "cat" / name).write_text("no image")
     (tmp_path / "beside.png").write_text("no image")
-    data = ImageFolders(tmp_path)
+    with pytest.warns(UserWarning) as warned:
+        data = ImageFolders(tmp_path)
     assert data.class_names == ("cat",)
     assert names_of(data) == [f"cat/{kind}" for kind in kinds]
+    (note,) = data.notes
+    assert note == str(warned[0].message)
+    assert note == (
+        f"left out of {tmp_path}: 2 x folder in a class folder, 1 x .part, 1 x .txt, 1 x file "
+        "without suffix, 1 x image beside the class folders"
+    )
+
+
+def test_what_pillow_reads_is_an_image(tmp_path: Path) -> None:
+    """Eleven files as people have them; .heic needs another library, .pdf is no image."""
+    formats = {"a.jpg": "JPEG", "b.jfif": "JPEG", "c.JPE": "JPEG", "d.png": "PNG", "e.webp": "WEBP"}
+    formats |= {"f.jp2": "JPEG2000", "g.ppm": "PPM", "h.tga": "TGA", "i.ico": "ICO"}
+    if features.check("avif"):
+        formats["j.avif"] = "AVIF"
+    (tmp_path / "cat").mkdir()
+    for name, kind in formats.items():
+        Image.new("RGB", (32, 32), RED).save(tmp_path / "cat" / name, kind)
+    for name in ("k.heic", "l.pdf", "m.eps", "n.mpg", "o.h5"):
+        (tmp_path / "cat" / name).write_text("no image")
+    with pytest.warns(
+        UserWarning, match=r": 1 x \.eps, 1 x \.h5, 1 x \.heic, 1 x \.mpg, 1 x \.pdf$"
+    ):
+        data = ImageFolders(tmp_path)
+    assert names_of(data) == [f"cat/{name}" for name in sorted(formats)]
+    for index in range(len(data)):
+        found = np.asarray(data[index].image.getpixel((16, 16)))
+        assert np.abs(found - RED).max() < 6, data[index].name
+
+
+def test_nothing_left_out_is_nothing_to_say(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    (tmp_path / "classes.txt").write_text("cat")
+    (tmp_path / "cat" / ".DS_Store").write_text("")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ImageFolders(tmp_path).notes == []
+
+
+def test_scaling_is_said_once(tmp_path: Path) -> None:
+    make_tree(tmp_path, {"cat": ["1.png"]})
+    for number in (2, 3):  # 12 bits in 16
+        values = np.array([[0, 4095]], dtype=np.uint16)
+        Image.fromarray(values).save(tmp_path / "cat" / f"{number}.png")
+    data = ImageFolders(tmp_path)
+    with pytest.warns(UserWarning, match=r"^cat/2\.png: .* 4095, .* divided by 65535") as warned:
+        for index in range(3):
+            data[index]
+    assert len(warned) == 1 and data.notes == [str(warned[0].message)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    make_tree(tmp_path / "a", {"cat": ["1.png"]})
+    odd = os.fsencode(tmp_path / "a" / "cat") + b"/caf\xe9\n|.png"
+    os.rename(tmp_path / "a" / "cat" / "1.png", odd)
+    sample = ImageFolders(tmp_path / "a")[0]
+    assert sample.name == "cat/caf\\xe9\\n|.png"
+    Path(os.fsdecode(odd)).write_bytes(b"")
+    with pytest.raises(ValueError) as raised:
+        ImageFolders(tmp_path / "a")[0]
+    assert str(raised.value).encode().endswith(b"cat/caf\\xe9\\n|.png")
+    os.mkdir(os.fsencode(tmp_path / "a") + b"/caf\xe9")
+    with pytest.raises(ValueError, match=r"root: .* UTF-8, .*, got 'caf\\\\xe9' in "):
+        ImageFolders(tmp_path / "a")
 
 
 def test_images_are_shown_as_viewers_show_them(tmp_path: Path) -> None:
@@ -377,6 +446,38 @@ def test_missing_masks(tmp_path: Path) -> None:
         ImageFolders(root, masks=masks, count=1)
 
 
+def test_images_do_not_share_a_mask(tmp_path: Path) -> None:
+    tree = {"cat": ["1.jpg", "1.png", "2.png"]}
+    root, masks = make_tree(tmp_path / "a", tree), make_masks(tmp_path / "b", tree)
+    message = (
+        f"masks: expected a mask of its own for each image, got 'cat/1.png' in {masks} for both "
+        "'cat/1.jpg' and 'cat/1.png'; name them 'cat/1.jpg.png' and 'cat/1.png.png'"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        ImageFolders(root, masks=masks)
+    (masks / "cat" / "1.png").unlink()
+    for x, name in enumerate(["1.jpg.png", "1.png.png"]):
+        mask = Image.new("L", SIZE)
+        mask.putpixel((x, 0), 1)
+        mask.save(masks / "cat" / name)
+    data = ImageFolders(root, masks=masks)
+    places = [data[index].mask.nonzero().tolist() for index in range(3)]  # type: ignore[union-attr]
+    x, y = place_of("cat/2.png")
+    assert places == [[[0, 0]], [[0, 1]], [[y, x]]]
+
+
+def test_a_damaged_image_needs_no_mask(tmp_path: Path) -> None:
+    tree = {"cat": ["1.png", "2.png"]}
+    root, masks = make_tree(tmp_path / "a", tree), make_masks(tmp_path / "b", {"cat": ["1.png"]})
+    with pytest.raises(FileNotFoundError, match=r"masks: .* missing 'cat/2\.png'"):
+        ImageFolders(root, masks=masks)
+    (root / "cat" / "2.png").write_text("no image")
+    data = ImageFolders(root, masks=masks)
+    assert data[0].mask is not None
+    with pytest.raises(ValueError, match=r"not an image, .*a/cat/2\.png"):
+        data[1]
+
+
 @pytest.mark.parametrize("inside", ["", "cat"])
 def test_images_are_no_masks(tmp_path: Path, inside: str) -> None:
     message = f"masks: expected a folder outside of root, {tmp_path}, got {tmp_path / inside}"
@@ -414,9 +515,16 @@ def test_roots_that_are_none(tmp_path: Path, make: Callable[..., ImageData]) -> 
 
 
 def test_folders_without_images(tmp_path: Path) -> None:
-    make_tree(tmp_path, {"cat": ["1.png"], "dog": [], "dog/images": ["1.png"], "owl": []})
+    make_tree(tmp_path, {"dog": [], "dog/images": ["1.png"], "owl": []})
     with pytest.raises(ValueError, match=r"root: expected images .*, got none in 'dog', 'owl'$"):
         ImageFolders(tmp_path)
+    make_tree(tmp_path, {"cat": ["1.png"]})
+    with pytest.warns(UserWarning) as warned:
+        data = ImageFolders(tmp_path)
+    assert re.search(r"no images directly in 'dog', 'owl' of .* stay among", str(warned[1].message))
+    assert data.class_names == ("cat", "dog", "owl")  # what is told apart does not change
+    assert data.name == f"{tmp_path.name} (1 images of 1 classes)"
+    assert len(data.notes) == 2 and "1 x folder in a class folder" in data.notes[0]
 
 
 def test_folders_that_match_no_class(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cci_captum.benchmarks.images import crop_to_ratio, read_image
+from cci_captum.benchmarks.images import _to_rgb, crop_to_ratio, read_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -89,6 +92,91 @@ def test_16_bit_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     Image.fromarray(ramp).save(tmp_path / f"a.{suffix}")
     result = pixels(tmp_path / f"a.{suffix}")
     assert (result == np.arange(256)[None, :, None]).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_scale_that_leaves_an_image_dark_is_said(tmp_path: Path, suffix: str) -> None:
+    """12 bits of a camera in a file of 16: 4095 becomes 16 of 255."""
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.array([[0, 2048, 4095]], dtype=np.uint16)).save(path)
+    message = (
+        rf"a\.{suffix}: grey of 16 bits, .* 4095, needs 12: divided by 65535, .* if 4095 means"
+    )
+    with pytest.warns(UserWarning, match=message):
+        assert pixels(path)[0, :, 0].tolist() == [0, 8, 16]
+
+
+@pytest.mark.parametrize("largest", [0, 32768, 65535])
+def test_a_scale_that_the_file_means_is_not_said(tmp_path: Path, largest: int) -> None:
+    Image.fromarray(np.array([[0, largest]], dtype=np.uint16)).save(tmp_path / "a.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "white"),
+    [([0, 100, 255], [0, 100, 255], 255), ([0, 256, 65535], [0, 1, 255], 65535)],
+)
+def test_whole_numbers_of_32_bits(
+    tmp_path: Path, values: list[int], expected: list[int], white: int
+) -> None:
+    Image.fromarray(np.array([values], dtype=np.int32)).save(tmp_path / "a.tif")
+    assert Image.open(tmp_path / "a.tif").mode == "I"
+    with pytest.warns(UserWarning, match=f"largest {values[-1]}: divided by {white}$"):
+        assert pixels(tmp_path / "a.tif")[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("values", [[0, 65536], [-1, 5]])
+def test_whole_numbers_out_of_range(tmp_path: Path, values: list[int]) -> None:
+    Image.fromarray(np.array([values], dtype=np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=r"a\.tif: expected values from 0 to (255|65535), got"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_dark_file_of_16_bits_is_not_taken_for_8(tmp_path: Path) -> None:
+    """Pillow gives mode "I" for a PGM of 16 bits: its range is known all the same."""
+    values = np.array([0, 200, 255], dtype=">u2").tobytes()
+    (tmp_path / "a.pgm").write_bytes(b"P5\n3 1\n65535\n" + values)
+    assert Image.open(tmp_path / "a.pgm").mode == "I"
+    with pytest.warns(UserWarning, match="grey of 16 bits"):
+        assert pixels(tmp_path / "a.pgm")[0, :, 0].tolist() == [0, 1, 1]
+
+
+def test_transparent_grey_of_16_bits(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1000, 65535], [1000, 0, 1001]], dtype=np.uint16))
+    image.save(tmp_path / "a.png", transparency=1000)
+    assert pixels(tmp_path / "a.png")[..., 0].tolist() == [[0, 255, 255], [255, 0, 4]]
+
+
+def test_transparent_value_of_a_png_in_few_or_many_bits(tmp_path: Path) -> None:
+    """A value of 4 bits is in the file as it is, of 16 bits in all three channels too."""
+    write_png(tmp_path / "4.png", 2, bits=4, colours=0, row=b"\x5a", transparent=b"\0\x05")
+    assert pixels(tmp_path / "4.png")[0, :, 0].tolist() == [255, 170]
+    colours = np.array([[0, 0, 0], [1000, 2000, 3000]], dtype=">u2")
+    options = {"row": colours.tobytes(), "transparent": colours[1].tobytes()}
+    write_png(tmp_path / "16.png", 2, bits=16, colours=2, **options)
+    assert pixels(tmp_path / "16.png").tolist() == [[[0, 0, 0], [255, 255, 255]]]
+
+
+def write_png(
+    path: Path, width: int, *, bits: int, colours: int, row: bytes, transparent: bytes
+) -> None:
+    """A PNG of one row, chunk by chunk (PNG specification, section 5)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", width, 1, bits, colours, 0, 0, 0)
+    data = zlib.compress(b"\0" + row)
+    parts = [(b"IHDR", head), (b"tRNS", transparent), (b"IDAT", data), (b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+def test_premultiplied_grey() -> None:
+    assert _to_rgb(Image.new("La", (1, 1)), None, None).getpixel((0, 0)) == WHITE
 
 
 def test_floating_point_is_scaled(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import cci_captum
 from cci_captum import ZeroShotClassifier
 from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion
 from cci_captum.benchmarks.faithfulness.perturbation import filled, random_ties
+from cci_captum.benchmarks.preprocessing import Preprocessing, central_square, field_of_view, whole
 
 NAMES = ["cat", "dog", "fox", "ship", "igloo", "lemon", "jar", "owl"]
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -131,6 +132,8 @@ def oracle_aucs(
 
 class Album:
     """A preprocess that keeps the photos it is shown; an input is the photo's number."""
+
+    mean, std, field_of_view = MEAN, STD, staticmethod(whole)
 
     def __init__(self) -> None:
         self.photos: list[Image.Image] = []
@@ -357,7 +360,7 @@ def test_the_first_point_is_the_photo_itself(tiny: Any) -> None:
     harness = DeletionInsertion(
         classifier, "grad-eclip-original", preprocess=preprocess, internal_batch_size=1
     )
-    curves = harness([photo], [torch.rand(12, 12)], 1)
+    curves = harness([photo], [torch.rand(16, 10)], 1)
     with torch.no_grad():
         plain = classifier(preprocess(photo)[None])
         black = classifier(preprocess(Image.new("RGB", photo.size))[None])
@@ -369,7 +372,7 @@ def test_a_batch_is_its_photos_one_by_one(tiny: Any) -> None:
     preprocess, classifier = tiny
     sizes = {"chelsea": (151, 100), "coffee": (90, 130), "astronaut": (100, 100)}
     photos = [photo_of(name, size) for name, size in sizes.items()]
-    maps = [torch.rand(12, 12), full_map(photos[1]), torch.rand(5, 8)]
+    maps = [torch.rand(8, 12), full_map(photos[1]), torch.rand(5, 8)]
     before = [photo.tobytes() for photo in photos], [one.clone() for one in maps]
     together = shown(photos, maps)
     for photo, heat, found in zip(photos, maps, together, strict=True):
@@ -415,6 +418,55 @@ def test_internal_batches_are_no_larger_than_asked(size: int | None) -> None:
 def test_preprocess_is_needed() -> None:
     with pytest.raises(TypeError, match=r"preprocess.*grad-eclip-original.*None"):
         DeletionInsertion(number, "grad-eclip-original")
+
+
+def test_a_map_of_the_cropped_input_is_no_map_of_the_photo(tiny: Any) -> None:
+    """Stretched over the photo it lies elsewhere: on pixels that the model never sees, too."""
+    preprocess, classifier = tiny
+    harness = DeletionInsertion(classifier, "grad-eclip-original", preprocess=preprocess)
+    photo = photo_of("coffee", (90, 60))
+    message = (
+        r"attributions\[1\]: expected a map of the whole photo, 90 x 60, got one of 12 x 12, the "
+        r"shape of the 60 x 60 that preprocess leaves; cut the photo first: photo\.crop"
+    )
+    with pytest.raises(ValueError, match=message):
+        harness([photo, photo], [torch.rand(60, 90), torch.rand(12, 12)], 1)
+    harness([photo.crop(field_of_view(preprocess, photo.size))], [torch.rand(12, 12)], 1)
+    harness([photo], [torch.rand(8, 12)], 1)
+
+
+def test_what_a_function_does_has_to_be_said(tiny: Any) -> None:
+    preprocess, classifier = tiny
+
+    def mine(photo: Image.Image) -> Tensor:
+        return preprocess(photo)
+
+    options = {"seed": 1, "internal_batch_size": 8}
+    for protocol, what in (
+        ("grad-eclip-original", "which part of the photo it leaves"),
+        ("rise", "how it normalises"),
+    ):
+        with pytest.raises(ValueError, match=rf"preprocess: .*mine, .*{what}; say .*Preprocessing"):
+            DeletionInsertion(classifier, protocol, preprocess=mine)
+    said = Preprocessing(mine, MEAN, STD, central_square)
+    photo, heat = photo_of("coffee", (60, 60)), torch.rand(12, 12)
+    areas = [
+        DeletionInsertion(classifier, "grad-eclip-original", preprocess=p, **options)(
+            [photo], [heat], 1
+        ).auc()
+        for p in (preprocess, said)
+    ]
+    for name, value in areas[0].items():
+        assert torch.allclose(value, areas[1][name], atol=1e-9)
+
+
+def test_the_normalisation_is_the_preprocessing_s() -> None:
+    said = Preprocessing(Album(), (0.5,) * 3, (0.25,) * 3, whole)
+    harness = DeletionInsertion(number, "grad-eclip-original", preprocess=said)
+    assert harness.mean.flatten().tolist() == [0.5] * 3
+    assert harness.std.flatten().tolist() == [0.25] * 3
+    own = DeletionInsertion(number, "grad-eclip-original", preprocess=said, mean=MEAN)
+    assert own.mean.flatten().tolist() == pytest.approx(MEAN)
 
 
 PHOTO = photo_of("coffee", (9, 7))

@@ -16,11 +16,19 @@ from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from skimage import data
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision import transforms
+from torchvision.transforms import v2
 
 from cci_captum import load_clip
-from cci_captum.benchmarks.preprocessing import field_of_view, normalization, resize_mask
+from cci_captum.benchmarks.preprocessing import (
+    Preprocessing,
+    central_square,
+    field_of_view,
+    normalization,
+    resize_mask,
+    whole,
+)
 
 SIZES = [(250, 180), (180, 250), (200, 200), (640, 427), (97, 251)]
 
@@ -243,8 +251,83 @@ def test_normalization_turns_black_and_white_into_inputs() -> None:
             assert torch.allclose(inputs[:, 0, 0], (level - mean) / std, atol=1e-5)
 
 
-def test_without_a_normalisation_it_is_clip_s() -> None:
-    expected = (tuple(OPENAI_DATASET_MEAN), tuple(OPENAI_DATASET_STD))
-    for pipeline in (transforms.Compose([transforms.ToTensor()]), transforms.ToTensor()):
-        mean, std = normalization(pipeline)
-        assert (tuple(mean), tuple(std)) == expected
+def test_without_a_normalisation_values_stay_in_0_to_1() -> None:
+    for pipeline in (
+        transforms.Compose([transforms.Resize(96), transforms.ToTensor()]),
+        transforms.ToTensor(),
+    ):
+        mean, std = (torch.tensor(values) for values in normalization(pipeline))
+        for level, colour in ((0.0, "black"), (1.0, "white")):
+            inputs = pipeline(Image.new("RGB", (50, 40), colour))
+            assert torch.allclose(inputs[:, 0, 0], (level - mean) / std)
+
+
+# What cannot be read.
+
+
+def mirrored(photo: Image.Image) -> Tensor:
+    return load_clip("tiny").preprocess(photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+
+
+@pytest.mark.parametrize("function", [mirrored, lambda photo: mirrored(photo), load_clip])
+def test_a_function_says_nothing(function: Any) -> None:
+    with pytest.raises(ValueError, match=r"preprocess: expected transforms .*how it normalises; s"):
+        normalization(function)
+    with pytest.raises(ValueError, match=r"preprocess: .*which part of the photo it leaves; say"):
+        field_of_view(function, (640, 480))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [transforms.ToTensor(), transforms.Lambda(lambda values: values * 2 - 1)],
+        [transforms.ToTensor(), *[transforms.Normalize((0.5,) * 3, (0.5,) * 3)] * 2],
+        [v2.ToImage(), v2.ToDtype(torch.float32), v2.Normalize((127.0,) * 3, (127.0,) * 3)],
+    ],
+)
+def test_steps_that_normalise_otherwise(steps: list[Any]) -> None:
+    with pytest.raises(ValueError, match=r"preprocess: expected values scaled to \[0, 1\]"):
+        normalization(transforms.Compose(steps))
+
+
+def test_steps_within_steps_and_of_the_new_transforms() -> None:
+    resize = nn.Sequential(v2.Resize(200), v2.CenterCrop(100))
+    numbers = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    last = v2.Normalize((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    pipeline = v2.Compose([resize, v2.Compose(numbers), last])
+    assert field_of_view(pipeline, (400, 200)) == (150, 50, 250, 150)
+    assert normalization(pipeline) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+def test_what_is_said_of_a_function() -> None:
+    said = Preprocessing(mirrored, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), central_square)
+    assert normalization(said) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert field_of_view(said, (640, 480)) == (80, 0, 560, 480)
+    assert whole((640, 480)) == (0, 0, 640, 480)
+    photo = Image.fromarray(data.chelsea())
+    assert torch.equal(said(photo), mirrored(photo))
+    for name in ("tiny", "shortest"):
+        for size in SIZES:
+            assert central_square(size) == field_of_view(PIPELINES[name](), size)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"function": None}, TypeError, "function: expected a function, got NoneType"),
+        ({"field_of_view": (0, 0, 1, 1)}, TypeError, "field_of_view: expected a function"),
+        ({"mean": (0.5,)}, ValueError, "mean: expected three numbers"),
+        ({"std": (0.5, 0.0, 0.5)}, ValueError, "std: expected three positive numbers"),
+    ],
+)
+def test_what_is_said_wrongly(change: dict[str, Any], error: Any, message: str) -> None:
+    options = {"function": mirrored, "mean": (0.5,) * 3, "std": (0.5,) * 3, "field_of_view": whole}
+    with pytest.raises(error, match=message):
+        Preprocessing(**(options | change))
+
+
+@pytest.mark.parametrize("box", [(0, 0, 11, 5), (-1, 0, 5, 5), (5, 0, 5, 5), (0, 0, 5), None])
+def test_fields_of_view_that_are_none(box: Any) -> None:
+    said = Preprocessing(mirrored, (0.5,) * 3, (0.5,) * 3, lambda size: box)
+    with pytest.raises(ValueError, match="field_of_view: expected "):
+        field_of_view(said, (10, 10))

@@ -1,14 +1,11 @@
-"""What several commands need: errors for the user, devices, files written whole or not at all."""
+"""What several commands need: errors for the user, devices, models, methods."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from inspect import signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cci_captum.baselines.registry import METHODS, Method, find_method
@@ -134,42 +131,3 @@ def check_options(arguments: argparse.Namespace, *names: str) -> None:
         value = getattr(arguments, name)
         if value < 1:
             raise CommandError(f"--{name.replace('_', '-')}: expected at least 1, got {value}")
-
-
-def make_folder(folder: Path, option: str) -> None:
-    """Make a folder, with its parents, unless it is there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(f"{option}: cannot make {folder}: {error.strerror}") from error
-
-
-def check_output(path: Path, option: str, suffixes: tuple[str, ...]) -> None:
-    """Raise CommandError unless a file with one of the suffixes can be written at path."""
-    if path.suffix.lower() not in suffixes:
-        known = ", ".join(suffixes)
-        raise CommandError(f"{option}: expected a file name ending in {known}, got {path}")
-    if path.is_dir():
-        raise CommandError(f"{option}: expected a file, got a folder: {path}")
-    check_folder(path.absolute().parent, option)
-
-
-def check_folder(folder: Path, option: str) -> None:
-    """Raise CommandError unless files can be written into the folder."""
-    if not folder.is_dir():
-        raise CommandError(f"{option}: no such folder: {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise CommandError(f"{option}: no permission to write into {folder}")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A name to write to that becomes ``path`` at the end, unless something goes wrong."""
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}.part{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CommandError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

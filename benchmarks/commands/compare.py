@@ -5,30 +5,28 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cci_captum.baselines.registry import REFERENCES
+from cci_captum.benchmarks.names import is_text, readable
 
 from ._common import (
     CommandError,
     add_method_options,
     add_model_options,
-    check_folder,
     check_options,
     choose_device,
     choose_methods,
     load_model,
     make_explainer,
-    make_folder,
     warn_about_unknown_words,
-    whole_file,
 )
+from ._outputs import DPI, Outputs
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from cci_captum.benchmarks.comparison import Comparison
     from cci_captum.benchmarks.data import ImageData
     from cci_captum.clip import LoadedCLIP
@@ -37,6 +35,17 @@ _METHODS = "cci,grad-eclip,maskclip,gradcam"
 _SCENES = "scenes"
 _IMAGENET = "imagenet:"
 _DEFAULT_SCENES = 100
+_FILES = (
+    "results.parquet",
+    "curves.parquet",
+    "settings.json",
+    "summary.md",
+    "curves.png",
+    "scatter.png",
+    "grid.png",
+)
+# The option that chooses what an argument of the data is.
+_OPTIONS = {"root": "--data", "masks": "--masks", "count": "--n", "class_names": "--classes"}
 
 
 def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -133,13 +142,14 @@ def run(arguments: argparse.Namespace) -> None:
         raise CommandError(f"--seed: expected 0 or more, got {arguments.seed}")
     protocols = _protocols(arguments.protocol)
     checks = _checks(arguments.checks)
-    make_folder(arguments.out, "--out")
-    check_folder(arguments.out, "--out")
+    outputs = Outputs()
+    outputs.expect_in(arguments.out, "--out", _FILES)
     _check_data(arguments)
     device = choose_device(arguments.device)
     clip = load_model(arguments.model, arguments.pretrained, device)
 
     from cci_captum.benchmarks.comparison import compare, figures, report
+    from cci_captum.benchmarks.markdown import code
     from cci_captum.clip import ZeroShotClassifier
 
     data = _data(arguments, clip)
@@ -167,17 +177,28 @@ def run(arguments: argparse.Namespace) -> None:
     except (TypeError, ValueError) as error:
         raise CommandError(str(error)) from error
 
-    folder: Path = arguments.out
     settings = _settings(arguments, clip)
-    _write_tables(comparison, folder, settings)
-    with whole_file(folder / "summary.md") as path:
-        path.write_text(report.page(comparison, note=f"`{settings['command']}`"), encoding="utf-8")
-    _write_figure(folder / "curves.png", figures.curves(comparison))
-    _write_figure(folder / "scatter.png", figures.pairs(comparison))
-    grid = figures.grid(comparison, factories, data, classifier, clip.preprocess)
-    _write_figure(folder / "grid.png", grid)
+    saved: dict[str, Callable[[Path], object]] = {
+        "results.parquet": lambda path: comparison.results.to_parquet(path, index=False),
+        "curves.parquet": lambda path: comparison.curves.to_parquet(path, index=False),
+        "settings.json": lambda path: _write_settings(path, comparison, settings),
+        "summary.md": lambda path: path.write_text(
+            report.page(comparison, note=code(settings["command"])), encoding="utf-8"
+        ),
+        "curves.png": lambda path: figures.curves(comparison).savefig(path, dpi=DPI),
+        "scatter.png": lambda path: figures.pairs(comparison).savefig(path, dpi=DPI),
+        "grid.png": lambda path: figures.grid(
+            comparison, factories, data, classifier, clip.preprocess
+        ).savefig(path, dpi=DPI),
+    }
+    for name in _FILES:
+        outputs.write(arguments.out / name, saved[name])
     print(report.text(comparison))
-    print(f"\nwrote summary.md, curves.png, scatter.png, grid.png and tables to {folder}")
+    outputs.finish()
+    print(
+        "\nwrote summary.md, curves.png, scatter.png, grid.png and tables to "
+        f"{readable(arguments.out)}"
+    )
 
 
 def _protocols(names: str) -> list[str]:
@@ -235,6 +256,9 @@ def _data(arguments: argparse.Namespace, clip: LoadedCLIP) -> ImageData:
         class_names = _class_names(arguments.classes) if arguments.classes else None
         return ImageFolders(arguments.data, class_names=class_names, **options)
     except (OSError, ValueError) as error:
+        argument, _, rest = str(error).partition(": ")
+        if argument in _OPTIONS:
+            raise CommandError(f"{_OPTIONS[argument]}: {rest}") from error
         raise CommandError(f"--data: {error}") from error
 
 
@@ -261,7 +285,7 @@ def _settings(arguments: argparse.Namespace, clip: LoadedCLIP) -> dict[str, Any]
     words = [
         word
         for name, value in options.items()
-        for word in (f"--{name.replace('_', '-')}", str(value))
+        for word in (f"--{name.replace('_', '-')}", _word(value))
     ]
     return {
         "command": shlex.join(["cci-captum", "compare", *words]),
@@ -271,16 +295,12 @@ def _settings(arguments: argparse.Namespace, clip: LoadedCLIP) -> dict[str, Any]
     }
 
 
-def _write_tables(comparison: Comparison, folder: Path, settings: dict[str, Any]) -> None:
-    for name in ("results", "curves"):
-        with whole_file(folder / f"{name}.parquet") as path:
-            getattr(comparison, name).to_parquet(path, index=False)
-    with whole_file(folder / "settings.json") as path:
-        errors = comparison.errors.to_dict("records")
-        whole = settings | comparison.settings | {"errors": errors}
-        path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+def _word(value: Any) -> str:
+    """A value as the command line takes it; escaped where no text file can hold it."""
+    text = str(value)
+    return text if is_text(text) else readable(text)
 
 
-def _write_figure(path: Path, figure: Figure) -> None:
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=200)
+def _write_settings(path: Path, comparison: Comparison, settings: dict[str, Any]) -> None:
+    whole = settings | comparison.settings | {"errors": comparison.errors.to_dict("records")}
+    path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")

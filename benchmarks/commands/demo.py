@@ -7,16 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cci_captum.baselines.registry import Method
+from cci_captum.benchmarks.names import readable
 
 from . import _side_by_side
-from ._common import (
-    CommandError,
-    check_folder,
-    choose_device,
-    choose_methods,
-    make_folder,
-    whole_file,
-)
+from ._common import CommandError, choose_device, choose_methods
+from ._outputs import DPI, Outputs
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +34,8 @@ _SCENES = (
 )
 
 _FRESH_SCENES = 24  # compared
+
+_FILES = ("grid.png", "clusters.png", "methods.png", "curves.png")
 
 _METHODS = ("cci", "grad-eclip", "maskclip", "gradcam")
 
@@ -91,8 +88,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.seed < 0:
         raise CommandError(f"--seed: expected 0 or more, got {arguments.seed}")
     methods = choose_methods(arguments.method or _METHODS, masks=True)
-    make_folder(arguments.out, "--out")
-    check_folder(arguments.out, "--out")
+    outputs = Outputs()
+    outputs.expect_in(arguments.out, "--out", _FILES)
     device = choose_device(arguments.device)
 
     import torch
@@ -103,9 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
     from cci_captum.benchmarks.preprocessing import normalization
     from cci_captum.visualization import show_clusters
 
-    grid, clusters, side_by_side, curves = (
-        arguments.out / f"{name}.png" for name in ("grid", "clusters", "methods", "curves")
-    )
+    grid, clusters, side_by_side, curves = (arguments.out / name for name in _FILES)
     steps = tqdm(total=5 + len(methods), desc="demo", unit="step")
     scenes = draw_scenes(arguments.seed)
     images = torch.stack([scene.image for scene in scenes])
@@ -118,31 +113,37 @@ def run(arguments: argparse.Namespace) -> None:
     row_titles = [
         _described(scene, artwork) for scene, (artwork, *_) in zip(scenes, _SCENES, strict=True)
     ]
-    with whole_file(grid) as path:
-        _grid(images, tiny, others, shortcut, row_titles).savefig(path, dpi=200)
+    outputs.write(
+        grid,
+        lambda path: _grid(images, tiny, others, shortcut, row_titles).savefig(path, dpi=DPI),
+    )
     steps.update()
-    with whole_file(clusters) as path:
-        titles = [_named(tiny, row, tiny.predicted[row]) for row in range(len(scenes))]
-        show_clusters(tiny.effects, images, target=tiny.predicted, row_titles=titles).savefig(
-            path, dpi=200
-        )
+    titles = [_named(tiny, row, tiny.predicted[row]) for row in range(len(scenes))]
+    outputs.write(
+        clusters,
+        lambda path: show_clusters(
+            tiny.effects, images, target=tiny.predicted, row_titles=titles
+        ).savefig(path, dpi=DPI),
+    )
     steps.update()
     mean, std = normalization(tiny.preprocess)
     harness = DeletionInsertion(tiny.classifier, mean=mean, std=std)
     located = _side_by_side.locate(tiny.classifier, tiny.inputs, scenes, methods, harness, steps)
-    with whole_file(side_by_side) as path:
-        located.draw(images, row_titles).savefig(path, dpi=200)
+    outputs.write(
+        side_by_side, lambda path: located.draw(images, row_titles).savefig(path, dpi=DPI)
+    )
     steps.close()
     comparison = _compare(tiny, methods, arguments.seed)
-    with whole_file(curves) as path:
-        figures.curves(comparison).savefig(path, dpi=200)
+    outputs.write(curves, lambda path: figures.curves(comparison).savefig(path, dpi=DPI))
     _print_table(scenes, tiny, others)
     print(report.text(comparison))
     print(
         f"areas with 95 % intervals over {_FRESH_SCENES} scenes, not picked, too few to rank "
         "methods by;\ncci-captum compare takes more, and docs/benchmarks.md has what 500 said"
     )
-    print(f"\nwrote {grid}, {clusters}, {side_by_side} and {curves}")
+    outputs.finish()
+    *first, last = map(readable, outputs.written)
+    print(f"\nwrote {', '.join(first)} and {last}")
     print(_NEXT, end="")
 
 

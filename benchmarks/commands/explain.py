@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cci_captum.baselines.registry import Method
+from cci_captum.benchmarks.names import is_text, readable
 
 from ._common import (
     CommandError,
     add_method_options,
     add_model_options,
     check_options,
-    check_output,
     choose_device,
     choose_methods,
     load_model,
     make_explainer,
     warn_about_unknown_words,
-    whole_file,
 )
+from ._outputs import DPI, Outputs, check_picture
 
 if TYPE_CHECKING:
     import torch
@@ -80,28 +80,36 @@ def run(arguments: argparse.Namespace) -> None:
     texts = _check_texts(arguments.text)
     methods = choose_methods(arguments.method or ["cci"], masks=False)
     check_options(arguments, "clusters", "rise_masks")
-    check_output(arguments.out, "--out", _PICTURES)
+    outputs = Outputs()
+    outputs.expect(arguments.out, "--out", _PICTURES)
     if arguments.save_maps:
-        check_output(arguments.save_maps, "--save-maps", (".npz",))
-    if any(arguments.out.absolute() == image.absolute() for image in arguments.images):
-        raise CommandError(f"--out: would overwrite the image {arguments.out}")
+        outputs.expect(arguments.save_maps, "--save-maps", (".npz",))
+    if any(_same(arguments.out, image) for image in arguments.images):
+        raise CommandError(f"--out: would overwrite the image {readable(arguments.out)}")
     pictures = _read(arguments.images)
     device = choose_device(arguments.device)
     clip = load_model(arguments.model, arguments.pretrained, device)
     warn_about_unknown_words(arguments.model, texts)
 
     inputs = preprocess_images(clip.preprocess, pictures).to(device)
+    names = [readable(image) for image in arguments.images]
+    labels = _labels(names, texts, methods)
+    check_picture(arguments.out, labels.size(inputs), "--out")
     explained = explain(clip, inputs, texts, methods, arguments.clusters, arguments.rise_masks)
-    names = [str(image) for image in arguments.images]
-    with whole_file(arguments.out) as path:
-        _draw(clip, inputs, explained, names, texts).savefig(path, dpi=200)
+    outputs.write(
+        arguments.out,
+        lambda path: _draw(clip, inputs, explained, labels).savefig(path, dpi=DPI),
+    )
     if arguments.save_maps:
-        with whole_file(arguments.save_maps) as path:
-            _save_maps(path, explained, inputs, names, texts, clip.name)
+        outputs.write(
+            arguments.save_maps,
+            lambda path: _save_maps(path, explained, inputs, names, texts, clip.name),
+        )
     for name, row in zip(names, explained.similarities.tolist(), strict=True):
         for text, cosine in zip(texts, row, strict=True):
             print(f"{name}: {cosine:.3f} {text}")
-    print(f"wrote {arguments.out}" + (f" and {arguments.save_maps}" if arguments.save_maps else ""))
+    outputs.finish()
+    print(f"wrote {' and '.join(map(readable, outputs.written))}")
 
 
 def preprocess_images(preprocess: Any, pictures: list[Image]) -> torch.Tensor:
@@ -151,7 +159,17 @@ def _check_texts(texts: list[str]) -> list[str]:
     stripped = [text.strip() for text in texts]
     if not all(stripped):
         raise CommandError("--text: expected some words, got an empty text")
+    for text in stripped:
+        if not is_text(text):
+            raise CommandError(f"--text: expected UTF-8, got {readable(text)}")
     return list(dict.fromkeys(stripped))
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are of one file, or would be."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.absolute() == other.absolute()
 
 
 def _read(paths: list[Path]) -> list[Image]:
@@ -163,33 +181,59 @@ def _read(paths: list[Path]) -> list[Image]:
         raise CommandError(str(error)) from error
 
 
-def _draw(
-    clip: LoadedCLIP,
-    inputs: torch.Tensor,
-    explained: Explained,
-    names: list[str],
-    texts: list[str],
-) -> Any:
+class _Labels(NamedTuple):
+    """The texts around the maps of B images, T texts and M methods, a column a text and method.
+
+    Attributes:
+        columns: T x M (text, method): their places.
+        titles: Of all columns, the image's first.
+        row_titles: Of the images.
+    """
+
+    columns: dict[str, tuple[int, Method]]
+    titles: list[str]
+    row_titles: list[str]
+
+    def size(self, inputs: torch.Tensor) -> tuple[float, float]:
+        """Width and height of the picture in inches."""
+        from cci_captum.visualization.grid import grid_size
+
+        return grid_size(
+            [(inputs.shape[2], inputs.shape[3])] * len(inputs),
+            [*self.columns],
+            titles=self.titles,
+            row_titles=self.row_titles,
+            scores={column: ["0.000"] * len(inputs) for column in self.columns},
+        )
+
+
+def _labels(names: list[str], texts: list[str], methods: list[Method]) -> _Labels:
+    cells = [(index, method) for index in range(len(texts)) for method in methods]
+    return _Labels(
+        columns={f"{index} {method.name}": (index, method) for index, method in cells},
+        titles=[
+            "image",
+            *(f"{texts[i]}\n{m.title}" if len(methods) > 1 else texts[i] for i, m in cells),
+        ],
+        row_titles=[Path(name).name for name in names],
+    )
+
+
+def _draw(clip: LoadedCLIP, inputs: torch.Tensor, explained: Explained, labels: _Labels) -> Any:
     from cci_captum.benchmarks.preprocessing import normalization
     from cci_captum.visualization import attribution_grid, denormalize
 
-    cells = [(index, method) for index in range(len(texts)) for method in explained.maps]
-    columns = [f"{index} {method.name}" for index, method in cells]
-    by_method = len(explained.maps) > 1
     return attribution_grid(
         denormalize(inputs, *normalization(clip.preprocess)),
         {
             column: explained.maps[method][:, index]
-            for column, (index, method) in zip(columns, cells, strict=True)
+            for column, (index, method) in labels.columns.items()
         },
-        titles=[
-            "image",
-            *(f"{texts[i]}\n{method.title}" if by_method else texts[i] for i, method in cells),
-        ],
-        row_titles=[Path(name).name for name in names],
+        titles=labels.titles,
+        row_titles=labels.row_titles,
         scores={
             column: explained.similarities[:, index]
-            for column, (index, _) in zip(columns, cells, strict=True)
+            for column, (index, _) in labels.columns.items()
         },
     )
 

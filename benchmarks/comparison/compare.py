@@ -90,6 +90,8 @@ def compare(
         forward_func: Module from images (B, 3, H, W) to (B, C) scores of the data's classes, such
             as a `ZeroShotClassifier`.
         preprocess: From a PIL image to an input (3, H, W) of the model, as `load_clip` returns it.
+            Of a function of your own `cci_captum.benchmarks.preprocessing.Preprocessing` says how
+            it normalises and which part of a photo it leaves.
         explained: The "true" class, or the "predicted" one, for which masks are not used.
         checks: Of `CHECKS`: "random-weights" explains a copy of the model with shuffled weights,
             "random-label" another class; the maps are then judged as all others. See
@@ -104,8 +106,8 @@ def compare(
 
     Raises:
         TypeError: If forward_func is no module or cannot be explained by a method.
-        ValueError: If a name is unknown, there are no images, or the classes do not fit; raised
-            before anything is explained.
+        ValueError: If a name is unknown, there are no images, the classes do not fit, or it is
+            not known what preprocess does; raised before anything is explained.
 
     Example:
         >>> import cci_captum
@@ -168,6 +170,7 @@ def compare(
             "protocols": [harness.protocol.name for harness in harnesses],
             "device": str(loader.device),
             **_about_texts(forward_func),
+            "notes": list(getattr(data, "notes", ())),
         },
     )
 

@@ -9,7 +9,7 @@ import pandas as pd
 from cci_captum._cut_texts import CutText, describe_cuts
 from cci_captum._equal_names import describe
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.benchmarks.markdown import NO_INTERVAL, table, with_interval
+from cci_captum.benchmarks.markdown import NO_INTERVAL, literal, table, with_interval
 
 from .results import LOCALIZATION, Comparison, photos_of
 from .titles import heading, title
@@ -25,20 +25,21 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
     Args:
         comparison: What was measured.
         reference: See `Comparison.summary`.
-        note: A paragraph that says what was run, put before the tables.
+        note: A paragraph of Markdown that says what was run, put before the tables.
     """
     reference = comparison.methods[0] if reference is None else reference
     summary = comparison.summary(reference)
     plain = summary[summary["check"] == ""]
     parts = [
-        f"# {comparison.settings['data']}",
+        f"# {literal(comparison.settings['data'])}",
         note,
         _setting(comparison, reference),
         _texts(comparison),
     ]
+    parts += [literal(text) for text in comparison.settings.get("notes", [])]
     for protocol in comparison.protocols:
         of_protocol = plain[plain["protocol"] == protocol]
-        parts.append(f'## Deletion and insertion, "{protocol}"')
+        parts.append(f'## Deletion and insertion, "{literal(protocol)}"')
         parts += [_areas(of_protocol, reference), _table(of_protocol, _OTHERS)]
     if "energy" in comparison.results.columns:
         parts += ["## Where maps lie", _table(plain, LOCALIZATION)]
@@ -85,9 +86,9 @@ def _setting(comparison: Comparison, reference: str) -> str:
     return (
         f"{settings['images']} images{_photos(comparison)}, {settings['classes']} classes. "
         f"Explained: {explained}. Seed {settings['seed']}. Means with 95 % intervals over the "
-        f"images, each for itself; differences to {title(reference)} are paired, image by image. "
-        "Rank: among the methods without the references, 1 is best, by the area under the class's "
-        "probability."
+        f"images, each for itself; differences to {literal(title(reference))} are paired, image by "
+        "image. Rank: among the methods without the references, 1 is best, by the area under the "
+        "class's probability."
     )
 
 
@@ -106,11 +107,11 @@ def _texts(comparison: Comparison) -> str:
     if groups := settings.get("indistinguishable"):
         lines.append(
             f"{sum(map(len, groups))} of the {settings['classes']} classes have the same text "
-            f"embedding as another: {describe(groups)}. The model cannot tell them apart, so that "
+            f"embedding as another: {literal(describe(groups))}. The model cannot tell them apart, so that "
             "which of them is predicted, and with it top-1, means nothing."
         )
     if cut := settings.get("cut_texts"):
-        lines.append(describe_cuts([CutText(**text) for text in cut]) + ".")
+        lines.append(literal(describe_cuts([CutText(**text) for text in cut])) + ".")
     return "\n\n".join(lines)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import SupportsIndex
 
@@ -13,13 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from cci_captum._arguments import check_positive_int
-from cci_captum.benchmarks.images import read_image
+from cci_captum.benchmarks.images import read_with_scaling
+from cci_captum.benchmarks.names import is_text, readable
 
 from .base import Sample, check_seed, position
 
-SUFFIXES: tuple[str, ...] = (
-    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif",
-)  # fmt: skip
+# What Pillow knows by name but cannot read without another program or library.
+_NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 
 _SHOWN = 5  # names in an error
 
@@ -33,6 +35,10 @@ class FolderData:
         masks: See `cci_captum.benchmarks.data.ImageFolders`.
         count: The same.
         seed: The same.
+
+    Attributes:
+        notes: What a reader of the results should know: which files were left out, which folders
+            have no images, how values were scaled in images read so far.
     """
 
     def __init__(
@@ -48,17 +54,15 @@ class FolderData:
             check_positive_int("count", count, " or None")
         check_seed(seed)
         images = {folder: image_files(root / folder) for folder in sorted(targets)}
-        empty = [folder for folder, files in images.items() if not files]
-        if empty:
-            raise ValueError(
-                f"root: expected images directly in every folder of {root}, got none in "
-                f"{some(empty)}"
-            )
+        self.notes = _notes(root, images)
+        for note in self.notes:
+            warnings.warn(note, UserWarning, stacklevel=3)
+        self._scaling_noted = False
         self._root = root
-        self._masks = None if masks is None else _check_masks(Path(masks), root, images)
+        self._masks = {} if masks is None else _find_masks(Path(masks), root, images)
         self.has_masks = masks is not None
         self._files = [f"{folder}/{file}" for folder, names in images.items() for file in names]
-        self._size = f"{len(self)} images of {len(targets)} classes"
+        self._size = f"{len(self)} images of {sum(map(bool, images.values()))} classes"
         if count is not None and count > len(self):
             raise ValueError(f"count: expected at most the {len(self)} images, got {count}")
         if count is not None and count < len(self):
@@ -73,11 +77,16 @@ class FolderData:
     def __getitem__(self, index: SupportsIndex) -> Sample:
         place = position(index, len(self))
         name = self._files[place]
-        image = read_image(self._root / name)
+        image, scaling = read_with_scaling(self._root / name)
+        if scaling and not self._scaling_noted:  # of the first such image, not of each
+            self._scaling_noted = True
+            note = f"{readable(name)}: {scaling}; other images of this kind are read alike"
+            self.notes.append(note)
+            warnings.warn(note, UserWarning, stacklevel=2)
         mask = None
-        if self._masks is not None:
-            mask = _read_mask(self._masks / _mask_of(name), self._root / name, image.size)
-        return Sample(name, image, self.targets[place], mask)
+        if self.has_masks:
+            mask = _read_mask(self._masks[name], self._root / name, image.size)
+        return Sample(readable(name), image, self.targets[place], mask)
 
 
 def class_folders(root: Path, remedy: str) -> list[str]:
@@ -95,26 +104,35 @@ def class_folders(root: Path, remedy: str) -> list[str]:
     _check_folder("root", root)
     names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     folders = [name for name in names if not name.startswith(".")]
+    if odd := [readable(folder) for folder in folders if not is_text(folder)]:
+        raise ValueError(
+            f"root: expected folders with names in UTF-8, which say what the classes are, got "
+            f"{some(odd)} in {readable(root)}"
+        )
     loose = image_files(root)
     if not folders and loose:
         raise ValueError(
             f"root: expected a folder of images for each class, got {len(loose)} loose images in "
-            f"{root}, such as {loose[0]!r}; {remedy}"
+            f"{readable(root)}, such as {loose[0]!r}; {remedy}"
         )
     if not folders:
-        raise ValueError(f"root: expected a folder of images for each class, got none in {root}")
+        raise ValueError(
+            f"root: expected a folder of images for each class, got none in {readable(root)}"
+        )
     return folders
 
 
 def image_files(folder: Path) -> list[str]:
     """The names of the image files directly in a folder, sorted, without hidden ones."""
-    return sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if entry.name.lower().endswith(SUFFIXES)
-        and not entry.name.startswith(".")
-        and not entry.is_dir()
-    )
+    known = suffixes()
+    return sorted(entry.name for entry in os.scandir(folder) if _counts(entry, known))
+
+
+def suffixes() -> tuple[str, ...]:
+    """Of the files that Pillow reads, as it is installed here, in lower case, sorted."""
+    known = Image.registered_extensions().items()
+    readers = Image.OPEN.keys() - set(_NOT_READ)
+    return tuple(sorted(suffix for suffix, kind in known if kind in readers))
 
 
 def some(names: Iterable[str]) -> str:
@@ -143,32 +161,107 @@ def _drawn(sizes: list[int], count: int, seed: int) -> list[int]:
 
 def _check_folder(argument: str, path: Path) -> None:
     if not path.exists():
-        raise FileNotFoundError(f"{argument}: no such folder: {path}")
+        raise FileNotFoundError(f"{argument}: no such folder: {readable(path)}")
     if not path.is_dir():
-        raise NotADirectoryError(f"{argument}: expected a folder, got a file: {path}")
+        raise NotADirectoryError(f"{argument}: expected a folder, got a file: {readable(path)}")
 
 
-def _check_masks(masks: Path, root: Path, images: Mapping[str, list[str]]) -> Path:
-    """The folder of masks, which has one for every image."""
+def _notes(root: Path, images: Mapping[str, Sequence[str]]) -> list[str]:
+    """What was left out, and which folders have no images.
+
+    Raises:
+        ValueError: If no folder has any.
+    """
+    empty = [folder for folder, files in images.items() if not files]
+    if len(empty) == len(images):
+        raise ValueError(
+            f"root: expected images directly in the folders of {readable(root)}, got none in "
+            f"{some(empty)}"
+        )
+    notes = []
+    if left_out := _left_out(root, images):
+        ordered = sorted(left_out.items(), key=lambda pair: (-pair[1], pair[0]))
+        notes.append(
+            f"left out of {readable(root)}: "
+            + ", ".join(f"{number} x {kind}" for kind, number in ordered)
+        )
+    if empty:
+        notes.append(
+            f"no images directly in {some(empty)} of {readable(root)}: they stay among the classes "
+            "to tell apart, but nothing of them is explained"
+        )
+    return notes
+
+
+def _left_out(root: Path, folders: Iterable[str]) -> Counter[str]:
+    """How many files and folders are left out, by kind; hidden ones are not counted.
+
+    Beside the class folders, only images are: a list of names is no surprise there.
+    """
+    known, kinds = suffixes(), Counter[str]()
+    for folder in folders:
+        for entry in os.scandir(root / folder):
+            if not entry.name.startswith(".") and not _counts(entry, known):
+                suffix = readable(os.path.splitext(entry.name)[1].lower()) or "file without suffix"
+                kinds["folder in a class folder" if entry.is_dir() else suffix] += 1
+    kinds["image beside the class folders"] = len(image_files(root))
+    return +kinds  # without those that are 0
+
+
+def _counts(entry: os.DirEntry[str], known: tuple[str, ...]) -> bool:
+    """Whether an entry of a folder is an image file of a known suffix, not hidden."""
+    shown = not entry.name.startswith(".")
+    return shown and entry.name.lower().endswith(known) and not entry.is_dir()
+
+
+def _find_masks(masks: Path, root: Path, images: Mapping[str, Sequence[str]]) -> dict[str, Path]:
+    """Every image's mask: image name -> path.
+
+    A mask is named as its image, with .png added or, if there is none, in place of the suffix.
+    An image that cannot be read needs none: that is reported when it is read.
+    """
     _check_folder("masks", masks)
     if masks.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"masks: expected a folder outside of root, {root}, got {masks}")
-    missing = []
+        raise ValueError(
+            f"masks: expected a folder outside of root, {readable(root)}, got {readable(masks)}"
+        )
+    found, missing = {}, {}  # image -> mask
     for folder, files in images.items():
         there = set(os.listdir(masks / folder)) if (masks / folder).is_dir() else set()
-        wanted = [_mask_of(f"{folder}/{file}") for file in files]
-        missing += [mask for mask in wanted if mask.split("/")[1] not in there]
-    if missing:
-        total = sum(map(len, images.values()))
+        for file in files:
+            added, replaced = f"{file}.png", str(PurePosixPath(file).with_suffix(".png"))
+            mask = added if added in there else replaced
+            found[f"{folder}/{file}"] = f"{folder}/{mask}"
+            if mask not in there:
+                missing[f"{folder}/{file}"] = f"{folder}/{mask}"
+    _check_unique(found, masks)
+    if any(_can_be_read(root / image) for image in missing):
         raise FileNotFoundError(
-            f"masks: expected a mask for each of the {total} images in {masks}, missing "
-            f"{some(missing)}"
+            f"masks: expected a mask for each of the {len(found)} images in {readable(masks)}, "
+            f"missing {some(missing.values())}"
         )
-    return masks
+    return {image: masks / mask for image, mask in found.items()}
 
 
-def _mask_of(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(".png"))
+def _check_unique(found: Mapping[str, str], masks: Path) -> None:
+    """Raise ValueError if two images have the same mask."""
+    images: dict[str, str] = {}
+    for image, mask in found.items():
+        other = images.setdefault(mask, image)
+        if other != image:
+            raise ValueError(
+                f"masks: expected a mask of its own for each image, got {mask!r} in "
+                f"{readable(masks)} for both {other!r} and {image!r}; name them "
+                f"{other + '.png'!r} and {image + '.png'!r}"
+            )
+
+
+def _can_be_read(path: Path) -> bool:
+    try:
+        read_with_scaling(path)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _read_mask(path: Path, image: Path, size: tuple[int, int]) -> Tensor:
@@ -177,14 +270,14 @@ def _read_mask(path: Path, image: Path, size: tuple[int, int]) -> Tensor:
         with Image.open(path) as file:
             if file.size != size:
                 raise ValueError(
-                    f"expected the size of the image, {size[0]} x {size[1]} as {image} is shown, "
-                    f"got {file.size[0]} x {file.size[1]}"
+                    f"expected the size of the image, {size[0]} x {size[1]} as {readable(image)} "
+                    f"is shown, got {file.size[0]} x {file.size[1]}"
                 )
             values = np.asarray(file)
             channels = len(file.getbands()) - ("A" in file.getbands())
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot use the mask {path}: {error}") from error
+        raise ValueError(f"cannot use the mask {readable(path)}: {error}") from error
     mask = values.reshape(*values.shape[:2], -1)[..., :channels].any(axis=-1)
     if not mask.any():
-        raise ValueError(f"cannot use the mask {path}: it is zero everywhere")
+        raise ValueError(f"cannot use the mask {readable(path)}: it is zero everywhere")
     return torch.from_numpy(mask)

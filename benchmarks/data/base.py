@@ -34,6 +34,8 @@ class Sample:
 class ImageData(Protocol):
     """Samples by number, and the classes to tell apart.
 
+    Data may have `notes`, too: texts that a reader of the results should know, for the report.
+
     Attributes:
         name: Says in a report which images these are.
         class_names: The C names, as `cci_captum.ZeroShotClassifier` takes them.

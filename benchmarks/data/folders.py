@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cci_captum.benchmarks.names import readable
+
 from ._tree import FolderData, class_folders, some
 from .class_names import check_different, check_mapping, check_names, names_of_folders, spaced
 
@@ -16,10 +18,15 @@ _LOOSE = "move each into a folder named as its class"
 class ImageFolders(FolderData):
     """Image files in a folder a class, which says what is seen in them.
 
-    Images are the files directly in these folders, of the kinds .jpg, .jpeg, .png, .webp, .bmp,
-    .tif, .tiff and .gif; hidden files and folders do not count, nor do files beside the folders.
-    They are read as `cci_captum.benchmarks.images.read_image` says, each when it is asked for.
-    A sample's name is its path, like "polar_bear/3.jpg"; samples are sorted by folder and name.
+    Images are the files directly in these folders that Pillow reads, known by their suffix: .jpg,
+    .jfif, .png, .webp, .avif (from Pillow 11.3), .tif and many more. Hidden files do not count;
+    other files, folders within these folders and images beside them are left out, and a
+    UserWarning counts them. It names folders without images, too: their classes stay among the
+    names to tell apart, so that results compare with those on all of the data; remove such a
+    folder, or give `class_names`, where it is no class.
+    Images are read as `cci_captum.benchmarks.images.read_image` says, each when it is asked for.
+    A sample's name is its path, like "polar_bear/3.jpg", escaped where it is no text (see
+    `cci_captum.benchmarks.names.readable`); samples are sorted by folder and name.
 
     Args:
         root: The folder of the class folders.
@@ -29,21 +36,27 @@ class ImageFolders(FolderData):
             from a file. None: the folders' names, sorted, with spaces for underscores; WordNet
             ids stand for the names of ImageNet's classes, numbers are refused.
         templates: As `cci_captum.ZeroShotClassifier` takes them.
-        masks: A folder outside of root with a mask for every image, at the same path but for the
-            suffix .png: zero where the object is not, as large as the image is shown (rotated as
-            its EXIF data says; masks are not). None: there are no masks.
+        masks: A folder outside of root with a mask for every image that can be read, at the same
+            path with .png added ("cat/1.jpg.png") or, if there is none, with the suffix .png
+            ("cat/1.png"): zero where the object is not, as large as the image is shown (rotated
+            as its EXIF data says; masks are not). None: there are no masks.
         count: How many of the images to draw at random, as evenly over the classes as their
             numbers allow; None is all.
         seed: Of what is drawn.
+
+    Attributes:
+        notes: What a reader of the results should know, as texts: what the warnings say, and how
+            values were scaled in images of more than 8 bits, once one was read.
 
     Raises:
         FileNotFoundError: If root or masks do not exist, or masks are missing.
         NotADirectoryError: If root or masks are no folders.
         TypeError: If a class name is no string.
-        ValueError: If there are no folders, or one without images; a folder matches no class
-            name, or two the same, or is a number without a name; folders and those of class_names
-            differ; or another argument is not one of these. When a sample is read: if an image or
-            mask is damaged, a mask of another size, or zero everywhere.
+        ValueError: If there are no folders, or no images in them; a folder's name is no UTF-8, or
+            it matches no class name, or two the same, or is a number without a name; folders and
+            those of class_names differ; two images have the same mask; or another argument is
+            not one of these. When a sample is read: if an image or mask is damaged, a mask of
+            another size, or zero everywhere.
 
     Example:
         >>> import tempfile
@@ -86,7 +99,7 @@ class ImageFolders(FolderData):
         )
         targets = _targets(names, self.class_names, root)
         super().__init__(root, targets, masks=masks, count=count, seed=seed)
-        self.name = f"{root.resolve().name} ({self._size})"
+        self.name = f"{readable(root.resolve().name)} ({self._size})"
 
 
 def _targets(names: Mapping[str, str], class_names: tuple[str, ...], root: Path) -> dict[str, int]:

@@ -33,7 +33,7 @@ class ImageNet(FolderData):
     Raises:
         FileNotFoundError: See `ImageFolders`.
         NotADirectoryError: See `ImageFolders`.
-        ValueError: If there are no folders, one without images, or one that is no such id; or
+        ValueError: If there are no folders, no images in them, or a folder that is no such id; or
             another argument is not one of these.
 
     Example:

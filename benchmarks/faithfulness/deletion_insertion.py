@@ -25,6 +25,11 @@ from cci_captum._arguments import (
     select_target,
     tower_of,
 )
+from cci_captum.benchmarks.preprocessing import (
+    check_field_of_view,
+    field_of_view,
+    normalization,
+)
 from cci_captum.forward_checks import check_once, known_field_of_view
 from cci_captum.vision_towers import VisionTower
 
@@ -48,16 +53,19 @@ class DeletionInsertion:
         vision_tower: Whose patches are hidden where the protocol's resolution is "tokens"; None
             finds it in forward_func.
         seed: Of ties and noise.
-        mean: What pixel values in [0, 1] were normalised by, three numbers.
+        mean: What pixel values in [0, 1] were normalised by, three numbers. None is what
+            preprocess says or, without one, OpenAI CLIP's.
         std: The same.
         preprocess: From a PIL image to an input (3, H, W) of the model, as `load_clip` returns it,
-            where the protocol's resolution is "original".
+            where the protocol's resolution is "original"; of a function of your own
+            `cci_captum.benchmarks.preprocessing.Preprocessing` says what it does.
         internal_batch_size: Most images in one forward pass; None is as many as come.
 
     Raises:
         TypeError: If forward_func is not callable, its image encoder cannot be explained, or
             preprocess is missing.
-        ValueError: If the protocol is unknown, or no image encoder is found.
+        ValueError: If the protocol is unknown, no image encoder is found, or it is not known of
+            preprocess how it normalises or which part of a photo it leaves.
 
     Example:
         >>> import torch, cci_captum
@@ -77,8 +85,8 @@ class DeletionInsertion:
         *,
         vision_tower: nn.Module | VisionTower | None = None,
         seed: int = 0,
-        mean: Sequence[float] = OPENAI_DATASET_MEAN,
-        std: Sequence[float] = OPENAI_DATASET_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         preprocess: Callable[[Image.Image], Tensor] | None = None,
         internal_batch_size: int | None = None,
         check: bool = True,
@@ -88,16 +96,22 @@ class DeletionInsertion:
         self.forward_func = forward_func
         self.protocol = find_protocol(protocol)
         self.seed = seed
+        if self.protocol.resolution == "original":
+            if not callable(preprocess):
+                raise TypeError(
+                    f"preprocess: protocol {self.protocol.name!r} needs the model's preprocessing "
+                    f"of PIL images, got {preprocess!r}"
+                )
+            check_field_of_view(preprocess)
+        usual = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+        if preprocess is not None and (mean is None or std is None):
+            usual = normalization(preprocess)
+        mean, std = usual[0] if mean is None else mean, usual[1] if std is None else std
         self.mean, self.std = (
             _three_numbers(name, values) for name, values in (("mean", mean), ("std", std))
         )
         if not bool((self.std > 0).all()):
             raise ValueError(f"std: expected three positive numbers, got {tuple(std)}")
-        if self.protocol.resolution == "original" and not callable(preprocess):
-            raise TypeError(
-                f"preprocess: protocol {self.protocol.name!r} needs the model's preprocessing of "
-                f"PIL images, got {preprocess!r}"
-            )
         self.preprocess = preprocess
         self.internal_batch_size = internal_batch_size
         self.check = check
@@ -121,7 +135,10 @@ class DeletionInsertion:
             attributions: (B, 3, H, W), ranked by their mean over channels; (B, H, W); or
                 (B, h, w) maps on patches, enlarged bilinearly. For the "tokens" protocol they are
                 averaged over each patch. For photos B maps (h, w) of any size, each of which
-                covers its photo.
+                covers its whole photo. Maps of the model's input cover what preprocess leaves of
+                it: cut the photo first, `photo.crop(field_of_view(preprocess, photo.size))`. A
+                map of the shape of that part is refused; where the part has the photo's own
+                shape, this cannot be seen, and the map is stretched.
             target: As in Captum.
             additional_forward_args: As in Captum; tensors have a row an image.
 
@@ -131,11 +148,13 @@ class DeletionInsertion:
         Raises:
             TypeError: If images or attributions are not floating point tensors, or photos no PIL
                 images.
-            ValueError: If shapes or target do not fit, or attributions are not finite.
+            ValueError: If shapes or target do not fit, or attributions are not finite, or cover
+                less than their photos.
         """
         given: tuple[Any, Any]
         if self.protocol.resolution == "original":
             given = _check_photos(images, attributions)
+            self._check_cover(*given)
             device = given[1][0].device
         else:
             inputs = _check_inputs(images)
@@ -201,6 +220,26 @@ class DeletionInsertion:
             return run_forward(self.forward_func, inputs, rows_of_args(args, rows))
 
         return scores
+
+    def _check_cover(self, photos: Sequence[Image.Image], maps: Sequence[Tensor]) -> None:
+        """Raise ValueError for a map that has the shape of what is left of its photo."""
+        assert self.preprocess is not None  # checked with the protocol
+        for index, (photo, one) in enumerate(zip(photos, maps, strict=True)):
+            left, top, right, bottom = field_of_view(self.preprocess, photo.size)
+            part = (right - left, bottom - top)
+            if max(photo.width - part[0], photo.height - part[1]) <= 1:
+                continue
+            shape, of_photo, of_part = (
+                math.log(width / height) for width, height in (one.shape[::-1], photo.size, part)
+            )
+            if abs(shape - of_part) < abs(shape - of_photo):
+                raise ValueError(
+                    f"attributions[{index}]: expected a map of the whole photo, {photo.width} x "
+                    f"{photo.height}, got one of {one.shape[1]} x {one.shape[0]}, the shape of the "
+                    f"{part[0]} x {part[1]} that preprocess leaves; cut the photo first: "
+                    "photo.crop(field_of_view(preprocess, photo.size)), from "
+                    "cci_captum.benchmarks.preprocessing"
+                )
 
     def _canvas(self, images: Tensor, maps: Tensor) -> _Canvas:
         """What normalised images are painted with, in which order."""

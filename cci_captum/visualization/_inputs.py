@@ -127,7 +127,8 @@ def to_texts(name: str, texts: Sequence[str] | None, count: int) -> list[str]:
         return []
     if isinstance(texts, str) or len(texts) != count:
         raise ValueError(f"{name}: expected a list of {count} strings, got {texts!r}")
-    return [str(text) for text in texts]
+    # Names of files may hold lone surrogates, which no font takes.
+    return [str(text).encode("utf-8", "backslashreplace").decode() for text in texts]
 
 
 def positive_number(name: str, value: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+import warnings
 from functools import lru_cache
 
 from matplotlib.axes import Axes
@@ -10,6 +12,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
+
+from ._fonts import families, without_glyph
 
 # Blue, white, red: the two ends stay apart for every common kind of colour blindness.
 DIVERGING = LinearSegmentedColormap.from_list(
@@ -69,6 +74,23 @@ class Page:
         bar.set_label("attribution", fontsize=SMALL, color=INK, labelpad=2)
         axes.spines[:].set_linewidth(0.5)
 
+    def finished(self) -> Figure:
+        """The figure, each of its texts in fonts that have its characters.
+
+        Characters that no installed font has are boxes; a UserWarning names them.
+        """
+        texts: list[Text] = self.figure.findobj(Text)
+        for text in texts:
+            text.set_fontfamily(families(text.get_text()))
+        if lacking := without_glyph(text.get_text() for text in texts):
+            warnings.warn(
+                f"no installed font has {lacking!r}, of which the figure shows boxes; install one "
+                "for this script, such as Noto Sans",
+                UserWarning,
+                stacklevel=3,
+            )
+        return self.figure
+
 
 def colorbar_width(ticks: list[str]) -> float:
     """Inches that a colour bar takes with its ticks and its label."""
@@ -83,7 +105,8 @@ def text_height(lines: float, size: float) -> float:
 @lru_cache(maxsize=4096)
 def text_width(text: str, size: float) -> float:
     """Inches that a line of text takes."""
-    width, _, _ = _RULER.get_text_width_height_descent(text, FontProperties(size=size), False)
+    font = FontProperties(family=families(text), size=size)
+    width, _, _ = _RULER.get_text_width_height_descent(text, font, False)
     return float(width) / _DPI
 
 
@@ -116,7 +139,8 @@ def wrap(text: str, width: float, size: float) -> list[str]:
 
 def _fitting(word: str, width: float, size: float) -> int:
     """How many of a word's characters go on a line: up to a hyphen or the like, else what fits."""
-    fits = [n for n in range(1, len(word)) if text_width(word[:n], size) <= width] or [1]
+    places = [n for n in range(1, len(word)) if unicodedata.category(word[n])[0] != "M"]
+    fits = [n for n in places if text_width(word[:n], size) <= width] or places[:1] or [len(word)]
     return max((n for n in fits if word[n - 1] in "-_/.,:"), default=fits[-1])
 
 

@@ -50,6 +50,8 @@ def show_clusters(
 
     A row holds the image, its clusters, and a bar for each cluster, largest drop on top. Red
     clusters support the target (hiding them lowers the output), blue ones speak against it.
+    Drops of an image none of which is above `ClusterEffects.rounding` are shown as zero, and said
+    to be.
     Clusters are numbered as in `effects.labels` and in the columns of `effects.drops(target)`.
 
     Args:
@@ -88,6 +90,8 @@ def show_clusters(
         )
     positive_number("cell_width", cell_width)
     drops = to_array(effects.drops(target)).astype(np.float64)
+    zero = np.abs(drops).max(axis=1) <= to_array(effects.rounding(target))
+    drops[zero] = 0.0
     full = _full_colour(
         [row[used] for row, used in zip(drops, map(np.unique, labels), strict=True)], scale
     )
@@ -120,8 +124,11 @@ def show_clusters(
         _outline(axes, labels[row], grey.shape)
         axes = page.axes(right, y, bar_width, cell_height)
         _bars(axes, np.unique(labels[row]), drops[row], full[row], (bar_width, cell_height))
+        if zero[row]:
+            centre = right + bar_width / 2
+            page.text(centre, y + 0.04, ["zero within rounding"], SMALL, "center")
         top += row_height + GAP
-    return page.figure
+    return page.finished()
 
 
 def _full_colour(drops: list[Array], scale: Any) -> list[float]:

@@ -135,7 +135,7 @@ def faithfulness_curves(
         set_ticks(axes, across, upwards[i], label if i % columns == 0 else None)
         _draw(axes, shares[i], curves[i], looks)
     legend.draw(laid_out.page, laid_out.bottom)
-    return laid_out.page.figure
+    return laid_out.page.finished()
 
 
 def _nested(name: str, value: Any) -> Mapping[str, Any]:

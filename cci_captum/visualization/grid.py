@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -27,6 +27,10 @@ from ._page import (
 Scale = Literal["per-map", "per-row", "per-column", "shared"] | float
 
 _IMAGE = "image"  # the first column
+_CELL_WIDTH = 1.5  # inches
+_ROUNDINGS = 16  # in units of the dtype's epsilon: what sums and differences make of one
+_SMALLEST = 1e-12
+_ZERO, _ROUNDED = "zero everywhere", "zero within rounding"  # below maps that are
 
 
 def attribution_grid(
@@ -38,8 +42,9 @@ def attribution_grid(
     scores: Mapping[str, Any] | None = None,
     scale: Scale = "per-map",
     interpolation: Literal["nearest", "bilinear"] = "nearest",
+    floor: float | Mapping[str, Any] | None = None,
     image_strength: float = 0.55,
-    cell_width: float = 1.5,
+    cell_width: float = _CELL_WIDTH,
 ) -> Figure:
     """Show attribution maps next to their images: a row an image, a column a method.
 
@@ -59,6 +64,13 @@ def attribution_grid(
         scale: Which maps share the value at which colours are full, their largest absolute
             value: "per-map" (each its own), "per-row", "per-column" or "shared" (all the
             same); or that value itself.
+        floor: The largest absolute value that rounding alone can make. A map without a larger one
+            is drawn as zero, and the text below it says so. Best known where the map comes from:
+            a difference of scores s in float32 is uncertain by some 1e-7 |s|. One number, or
+            column name -> one or B numbers; 0 draws every map in full colour. None: 16 epsilons
+            of the maps' dtype (float32's, where it has fewer digits) of the largest absolute
+            value in the column, whose maps have the same unit, but at least 1e-12, which
+            differences of scores of about 1 do not reach even in float64 but by rounding.
         interpolation: How small maps are enlarged, "nearest" or "bilinear".
         image_strength: From 0 (the map only) to 1 (the image at full contrast).
         cell_width: Width of a cell in inches.
@@ -90,41 +102,30 @@ def attribution_grid(
     positive_number("cell_width", cell_width)
     columns = [_IMAGE, *maps]
     values = [to_maps(name, column, rows) for name, column in maps.items()]
-    full = _full_colour(values, scale)
-    ticks = _ticks(scale, full)
-
-    # The text of each cell, wrapped, and from it all sizes in inches.
-    heads = [
-        wrap(text, cell_width, TITLE)
-        for text in to_texts("titles", titles, len(columns)) or columns
-    ]
-    sides = [wrap(text, SIDE, LABEL) for text in to_texts("row_titles", row_titles, rows)]
-    feet = [
-        [wrap(text, cell_width, LABEL) for text in column]
-        for column in _captions(scores or {}, columns, rows)
-    ]
-    ratio = float(np.median([picture.shape[0] / picture.shape[1] for picture in pictures]))
-    cell_height = cell_width * min(max(ratio, 1 / 3), 3)
-    head_height = text_height(max(map(len, heads)), TITLE)
-    row_heights = [
-        max(
-            cell_height + text_height(max(len(column[row]) for column in feet), LABEL),
-            text_height(len(sides[row]), LABEL) if sides else 0,
-        )
-        for row in range(rows)
-    ]
-    left = MARGIN + (widest(sides, LABEL) + GAP if sides else 0)
-    right = left + len(columns) * (cell_width + GAP)
-    top = MARGIN + head_height + 0.05
-    page = Page(
-        right + 0.04 + colorbar_width(ticks) + MARGIN,
-        top + sum(row_heights) + GAP * (rows - 1) + MARGIN,
+    largest = np.array([[np.abs(v).max() for v in column] for column in values])
+    zero = largest <= _floors(maps, largest, floor)
+    full = _full_colour(np.where(zero, 0.0, largest), scale)
+    captions = _captions(scores or {}, columns, rows)
+    for column, row in np.argwhere(zero):
+        note = _ROUNDED if largest[column, row] else _ZERO
+        captions[column + 1][row] = f"{captions[column + 1][row]}\n{note}".lstrip()
+    layout = _lay_out(
+        [picture.shape[:2] for picture in pictures],
+        columns,
+        to_texts("titles", titles, len(columns)) or columns,
+        to_texts("row_titles", row_titles, rows),
+        captions,
+        _ticks(scale, full),
+        cell_width,
     )
+    heads, sides, feet, cell_height = layout.heads, layout.sides, layout.feet, layout.cell_height
+    left, right, top = layout.left, layout.right, layout.top
+    page = Page(layout.width, layout.height)
 
     for column, head in enumerate(heads):
         centre = left + column * (cell_width + GAP) + cell_width / 2
         page.text(centre, top - 0.05 - text_height(len(head), TITLE), head, TITLE, "center")
-    page.colorbar(right + 0.04, top, min(cell_height, 2.0), ticks)
+    page.colorbar(right + 0.04, top, min(cell_height, 2.0), layout.ticks)
     for row, picture in enumerate(map(enlarge, pictures)):
         if sides:
             page.row_title(left - GAP, top, cell_height, sides[row])
@@ -135,13 +136,104 @@ def attribution_grid(
             if column == 0:
                 show(axes, picture)
             else:
-                cell = values[column - 1][row] / full[column - 1, row]
+                shown = 0.0 if zero[column - 1, row] else 1.0
+                cell = shown * values[column - 1][row] / full[column - 1, row]
                 show(axes, paint(grey, cell, interpolation))
             page.text(
                 x + cell_width / 2, top + cell_height + 0.02, feet[column][row], LABEL, "center"
             )
-        top += row_heights[row] + GAP
-    return page.figure
+        top += layout.row_heights[row] + GAP
+    return page.finished()
+
+
+def grid_size(
+    sizes: Sequence[tuple[int, int]],
+    columns: Sequence[str],
+    *,
+    titles: Sequence[str],
+    row_titles: Sequence[str],
+    scores: Mapping[str, Sequence[str]],
+    cell_width: float = _CELL_WIDTH,
+) -> tuple[float, float]:
+    """Width and height in inches that a figure of `attribution_grid` has at most.
+
+    Args:
+        sizes: Height and width of each of the B images.
+        columns: The names in its maps.
+        titles: See `attribution_grid`.
+        row_titles: See `attribution_grid`.
+        scores: Column name -> B texts, each as long as it will be.
+        cell_width: See `attribution_grid`.
+
+    Example:
+        >>> size = grid_size(
+        ...     [(8, 8)] * 2, ["map"], titles=["image", "map"], row_titles=["a", "b"], scores={}
+        ... )
+        >>> tuple(round(side, 1) for side in size)
+        (4.1, 4.0)
+    """
+    names = [_IMAGE, *columns]
+    captions = _captions(scores, names, len(sizes))
+    captions[1:] = [[f"{text}\n{_ROUNDED}" for text in column] for column in captions[1:]]
+    ticks = _ticks("per-map", np.zeros(1))
+    layout = _lay_out(sizes, names, titles, row_titles, captions, ticks, cell_width)
+    return layout.width, layout.height
+
+
+class _Layout(NamedTuple):
+    """The texts around the cells, wrapped, and where everything is in inches."""
+
+    heads: list[list[str]]  # above each column
+    sides: list[list[str]]  # left of each row; none if no row has a title
+    feet: list[list[list[str]]]  # below each cell, column by column
+    ticks: list[str]  # of the colour bar
+    cell_height: float
+    row_heights: list[float]
+    left: float  # of the first cell
+    right: float  # of the last cell
+    top: float  # of the first row
+    width: float
+    height: float
+
+
+def _lay_out(
+    sizes: Sequence[tuple[int, ...]],
+    columns: Sequence[str],
+    titles: Sequence[str],
+    row_titles: Sequence[str],
+    captions: list[list[str]],
+    ticks: list[str],
+    cell_width: float,
+) -> _Layout:
+    """The layout of a row for each of the images' sizes (H, W)."""
+    heads = [wrap(text, cell_width, TITLE) for text in titles]
+    sides = [wrap(text, SIDE, LABEL) for text in row_titles]
+    feet = [[wrap(text, cell_width, LABEL) for text in column] for column in captions]
+    ratio = float(np.median([height / width for height, width in sizes]))
+    cell_height = cell_width * min(max(ratio, 1 / 3), 3)
+    row_heights = [
+        max(
+            cell_height + text_height(max(len(column[row]) for column in feet), LABEL),
+            text_height(len(sides[row]), LABEL) if sides else 0,
+        )
+        for row in range(len(sizes))
+    ]
+    left = MARGIN + (widest(sides, LABEL) + GAP if sides else 0)
+    right = left + len(columns) * (cell_width + GAP)
+    top = MARGIN + text_height(max(map(len, heads)), TITLE) + 0.05
+    return _Layout(
+        heads=heads,
+        sides=sides,
+        feet=feet,
+        ticks=ticks,
+        cell_height=cell_height,
+        row_heights=row_heights,
+        left=left,
+        right=right,
+        top=top,
+        width=right + 0.04 + colorbar_width(ticks) + MARGIN,
+        height=top + sum(row_heights) + GAP * (len(sizes) - 1) + MARGIN,
+    )
 
 
 def _captions(scores: Mapping[str, Any], columns: list[str], rows: int) -> list[list[str]]:
@@ -159,9 +251,34 @@ def _captions(scores: Mapping[str, Any], columns: list[str], rows: int) -> list[
     return captions
 
 
-def _full_colour(values: list[list[Array]], scale: Scale) -> Array:
+def _floors(maps: Mapping[str, Any], largest: Array, floor: Any) -> Array:
+    """The largest absolute value that counts as zero, for each column and row."""
+    if isinstance(floor, Mapping) and (unknown := [name for name in floor if name not in maps]):
+        raise ValueError(f"floor: expected columns among {[*maps]}, got {unknown}")
+    floors = np.empty_like(largest)
+    for row, (name, column) in zip(floors, maps.items(), strict=True):
+        given = floor.get(name) if isinstance(floor, Mapping) else floor
+        if given is None:
+            own = largest[list(maps).index(name)].max()
+            row[:] = max(_ROUNDINGS * _epsilon(column) * own, _SMALLEST)
+            continue
+        numbers = to_array(given).astype(np.float64)
+        if numbers.shape not in ((), row.shape) or not (numbers >= 0).all():
+            raise ValueError(
+                f"floor: expected one or {len(row)} numbers that are not negative, got {given!r}"
+            )
+        row[:] = numbers
+    return floors
+
+
+def _epsilon(column: Any) -> float:
+    """Of the dtype of maps; float32's where it has fewer digits or is no floating point type."""
+    double = "float64" in str(getattr(column[0], "dtype", ""))
+    return float(np.finfo(np.float64 if double else np.float32).eps)
+
+
+def _full_colour(largest: Array, scale: Scale) -> Array:
     """The value at which the colours are full, for each column and row: (columns, rows)."""
-    largest = np.array([[np.abs(v).max() for v in column] for column in values])
     if not isinstance(scale, str):
         return np.full_like(largest, positive_number("scale", scale))
     shared_axes = {"per-map": (), "per-row": (0,), "per-column": (1,), "shared": (0, 1)}

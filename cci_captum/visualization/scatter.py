@@ -111,7 +111,7 @@ def paired_scatter(
         axes.set(xlim=span, ylim=span)
         set_ticks(axes, both, both, label if i % columns == 0 else None)
         _draw(axes, rows[name], rows[reference], lower_is_better)
-    return page.figure
+    return page.finished()
 
 
 def _checked(values: Any, reference: str) -> dict[str, Array]:
