@@ -107,8 +107,8 @@ def _texts(comparison: Comparison) -> str:
     if groups := settings.get("indistinguishable"):
         lines.append(
             f"{sum(map(len, groups))} of the {settings['classes']} classes have the same text "
-            f"embedding as another: {literal(describe(groups))}. The model cannot tell them apart, so that "
-            "which of them is predicted, and with it top-1, means nothing."
+            f"embedding as another: {literal(describe(groups))}. The model cannot tell them apart, "
+            "so that which of them is predicted, and with it top-1, means nothing."
         )
     if cut := settings.get("cut_texts"):
         lines.append(literal(describe_cuts([CutText(**text) for text in cut])) + ".")
