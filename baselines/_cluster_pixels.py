@@ -105,22 +105,24 @@ class SampledClusters(ClusterPixels):
             if isinstance(own_target, list):
                 (own_target,) = own_target  # so that it holds for any number of samples
             scores = self._score_of(own_target)
+            own_args = rows_of_args(args, one)
             clusters, index = labels[row].unique(return_inverse=True)
-            if len(clusters) == 1:
-                own_args = rows_of_args(args, one)
-                values = scores(images[one], *own_args) - scores(baselines[one], *own_args)
-            else:
-                with torch.random.fork_rng(devices):
-                    torch.manual_seed(self.seed)
-                    values = self._explainer(scores).attribute(
-                        images[one],
-                        baselines=baselines[one],
-                        additional_forward_args=rows_of_args(args, one),
-                        feature_mask=feature_mask(index[None], images[one], self.vision_tower),
-                        n_samples=self.n_samples,
-                        perturbations_per_eval=len(images),
-                        return_input_shape=False,
-                    )[0]
+            # One pass holds samples of this image, as many as there are images.
+            with self._running_on([row] * len(images)):
+                if len(clusters) == 1:
+                    values = scores(images[one], *own_args) - scores(baselines[one], *own_args)
+                else:
+                    with torch.random.fork_rng(devices):
+                        torch.manual_seed(self.seed)
+                        values = self._explainer(scores).attribute(
+                            images[one],
+                            baselines=baselines[one],
+                            additional_forward_args=own_args,
+                            feature_mask=feature_mask(index[None], images[one], self.vision_tower),
+                            n_samples=self.n_samples,
+                            perturbations_per_eval=len(images),
+                            return_input_shape=False,
+                        )[0]
             maps.append(values.to(images.device)[index])
         return torch.stack(maps)
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._encoders import check_clip, encode_image, encode_text
+from .calls import call_memory
 from .loading import LoadedCLIP, load_clip
 
 __all__ = ["ImageTextSimilarity", "LoadedCLIP", "ZeroShotClassifier", "load_clip"]
@@ -35,9 +36,19 @@ class _Embeddings(nn.Module):
         return _unit(encode_image(self.model, images))
 
     def encode_texts(self, text: Tensor) -> Tensor:
-        """Normalised text features, (B, E), at least float32, of tokens (B, L)."""
-        unique, index = torch.unique(text, dim=0, return_inverse=True)
-        return _unit(encode_text(self.model, unique))[index]
+        """Normalised text features, (B, E), at least float32, of tokens (B, L).
+
+        Equal rows are encoded once, and once a call of a method; see `call_memory`.
+        """
+        memory = None if self.model.training else call_memory(self, text.device.type)
+        if memory is None:
+            memory = {}
+        rows = [row.tobytes() for row in text.cpu().numpy()]
+        new = {row: place for place, row in enumerate(rows) if row not in memory}
+        if new:
+            features = _unit(encode_text(self.model, text[list(new.values())]))
+            memory.update(zip(new, features, strict=True))
+        return torch.stack([memory[row] for row in rows])
 
 
 class ImageTextSimilarity(_Embeddings):
