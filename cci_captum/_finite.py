@@ -27,8 +27,8 @@ class NotFiniteError(ValueError):
         )
 
     def within(self, method: str, images: Sequence[int]) -> NotFiniteError:
-        """The same error of a method that was given more images, of which these were run."""
-        return NotFiniteError(self.what, [images[index] for index in self.images], method)
+        """The same error of a method that was given more images, of which it ran these."""
+        return NotFiniteError(self.what, sorted({images[row] for row in self.images}), method)
 
 
 def check_finite(values: Tensor, what: str, method: str = "") -> None:

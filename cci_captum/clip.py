@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._encoders import check_clip, encode_image, encode_text
+from ._encoders import check_clip, encode_image, encode_text, text_device, weights_at_hand
 from .calls import call_memory
 from .loading import LoadedCLIP, load_clip
 
@@ -159,12 +159,13 @@ class ZeroShotClassifier(_Embeddings):
         """
         features = self.encode_images(images)
         with torch.autocast(images.device.type, enabled=False):
-            cosines = features @ self.text_features.to(features.dtype).T
+            cosines = features @ self.text_features.to(features).T
             if self.logit_scale is not None:
                 return self.logit_scale * cosines
-            logits = self.model.logit_scale.exp() * cosines
-            bias = getattr(self.model, "logit_bias", None)
-            return logits if bias is None else logits + bias
+            with weights_at_hand(self.model):
+                logits = self.model.logit_scale.exp().to(cosines.device) * cosines
+                bias = getattr(self.model, "logit_bias", None)
+                return logits if bias is None else logits + bias.to(cosines.device)
 
 
 def _resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
@@ -190,7 +191,7 @@ def _class_features(
     templates: tuple[str, ...],
 ) -> Tensor:
     """(C, D) normalised mean embedding of each class over the templates."""
-    device = next(model.parameters()).device
+    device = text_device(model)
     tokens = tokenizer([t.replace("{}", name) for name in class_names for t in templates])
     features = torch.cat(
         [_unit(encode_text(model, part.to(device))) for part in tokens.split(_TEXT_BATCH_SIZE)]
