@@ -113,7 +113,7 @@ def call_memory(owner: Any, device: str = "cpu") -> dict[Any, Any] | None:
         torch.is_inference_mode_enabled(),
         torch.get_autocast_dtype(device) if autocast else None,
     )
-    key = (owner, *mode)
-    key = (*key, call.asked[key])
-    call.asked[key[:-1]] += 1
-    return call.memories.setdefault(key, {})
+    asking = (owner, *mode)
+    place = call.asked[asking]
+    call.asked[asking] += 1
+    return call.memories.setdefault((asking, place), {})

@@ -20,7 +20,7 @@ from cci_captum import CCI, ImageTextSimilarity, KMeans, Shared, ZeroShotClassif
 from cci_captum.baselines import M2IB, METHODS, RISE, CLIPSurgery, GradECLIP
 from cci_captum.benchmarks.faithfulness import CaptionRetrieval, DeletionInsertion
 
-TEXTS = ["fox", "ship", "fox", "jar"]
+TEXTS = ["fox", "ship", "jar", "fox"]
 OPTIONS: dict[str, dict[str, Any]] = {
     "rise": {"n_masks": 20},
     "m2ib": {"steps": 2, "n_samples": 2},
