@@ -68,9 +68,14 @@ def brighten(images: Tensor, *rows: int) -> Tensor:
 
 
 def explainer(name: str, forward_func: Callable[..., Tensor]) -> Any:
-    options: dict[str, Any] = {"rise": {"n_masks": 8, "p": 1.0}}
-    if name.startswith("cluster-"):
-        options[name] = {"clustering": KMeans(3)}
+    options: dict[str, dict[str, Any]] = {
+        "cci": {"clustering": KMeans(3)},
+        "rise": {"n_masks": 8, "p": 1.0},
+        "m2ib": {"steps": 1, "n_samples": 1},
+        "cluster-ablation": {"clustering": KMeans(3)},
+        "cluster-lime": {"clustering": KMeans(3), "n_samples": 8},
+        "cluster-kernelshap": {"clustering": KMeans(3), "n_samples": 8},
+    }
     return METHODS[name].cls(forward_func, **options.get(name, {}))
 
 
@@ -242,7 +247,7 @@ def test_every_method_names_images_that_are_not_finite(name, classifier, images)
         ask(method, name, images, 1, internal_batch_size=3)
 
 
-@pytest.mark.parametrize("value", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("value", [NAN, -INF])
 @pytest.mark.parametrize(
     "name", [n for n, m in METHODS.items() if not (m.needs_text or m.needs_masks)]
 )
@@ -253,7 +258,7 @@ def test_every_method_names_images_whose_score_is_not_finite(name, value, spoilt
     if name in ("self-attention", "rollout"):  # ask about no class
         assert ask(method, name, bright, 1).isfinite().all()
         return
-    for size in (None, 1, 3):
+    for size in (None, 3):
         match = rf"{type(method).__name__}: expected finite .*scores.* for images \[2\]"
         with pytest.raises(ValueError, match=match):
             ask(method, name, bright, 1, internal_batch_size=size)
