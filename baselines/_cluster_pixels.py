@@ -121,24 +121,25 @@ class SampledClusters(ClusterPixels):
             own_target = rows_of_target(target, one, len(images))
             if isinstance(own_target, list):
                 (own_target,) = own_target  # so that it holds for any number of samples
-            seen: list[Tensor] = []
+            own_args, seen = rows_of_args(args, one), list[Tensor]()
             scores = self._score_of(own_target, seen)
             clusters, index = labels[row].unique(return_inverse=True)
-            if len(clusters) == 1:
-                own_args = rows_of_args(args, one)
-                values = scores(images[one], *own_args) - scores(baselines[one], *own_args)
-            else:
-                with torch.random.fork_rng(devices):
-                    torch.manual_seed(self.seed)
-                    values = self._explainer(scores).attribute(
-                        images[one],
-                        baselines=baselines[one],
-                        additional_forward_args=rows_of_args(args, one),
-                        feature_mask=self._feature_mask(index[None], images[one]),
-                        n_samples=self.n_samples,
-                        perturbations_per_eval=len(images),
-                        return_input_shape=False,
-                    )[0]
+            # One pass holds samples of this image, as many as there are images.
+            with self._running_on([row] * len(images)):
+                if len(clusters) == 1:
+                    values = scores(images[one], *own_args) - scores(baselines[one], *own_args)
+                else:
+                    with torch.random.fork_rng(devices):
+                        torch.manual_seed(self.seed)
+                        values = self._explainer(scores).attribute(
+                            images[one],
+                            baselines=baselines[one],
+                            additional_forward_args=own_args,
+                            feature_mask=self._feature_mask(index[None], images[one]),
+                            n_samples=self.n_samples,
+                            perturbations_per_eval=len(images),
+                            return_input_shape=False,
+                        )[0]
             values = without_rounding(values[None].to(images.device), torch.cat(seen)[None])[0]
             maps.append(values[index])
         return torch.stack(maps)

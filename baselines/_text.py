@@ -43,15 +43,22 @@ class TextAttribution(PatchAttribution):
         super().__init__(forward_func, vision_tower)
         self.clip: ImageTextSimilarity | ZeroShotClassifier = forward_func
 
-    def _text_features(self, target: Any, args: tuple[Any, ...], batch: int) -> Tensor:
-        """(B, E) unit embeddings of the texts to explain, at least float32."""
-        if isinstance(self.clip, ZeroShotClassifier):
-            return class_features(self.clip)[class_index(self.clip, target, batch)]
-        if len(args) != 1:
+    def _check_once(self, images: Tensor, args: tuple[Any, ...]) -> None:
+        self._check_texts(args)
+        super()._check_once(images, args)
+
+    def _check_texts(self, args: tuple[Any, ...]) -> None:
+        if isinstance(self.clip, ImageTextSimilarity) and len(args) != 1:
             raise ValueError(
                 "additional_forward_args: expected the text tokens that ImageTextSimilarity takes, "
                 f"got {len(args)} arguments"
             )
+
+    def _text_features(self, target: Any, args: tuple[Any, ...], batch: int) -> Tensor:
+        """(B, E) unit embeddings of the texts to explain, at least float32."""
+        if isinstance(self.clip, ZeroShotClassifier):
+            return class_features(self.clip)[class_index(self.clip, target, batch)]
+        self._check_texts(args)
         features = self.clip.encode_texts(args[0])
         select_target(features[:, 0], target)  # one score an image: only None fits
         return features

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cci_captum._arguments import Upsample, check_images, check_upsample
+from cci_captum._arguments import Upsample, check_upsample
 from cci_captum.patch_attribution import ImageAttribution, TensorOrTuple, repeat_over_channels
 from cci_captum.vision_towers import VisionTower
 
@@ -68,7 +68,7 @@ class GroundTruth(ImageAttribution):
             ValueError: If masks has not the images' size.
         """
         check_upsample(upsample)
-        images: Tensor = check_images(inputs)
+        images = self._finite_images(inputs)
         if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
             got = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
             raise TypeError(f"masks: expected a bool tensor (True on the object), got {got}")

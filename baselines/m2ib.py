@@ -13,11 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cci_captum._arguments import (
-    check_additional_forward_args,
-    check_images,
-    check_positive_int,
-)
+from cci_captum._arguments import check_additional_forward_args, check_positive_int
+from cci_captum._finite import check_finite
+from cci_captum.calls import one_call
 from cci_captum.vision_towers import BlockAttention, VisionTower
 
 from ._text import TextAttribution
@@ -132,11 +130,13 @@ class M2IB(TextAttribution):
             TypeError: See `attribute`.
             ValueError: See `attribute`.
         """
-        images = check_images(inputs)
+        images = self._finite_images(inputs)
         args = check_additional_forward_args(additional_forward_args, len(images))
-        self._check_once(images, args)
-        with torch.no_grad():
-            return self._fit(images, target, args)
+        with torch.no_grad(), one_call():
+            self._check_once(images, args)
+            bottleneck = self._fit(images, target, args)
+        check_finite(bottleneck.patch_map, "maps", self.get_name())
+        return bottleneck
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         return self._fit(images, target, args).patch_map

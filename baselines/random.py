@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cci_captum._arguments import select_target
+from cci_captum._finite import check_finite
 from cci_captum._seeds import generator_of
 from cci_captum.patch_attribution import PatchAttribution
 from cci_captum.vision_towers import VisionTower
@@ -54,7 +56,9 @@ class Random(PatchAttribution):
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         with self.vision_tower.record("input") as recording:
-            self._run_forward(images, args)
+            outputs = self._run_forward(images, args)
+        if target is not None or outputs.ndim == 1:  # as any other method would refuse it
+            check_finite(select_target(outputs, target), "scores of the target")
         maps = [
             torch.rand(recording.grid, generator=generator_of(image, self.seed)) for image in images
         ]

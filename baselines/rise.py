@@ -24,6 +24,7 @@ from cci_captum._arguments import (
     rows_of_target,
     select_target,
 )
+from cci_captum._finite import check_finite
 from cci_captum.patch_attribution import ImageAttribution
 from cci_captum.vision_towers import VisionTower
 
@@ -118,7 +119,8 @@ class RISE(ImageAttribution):
                 chunk_target = rows_of_target(target, rows, batch)
                 for some in draws.split(max(1, limit // len(chunk))):
                     masks = self._masks(some, images)
-                    scores = self._scores(chunk, fill, masks, chunk_target, chunk_args)
+                    with self._running_on(range(batch)[rows]):
+                        scores = self._scores(chunk, fill, masks, chunk_target, chunk_args)
                     total[rows] += torch.einsum("bm,mhw->bhw", scores, masks.double())
                     progress.update(scores.numel())
         return total / (self.n_masks * self.p)
@@ -147,5 +149,7 @@ class RISE(ImageAttribution):
         index = torch.arange(len(images)).repeat_interleave(count)
         outputs = self._run_forward(masked, rows_of_args(args, index))
         outputs = outputs.unflatten(0, (-1, count))
-        scores = [select_target(outputs[:, m], target) for m in range(count)]
-        return torch.stack(scores, dim=1).double()
+        chosen = [select_target(outputs[:, m], target) for m in range(count)]
+        scores = torch.stack(chosen, dim=1).double()
+        check_finite(scores, "scores of the target under masks")
+        return scores

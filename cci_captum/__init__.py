@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .calls import call_memory
     from .cci import CCI
     from .clip import ImageTextSimilarity, ZeroShotClassifier
     from .clustering import KMeans
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .image_classifier import ImageClassifier
     from .loading import LoadedCLIP, load_clip
     from .patch_attribution import PatchAttribution
+    from .shared import Shared
     from .vision_towers import VisionTower, find_vision_tower, register_vision_tower
     from .visualization import (
         attribution_grid,
@@ -39,9 +41,11 @@ _MODULES = {
     "KMeans": "clustering",
     "LoadedCLIP": "loading",
     "PatchAttribution": "patch_attribution",
+    "Shared": "shared",
     "VisionTower": "vision_towers",
     "ZeroShotClassifier": "clip",
     "attribution_grid": "visualization",
+    "call_memory": "calls",
     "check_forward_func": "forward_checks",
     "faithfulness_curves": "visualization",
     "find_vision_tower": "vision_towers",
@@ -60,10 +64,12 @@ __all__ = [
     "KMeans",
     "LoadedCLIP",
     "PatchAttribution",
+    "Shared",
     "VisionTower",
     "ZeroShotClassifier",
     "__version__",
     "attribution_grid",
+    "call_memory",
     "check_forward_func",
     "faithfulness_curves",
     "find_vision_tower",

@@ -5,7 +5,7 @@ Shared by all methods, so that inputs, target and additional_forward_args mean t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from captum._utils.common import _format_additional_forward_args, _run_forward, _select_targets
 from torch import Tensor, nn
 
+from .calls import new_pass, running_call
 from .field_of_view import FieldOfView, place
+from .shared import Shared
 from .vision_towers import VisionTower, find_vision_tower
 
 Upsample = Literal["nearest", "bilinear", "bicubic"]
@@ -49,18 +51,26 @@ def tower_of(
 def run_forward(
     forward_func: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]
 ) -> Tensor:
-    """The output of forward_func, checked: (B,) or (B, C, ...), at least float32.
+    """The output of forward_func, checked: (B,) or (B, C, ...), at least float32, a copy.
+
+    The one place where outputs are taken, so that forward_func may reuse its buffers.
 
     Raises:
-        TypeError: If it returns no tensor.
+        TypeError: If it returns no tensor of floating point numbers.
         ValueError: If it returns another number of rows.
     """
-    output = _run_forward(forward_func, images, additional_forward_args=args)
+    new_pass()
+    output = _output(forward_func, images, args)
     if not isinstance(output, Tensor):
         raise TypeError(
             "forward_func: expected it to return a tensor of shape (B,) or (B, C), got "
             f"{type(output).__name__}; ImageTextSimilarity and ZeroShotClassifier wrap CLIP "
             "models so that they do"
+        )
+    if not output.is_floating_point():
+        raise TypeError(
+            f"forward_func: expected floating point scores, got {output.dtype}; for the index of "
+            "a class (argmax) return the scores of all, for a count or a rank its .float()"
         )
     if output.ndim == 0 and len(images) == 1:
         output = output[None]
@@ -69,7 +79,51 @@ def run_forward(
             f"forward_func: expected {len(images)} rows of output for {len(images)} images, "
             f"got shape {tuple(output.shape)}"
         )
-    return output.to(images.device, torch.promote_types(output.dtype, torch.float32))
+    _check_columns(forward_func, images, args, output)
+    wide = torch.promote_types(output.dtype, torch.float32)
+    return output.to(images.device, wide, copy=True)
+
+
+def _output(forward_func: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]) -> Any:
+    """What forward_func returns, whatever it is."""
+    whole = tuple(arg.tensor if isinstance(arg, Shared) else arg for arg in args)
+    return _run_forward(forward_func, images, additional_forward_args=whole)
+
+
+def _check_columns(
+    forward_func: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...], output: Tensor
+) -> None:
+    """Put off to the end of the call: do the rows of an argument make the columns of the output?
+
+    They do where forward_func compares all images with all texts. With as many columns as
+    images that cannot be seen, and forward_func is run on one image with one row: as many columns
+    once more, and the argument has one row an image.
+
+    Raises:
+        ValueError: At the end of the call, if they do.
+    """
+    call = running_call()
+    rows = [index for index, arg in enumerate(args) if isinstance(arg, Tensor) and arg.ndim]
+    if call is None or call.columns_known or not rows or len(output) == 1 or output.ndim == 1:
+        return
+    call.columns_known = True
+    if output.shape[1] != len(output):
+        return
+    columns, first = len(output), slice(0, 1)
+
+    def check() -> None:
+        with torch.no_grad():
+            one = _output(forward_func, images[first], rows_of_args(args, first))
+        if one.shape[1:2] != (columns,):
+            names = " or ".join(f"additional_forward_args[{index}]" for index in rows)
+            raise ValueError(
+                f"{names}: expected one row for each image, got one whose rows make the columns "
+                f"of forward_func's output (one image with one row gives {tuple(one.shape)}, "
+                f"{columns} images with {columns} rows {tuple(output.shape)}); "
+                "cci_captum.Shared(tensor) marks what belongs to all images"
+            )
+
+    call.put_off = check
 
 
 def check_images(inputs: Tensor | tuple[Tensor, ...], argument: str = "inputs") -> Tensor:
@@ -108,13 +162,17 @@ def check_batch_size(internal_batch_size: int | None, batch: int) -> int:
 
 
 def check_additional_forward_args(additional_forward_args: Any, batch: int) -> tuple[Any, ...]:
-    """The further arguments as a tuple; ValueError unless tensors have a row an image."""
+    """The further arguments as a tuple; ValueError unless tensors have a row an image.
+
+    What is `Shared` has any shape.
+    """
     args = _format_additional_forward_args(additional_forward_args) or ()
     for index, arg in enumerate(args):
         if isinstance(arg, Tensor) and arg.ndim and len(arg) != batch:
             raise ValueError(
                 f"additional_forward_args[{index}]: expected one row for each of the {batch} "
-                f"images, got shape {tuple(arg.shape)}; expand it to {batch} rows"
+                f"images, got shape {tuple(arg.shape)}; expand it to {batch} rows, or mark what "
+                "belongs to all images: cci_captum.Shared(tensor)"
             )
     return args
 
@@ -195,6 +253,10 @@ def check_upsample(upsample: str) -> None:
 def select_target(outputs: Tensor, target: Any) -> Tensor:
     """One output an image by Captum's target rules: (B, ...) -> (B,).
 
+    Indices count from 0, however they are given. Captum counts negative ones from the end where
+    target is an int or a tuple, and refuses them in a list or tensor; here they are refused
+    everywhere: -1 often marks what has no label, and would explain the last class.
+
     Raises:
         ValueError: If target does not choose one existing output an image.
     """
@@ -203,15 +265,13 @@ def select_target(outputs: Tensor, target: Any) -> Tensor:
     if isinstance(target, Tensor):
         chosen = target.item() if target.numel() == 1 else target.tolist()
     try:
-        ints = isinstance(chosen, list) and bool(chosen) and isinstance(chosen[0], int)
-        if ints and not 0 <= min(chosen) <= max(chosen) < outputs.shape[-1]:
-            raise IndexError  # a gather on the GPU would not say so
+        _check_indices(chosen, outputs.shape[1:])
         selected = _select_targets(outputs, chosen)
     except (AssertionError, IndexError, TypeError) as error:
         raise ValueError(
             f"target: expected indices into outputs of shape {tuple(outputs.shape)} (an int, "
-            f"{batch} ints, a tuple of {outputs.ndim - 1} ints, or {batch} such tuples), got "
-            f"{target!r}"
+            f"{batch} ints, a tuple of {outputs.ndim - 1} ints, or {batch} such tuples; from 0), "
+            f"got {target!r}"
         ) from error
     if selected.numel() != batch:
         raise ValueError(
@@ -219,3 +279,15 @@ def select_target(outputs: Tensor, target: Any) -> Tensor:
             f"got target {target!r}, which leaves {tuple(selected.shape)}"
         )
     return selected.reshape(batch)
+
+
+def _check_indices(target: Any, sizes: Sequence[int]) -> None:
+    """Raise IndexError unless every int of a target is the index of an output.
+
+    Here, because a gather on the GPU would not say so.
+    """
+    for row in target if isinstance(target, list) else [target]:
+        indices = row if isinstance(row, tuple) else (row,)
+        for index, size in zip(indices, sizes, strict=False):
+            if isinstance(index, bool) or (isinstance(index, int) and not 0 <= index < size):
+                raise IndexError

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import signature
+from itertools import chain
 from typing import Any
 
 import torch
@@ -48,6 +50,44 @@ def encode_text(model: Any, text: Tensor) -> Tensor:
     if hasattr(model, "encode_text"):
         return model.encode_text(text)
     return _pooled(model.get_text_features(input_ids=text))
+
+
+def text_device(model: nn.Module) -> torch.device:
+    """Where a CLIP-like model takes its tokens."""
+    return device_of(getattr(model, "text_model", getattr(model, "text", model)))
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module takes its inputs; the CPU where it has no weights that say so.
+
+    The weights of a model that accelerate has offloaded are on "meta": it fetches them layer by
+    layer, to its execution device.
+    """
+    for part in module.modules():
+        for hook in _accelerate_hooks(part):
+            if getattr(hook, "execution_device", None) is not None:
+                return torch.device(hook.execution_device)
+    tensors = chain(module.parameters(), module.buffers())
+    return next((t.device for t in tensors if t.device.type != "meta"), torch.device("cpu"))
+
+
+@contextmanager
+def weights_at_hand(module: nn.Module) -> Iterator[None]:
+    """Inside, a module's own parameters have values, even if accelerate has offloaded them."""
+    hooks = [hook for hook in _accelerate_hooks(module) if getattr(hook, "offload", False)]
+    for hook in hooks:
+        hook.pre_forward(module)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.post_forward(module, None)
+
+
+def _accelerate_hooks(module: nn.Module) -> tuple[Any, ...]:
+    """What accelerate runs before and after a module."""
+    hook = getattr(module, "_hf_hook", None)
+    return () if hook is None else tuple(getattr(hook, "hooks", (hook,)))
 
 
 def to_precision(encoder: nn.Module, images: Tensor) -> Tensor:

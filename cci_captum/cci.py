@@ -16,10 +16,10 @@ from tqdm.auto import tqdm
 from ._arguments import (
     check_additional_forward_args,
     check_batch_size,
-    check_images,
     check_passes,
     rows_of_args,
 )
+from .calls import one_call
 from .cluster_attribution import ClusterAttribution, Clustering
 from .effects import ClusterEffects, Normalization
 from .forward_checks import buffers_kept
@@ -138,14 +138,14 @@ class CCI(ClusterAttribution):
             ValueError: See `attribute`.
             RuntimeError: See `attribute`.
         """
-        images = check_images(inputs)
+        images = self._finite_images(inputs)
         args = check_additional_forward_args(additional_forward_args, len(images))
         batch_size = check_batch_size(internal_batch_size, len(images))
-        if check:
-            self._check_once(images, args)
         kept = buffers_kept(self.forward_func, self.vision_tower)
         bar = tqdm(total=len(images), desc="CCI", unit="img", disable=not show_progress)
-        with kept, bar as progress:
+        with one_call(), kept, bar as progress:
+            if check:
+                self._check_once(images, args)
             outputs, labels = self._run_whole(images, args, batch_size, progress)
             masked_outputs = self._run_masked(images, args, outputs, labels, batch_size, progress)
         _, channels, height, width = images.shape
@@ -166,7 +166,8 @@ class CCI(ClusterAttribution):
         outputs, labels = [], []
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
-            chunk_outputs, chunk_labels = self._cluster(images[rows], rows_of_args(args, rows))
+            with self._running_on(range(len(images))[rows]):
+                chunk_outputs, chunk_labels = self._cluster(images[rows], rows_of_args(args, rows))
             outputs.append(chunk_outputs)
             labels.append(chunk_labels)
             progress.update(len(chunk_labels))

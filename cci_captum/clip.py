@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._cut_texts import checked, warn_about_cuts
-from ._encoders import check_clip, encode_image, encode_text
+from ._encoders import check_clip, encode_image, encode_text, text_device, weights_at_hand
 from ._equal_names import equal_rows, warn_about_equal_names
+from .calls import call_memory
 from .loading import LoadedCLIP, load_clip
 
 __all__ = ["ImageTextSimilarity", "LoadedCLIP", "ZeroShotClassifier", "load_clip"]
@@ -37,9 +38,19 @@ class _Embeddings(nn.Module):
         return _unit(encode_image(self.model, images))
 
     def encode_texts(self, text: Tensor) -> Tensor:
-        """Normalised text features, (B, E), at least float32, of tokens (B, L)."""
-        unique, index = torch.unique(text, dim=0, return_inverse=True)
-        return _unit(encode_text(self.model, unique))[index]
+        """Normalised text features, (B, E), at least float32, of tokens (B, L).
+
+        Equal rows are encoded once, and once a call of a method; see `call_memory`.
+        """
+        memory = None if self.model.training else call_memory(self, text.device.type)
+        if memory is None:
+            memory = {}
+        rows = [row.tobytes() for row in text.cpu().numpy()]
+        new = {row: place for place, row in enumerate(rows) if row not in memory}
+        if new:
+            features = _unit(encode_text(self.model, text[list(new.values())]))
+            memory.update(zip(new, features, strict=True))
+        return torch.stack([memory[row] for row in rows])
 
 
 class ImageTextSimilarity(_Embeddings):
@@ -162,12 +173,13 @@ class ZeroShotClassifier(_Embeddings):
         """
         features = self.encode_images(images)
         with torch.autocast(images.device.type, enabled=False):
-            cosines = features @ self.text_features.to(features.dtype).T
+            cosines = features @ self.text_features.to(features).T
             if self.logit_scale is not None:
                 return self.logit_scale * cosines
-            logits = self.model.logit_scale.exp() * cosines
-            bias = getattr(self.model, "logit_bias", None)
-            return logits if bias is None else logits + bias
+            with weights_at_hand(self.model):
+                logits = self.model.logit_scale.exp().to(cosines.device) * cosines
+                bias = getattr(self.model, "logit_bias", None)
+                return logits if bias is None else logits + bias.to(cosines.device)
 
 
 def _resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
@@ -194,7 +206,7 @@ def _class_features(model: Any, tokens: Tensor, classes: int) -> tuple[Tensor, f
         tokens: (C T, L) of T prompts a class.
         classes: C.
     """
-    device = next(model.parameters()).device
+    device = text_device(model)
     encoded = [encode_text(model, part.to(device)) for part in tokens.split(_TEXT_BATCH_SIZE)]
     features = torch.cat([_unit(part) for part in encoded]).view(
         classes, len(tokens) // classes, -1

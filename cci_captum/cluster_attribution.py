@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ._finite import check_finite
 from .clustering import KMeans
 from .patch_attribution import PatchAttribution
 from .vision_towers import Layer, VisionTower
@@ -70,6 +71,7 @@ class ClusterAttribution(PatchAttribution):
                 f"forward_func: expected it to run the vision tower on its {len(images)} images, "
                 f"it ran it on {len(recording.tokens)}"
             )
+        check_finite(recording.tokens, "patch embeddings")
         labels = self.clustering(recording.tokens).to(images.device)
         _check_labels(labels, recording.tokens, self.clustering.n_clusters)
         return outputs, labels.view(len(images), *recording.grid)

@@ -12,6 +12,7 @@ from captum._utils.common import ExpansionTypes, _expand_target
 from torch import Tensor
 
 from ._arguments import Upsample, check_upsample, enlarge, select_target
+from ._finite import check_finite
 from .field_of_view import FieldOfView
 
 Normalization = Literal["relative", "paper", "none"]
@@ -87,13 +88,18 @@ class ClusterEffects:
             negative: it speaks against it.
 
         Raises:
-            ValueError: If target does not choose one existing output an image.
+            ValueError: If target does not choose one existing output an image, or its output is
+                not finite, with nothing or with a cluster hidden; the error names the images.
+                Outputs of other targets may be infinite or NaN.
         """
         batch, clusters = self.masked_outputs.shape[:2]
         output = select_target(self.outputs, target)
         repeated = _expand_target(target, clusters, ExpansionTypes.repeat_interleave)
         masked = select_target(self.masked_outputs.flatten(0, 1), repeated)
-        return output[:, None] - masked.view(batch, clusters)
+        masked = masked.view(batch, clusters)
+        check_finite(output, "scores of the target", "CCI")
+        check_finite(masked, "scores of the target with a cluster hidden", "CCI")
+        return output[:, None] - masked
 
     def rounding(self, target: Any = None) -> Tensor:
         """The drop that rounding alone can make: 16 epsilons of the largest output.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -26,8 +27,11 @@ from ._arguments import (
     select_target,
     tower_of,
 )
+from ._finite import NotFiniteError, check_finite
+from .calls import new_pass, one_call
 from .field_of_view import FieldOfView
 from .forward_checks import buffers_kept, check_once, known_field_of_view
+from .shared import Shared
 from .vision_towers import VisionTower
 
 TensorOrTuple = TypeVar("TensorOrTuple", Tensor, tuple[Tensor, ...])
@@ -69,8 +73,10 @@ class ImageAttribution(Attribution):
                 of them.
             target: The output to explain, by Captum's rules: None where forward_func returns
                 one score an image, else an int, a list or tensor of B ints, or a tuple.
+                Unlike there, negative indices are refused in each of these.
             additional_forward_args: Further arguments of forward_func; tensors have one row
-                an image (0-dimensional ones and other objects are passed on as they are).
+                an image (0-dimensional ones and other objects are passed on as they are); what
+                belongs to all images is marked, `Shared(tensor)`.
             internal_batch_size: Most images in one forward pass; bounds the memory and
                 changes no result. None is B, as many as in inputs; on a GPU, more than a
                 small B is faster.
@@ -88,16 +94,17 @@ class ImageAttribution(Attribution):
 
         Raises:
             TypeError: If inputs or the output of forward_func have the wrong type.
-            ValueError: If shapes, target or an option do not fit, or outputs of forward_func
-                depend on chance or on other images.
+            ValueError: If shapes, target or an option do not fit; if outputs of forward_func
+                depend on chance or on other images; if an image, the target's score or the map of
+                an image is not finite, with the places of these images.
             RuntimeError: If forward_func does not run the vision tower exactly once, or hidden
                 patches still count in its outputs.
         """
         check_upsample(upsample)
-        images = check_images(inputs)
-        if check:
-            self.check_forward_func(images, additional_forward_args)
-        with buffers_kept(self.forward_func):
+        images = self._finite_images(inputs)
+        with one_call(), buffers_kept(self.forward_func):
+            if check:
+                self.check_forward_func(images, additional_forward_args)
             maps = self._pixel_map(
                 images,
                 target,
@@ -106,6 +113,7 @@ class ImageAttribution(Attribution):
                 show_progress=show_progress,
                 upsample=upsample,
             )
+        check_finite(maps, "maps", self.get_name())
         return repeat_over_channels(maps, inputs)
 
     def _pixel_map(
@@ -154,8 +162,24 @@ class ImageAttribution(Attribution):
         return run_forward(self.forward_func, images, args)
 
     def _score(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
-        """The target's score, (B,)."""
-        return select_target(self._run_forward(images, args), target)
+        """The target's score, (B,), finite."""
+        scores = select_target(self._run_forward(images, args), target)
+        check_finite(scores, "scores of the target")
+        return scores
+
+    def _finite_images(self, inputs: Any) -> Tensor:
+        """The checked images of `inputs`, or an error that names those that are not finite."""
+        images = check_images(inputs)
+        check_finite(images, "inputs", self.get_name())
+        return images
+
+    @contextmanager
+    def _running_on(self, images: Sequence[int]) -> Iterator[None]:
+        """Where only some of the images are run: errors name them by their places in the batch."""
+        try:
+            yield
+        except NotFiniteError as error:
+            raise error.within(self.get_name(), images) from None
 
 
 class PatchAttribution(ImageAttribution):
@@ -234,16 +258,16 @@ class PatchAttribution(ImageAttribution):
             ValueError: See `attribute`.
             RuntimeError: See `attribute`.
         """
-        images = check_images(inputs)
+        images = self._finite_images(inputs)
         batch = len(images)
         args = check_additional_forward_args(additional_forward_args, batch)
         step = check_batch_size(internal_batch_size, batch)
-        if check:
-            self._check_once(images, args)
         maps = []
         # Gradients need tensors that were not made in inference mode; the caller may be in it.
         kept = buffers_kept(self.forward_func, self.vision_tower)
-        with kept, torch.inference_mode(False), torch.no_grad():
+        with one_call(), kept, torch.inference_mode(False), torch.no_grad():
+            if check:
+                self._check_once(images, args)
             images, *rest = (_outside_inference(value) for value in (images, *args))
             args = tuple(rest)
             progress = tqdm(
@@ -252,11 +276,14 @@ class PatchAttribution(ImageAttribution):
             with progress:
                 for start in range(0, batch, step):
                     rows = slice(start, start + step)
-                    chunk = self._patch_map(
-                        images[rows],
-                        rows_of_target(target, rows, batch),
-                        rows_of_args(args, rows),
-                    )
+                    new_pass()
+                    with self._running_on(range(batch)[rows]):
+                        chunk = self._patch_map(
+                            images[rows],
+                            rows_of_target(target, rows, batch),
+                            rows_of_args(args, rows),
+                        )
+                        check_finite(chunk, "maps")
                     maps.append(chunk.detach().to(images.device))
                     progress.update(len(chunk))
         joined = torch.cat(maps)
@@ -306,4 +333,6 @@ def repeat_over_channels(maps: Tensor, inputs: Any) -> Any:
 
 
 def _outside_inference(value: Any) -> Any:
+    if isinstance(value, Shared):
+        return Shared(_outside_inference(value.tensor))
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value

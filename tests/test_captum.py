@@ -435,10 +435,22 @@ class TestErrors:
             CCI(classifier, clustering=Wrong()).attribute(images, 0)
 
 
-def test_integer_outputs_are_counted_in_floats(model, images):
-    """A score may be a rank or a count."""
-    tower = find_vision_tower(model)
-    cci = CCI(lambda x: (model.encode_image(x) > 0).sum(1), tower, clustering=KMeans(3))
-    effects = cci.effects(images)
-    assert effects.drops().is_floating_point()
-    assert oracles.relative_error(effects.drops(), effects.drops().round()) == 0
+@pytest.mark.parametrize(
+    ("convert", "dtype"),
+    [
+        (lambda features: features.argmax(dim=1), "int64"),
+        (lambda features: features > 0, "bool"),
+        (lambda features: features.to(torch.complex64), "complex64"),
+    ],
+)
+def test_outputs_that_are_no_scores_are_refused(model, images, convert, dtype):
+    """The index of a class is no score: the drop of an argmax explains nothing."""
+    cci = CCI(lambda x: convert(model.encode_image(x)), model.visual, clustering=KMeans(3))
+    with pytest.raises(TypeError, match=rf"forward_func: expected floating .* got torch\.{dtype}"):
+        cci.effects(images)
+
+
+def test_a_count_as_floats_is_a_score(model, images):
+    cci = CCI(lambda x: (model.encode_image(x) > 0).sum(1).float(), model.visual)
+    drops = cci.effects(images).drops()
+    assert oracles.relative_error(drops, drops.round()) == 0

@@ -165,12 +165,12 @@ def measures(outputs: Tensor, target: int) -> dict[str, float]:
     """Score, probability, top-1 and top-5 of one row of outputs."""
     row = [float(value) for value in outputs.double()]
     exponentials = [math.exp(value - max(row)) for value in row]
-    n_larger = sum(value > row[target] for value in row)
+    as_high = sum(value >= row[target] for value in row) - 1
     return {
         "score": row[target],
         "probability": exponentials[target] / sum(exponentials),
-        "top1": float(n_larger < 1),
-        "top5": float(n_larger < 5),
+        "top1": float(as_high < 1),
+        "top5": float(as_high < 5),
     }
 
 

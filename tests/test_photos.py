@@ -98,13 +98,13 @@ def perturbed_photos(photo: Image.Image, heat: Tensor, seed: int) -> dict[str, l
 def measures(logits: Tensor, target: int) -> dict[str, float]:
     """Of one row of outputs."""
     values = logits.double().numpy()
-    better = int((values > values[target]).sum())
+    as_high = int((values >= values[target]).sum()) - 1
     shares = np.exp(values - values.max())
     return {
         "score": float(values[target]),
         "probability": float(shares[target] / shares.sum()),
-        "top1": float(better < 1),
-        "top5": float(better < 5),
+        "top1": float(as_high < 1),
+        "top5": float(as_high < 5),
     }
 
 

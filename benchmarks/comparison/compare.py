@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from cci_captum._arguments import check_batch_size, check_positive_int
+from cci_captum._finite import NotFiniteError
 from cci_captum.baselines.registry import METHODS, REFERENCES, find_method
 from cci_captum.benchmarks.data import ImageData
 from cci_captum.benchmarks.faithfulness import DeletionInsertion, Protocol
@@ -328,13 +329,19 @@ def _explain(row: _Row, batch: Batch, labels: list[int], internal_batch_size: in
             )
     with _counted_images(row.forward_func) as count:
         start = time.perf_counter()
-        maps = raw_map(
-            row.explainer,
-            batch.inputs,
-            labels,
-            masks=batch.masks,
-            internal_batch_size=internal_batch_size,
-        )
+        try:
+            maps = raw_map(
+                row.explainer,
+                batch.inputs,
+                labels,
+                masks=batch.masks,
+                internal_batch_size=internal_batch_size,
+            )
+        except NotFiniteError as error:
+            names = ", ".join(batch.names[index] for index in error.images)
+            raise ValueError(
+                f"methods: {row.method} needs finite {error.what}, got NaN or infinity for {names}"
+            ) from error
         if maps.device.type == "cuda":
             torch.cuda.synchronize(maps.device)
         seconds = time.perf_counter() - start

@@ -9,8 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from cci_captum._arguments import run_forward
+from cci_captum._encoders import device_of
 from cci_captum.benchmarks.data import ImageData, Sample
 from cci_captum.benchmarks.preprocessing import Preprocess, field_of_view, resize_mask
+from cci_captum.benchmarks.ranking import predicted
+from cci_captum.vision_towers import find_vision_tower
 
 Explained = Literal["true", "predicted"]
 
@@ -25,7 +29,7 @@ class Batch(NamedTuple):
     inputs: Tensor  # (B, 3, H, W)
     masks: Tensor | None  # (B, H, W) bool
     targets: list[int]  # explained
-    predicted: list[int]
+    predicted: list[int]  # -1 where no class alone scores highest
 
 
 class Loader:
@@ -35,13 +39,15 @@ class Loader:
         data: The images.
         preprocess: From a PIL image to an input (3, H, W) of the model.
         forward_func: From inputs to (B, C) scores of the data's classes.
-        explained: The "true" class, or the "predicted" one, which masks know nothing of.
+        explained: The "true" class, or the "predicted" one, which masks know nothing of. An image
+            without one (`cci_captum.benchmarks.ranking.predicted`) is left out, with an error.
 
     Raises:
         ValueError: If a target is no class.
 
     Attributes:
-        errors: "index" and "error" of each image that could not be read so far.
+        errors: "index" and "error" of each image that could not be read so far, or has no
+            prediction to explain.
         has_masks: Whether batches have masks of what is explained.
     """
 
@@ -59,7 +65,7 @@ class Loader:
                 f"{wrong[0]} of {data.name}"
             )
         self.has_masks = data.has_masks and explained == "true"
-        self.device = next((p.device for p in forward_func.parameters()), torch.device("cpu"))
+        self.device = device_of(find_vision_tower(forward_func).module)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """All images that can be read, batch_size at a time.
@@ -75,7 +81,11 @@ class Loader:
             except (OSError, ValueError) as error:
                 self.errors.append({"index": index, "error": str(error)})
             if len(samples) == batch_size or (samples and index == len(self.data) - 1):
-                yield self.batch(samples)
+                batch = self.batch(samples)
+                if self.explained == "predicted":
+                    batch = self._with_prediction(batch)
+                if batch.indices:
+                    yield batch
                 samples = []
 
     def batch(self, samples: list[tuple[int, Sample]]) -> Batch:
@@ -94,7 +104,7 @@ class Loader:
                 if sample.mask is not None
             ]
             masks = torch.stack(seen).to(self.device)
-        predicted = self._predicted(inputs)
+        guesses = self._predicted(inputs)
         targets = [sample.target for _, sample in samples]
         return Batch(
             indices=[index for index, _ in samples],
@@ -103,20 +113,35 @@ class Loader:
             photos=photos,
             inputs=inputs,
             masks=masks,
-            targets=targets if self.explained == "true" else predicted,
-            predicted=predicted,
+            targets=targets if self.explained == "true" else guesses,
+            predicted=guesses,
         )
+
+    def _with_prediction(self, batch: Batch) -> Batch:
+        """The images that have a prediction; the others become errors."""
+        kept = [row for row, label in enumerate(batch.predicted) if label >= 0]
+        self.errors += [
+            {"index": index, "error": "no class alone scores highest: nothing is predicted"}
+            for index, label in zip(batch.indices, batch.predicted, strict=True)
+            if label < 0
+        ]
+        lists = {
+            name: [values[row] for row in kept]
+            for name, values in batch._asdict().items()
+            if isinstance(values, list)
+        }
+        return batch._replace(inputs=batch.inputs[kept], **lists)
 
     @torch.no_grad()
     def _predicted(self, inputs: Tensor) -> list[int]:
-        outputs = self.forward_func(inputs)
+        outputs = run_forward(self.forward_func, inputs, ())
         classes = len(self.data.class_names)
         if outputs.shape != (len(inputs), classes):
             raise ValueError(
                 f"forward_func: expected scores of the {classes} classes of {self.data.name}, "
                 f"({len(inputs)}, {classes}), got shape {tuple(outputs.shape)}"
             )
-        return outputs.argmax(dim=1).tolist()
+        return predicted(outputs).tolist()
 
     def _check_field_of_view(self, photo: Image.Image) -> None:
         """Raise ValueError unless preprocess sees all of what it left of a photo."""

@@ -9,6 +9,7 @@ from captum._utils.common import ExpansionTypes, _expand_target
 from torch import Tensor
 
 from cci_captum._arguments import select_target
+from cci_captum.benchmarks.ranking import among_best
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +44,9 @@ class Curve:
     Attributes:
         score: (B, P) the target's output.
         probability: (B, P) its softmax over the classes; None where there are no classes.
-        top1: (B, P) 1 where no class scores above it, else 0; None where there are no classes.
-        top5: (B, P) 1 where at most four do; None where there are no classes.
+        top1: (B, P) 1 where it is finite and no other class scores as high, else 0; None where
+            there are no classes. See `cci_captum.benchmarks.ranking`.
+        top5: (B, P) 1 where at most four others do; None where there are no classes.
     """
 
     score: Tensor
@@ -62,7 +64,7 @@ def score(outputs: Tensor, target: Any = None) -> Curve:
 
     Returns:
         The `Curve`; with classes, also the target's probability and whether it is among the first
-        one and five, ties counting for it.
+        one and five. Ties, and scores that are NaN or infinite, count against it.
 
     Raises:
         ValueError: If target does not choose one existing output an image.
@@ -78,12 +80,11 @@ def score(outputs: Tensor, target: Any = None) -> Curve:
     chosen = select_target(flat, _expand_target(target, points, ExpansionTypes.repeat_interleave))
     if flat.ndim != 2:
         return Curve(chosen.view(shape))
-    above = (flat > chosen[:, None]).sum(dim=1)
     return Curve(
         score=chosen.view(shape),
         probability=(chosen - flat.logsumexp(dim=1)).exp().view(shape),
-        top1=(above < 1).to(chosen.dtype).view(shape),
-        top5=(above < 5).to(chosen.dtype).view(shape),
+        top1=among_best(flat, chosen, 1).to(chosen.dtype).view(shape),
+        top5=among_best(flat, chosen, 5).to(chosen.dtype).view(shape),
     )
 
 

@@ -25,11 +25,13 @@ from cci_captum._arguments import (
     select_target,
     tower_of,
 )
+from cci_captum._finite import check_finite
 from cci_captum.benchmarks.preprocessing import (
     check_field_of_view,
     field_of_view,
     normalization,
 )
+from cci_captum.calls import one_call
 from cci_captum.forward_checks import check_once, known_field_of_view
 from cci_captum.vision_towers import VisionTower
 
@@ -140,7 +142,7 @@ class DeletionInsertion:
                 map of the shape of that part is refused; where the part has the photo's own
                 shape, this cannot be seen, and the map is stretched.
             target: As in Captum.
-            additional_forward_args: As in Captum; tensors have a row an image.
+            additional_forward_args: As in Captum; tensors have a row an image, or are `Shared`.
 
         Returns:
             The `FaithfulnessCurves`, on the images' device; for photos that of attributions.
@@ -163,8 +165,9 @@ class DeletionInsertion:
         batch = len(given[0])
         args = check_additional_forward_args(additional_forward_args, batch)
         rows_of_target(target, slice(0, 1), batch)
-        scores = getattr(self, f"_{self.protocol.resolution}")(*given, args)
-        outputs = self._run(batch, device, target, scores)
+        with one_call():
+            scores = getattr(self, f"_{self.protocol.resolution}")(*given, args)
+            outputs = self._run(batch, device, target, scores)
         deletion, insertion = (score(values, target) for values in outputs)
         fractions = torch.tensor(self.protocol.fractions, dtype=torch.float64, device=device)
         return FaithfulnessCurves(fractions, deletion, insertion)
@@ -330,6 +333,7 @@ def _check_inputs(images: Any) -> Tensor:
     images = check_images(images, "images")
     if images.shape[1] != 3:
         raise ValueError(f"images: expected three channels, got shape {tuple(images.shape)}")
+    check_finite(images, "images", "DeletionInsertion")
     return images
 
 

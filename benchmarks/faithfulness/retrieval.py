@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cci_captum._arguments import check_images, check_positive_int
 from cci_captum._cut_texts import checked
+from cci_captum._encoders import device_of, text_device
 from cci_captum.clip import ImageTextSimilarity
 
 from .curves import Curve, FaithfulnessCurves
@@ -30,11 +31,11 @@ class RetrievalCurve(Curve):
 
     Attributes:
         ir1: (B, P) image recall, IR@1: 1 where the caption scores no other image of the gallery
-            above its own, else 0.
-        ir5: (B, P) IR@5: 1 where it scores at most four above.
-        tr1: (B, P) text recall, TR@1: 1 where the image scores no caption of another image above
-            the explained one, else 0.
-        tr5: (B, P) TR@5: 1 where it scores at most four above.
+            as high as its own, else 0.
+        ir5: (B, P) IR@5: 1 where it scores at most four as high.
+        tr1: (B, P) text recall, TR@1: 1 where the image scores no caption of another image as
+            high as the explained one, else 0.
+        tr5: (B, P) TR@5: 1 where it scores at most four as high.
     """
 
     ir1: Tensor
@@ -102,7 +103,7 @@ class CaptionRetrieval(nn.Module):
                 f"in image_features, got {text_features.shape[1]}"
             )
         _check_indices("image_of_caption", image_of_caption, len(text_features), image_features)
-        device = next(model.parameters(), image_features).device
+        device = device_of(model)
         images, texts, owners = (
             tensor.to(device) for tensor in (image_features, text_features, image_of_caption)
         )
@@ -146,9 +147,10 @@ class CaptionRetrieval(nn.Module):
         if isinstance(inputs, Sized):
             _check_count(len(inputs), captions)
         similarity = ImageTextSimilarity(model)
-        device = next(model.parameters()).device
         tokens, row_of_caption = checked(tokenizer)(texts).unique(dim=0, return_inverse=True)
-        rows = [similarity.encode_texts(part.to(device)) for part in tokens.split(batch_size)]
+        tokens = tokens.to(text_device(model))
+        rows = torch.cat([similarity.encode_texts(part) for part in tokens.split(batch_size)])
+        device = device_of(getattr(model, "visual", getattr(model, "vision_model", model)))
         features = []
         images = iter(inputs)
         while batch := list(islice(images, batch_size)):
@@ -159,7 +161,7 @@ class CaptionRetrieval(nn.Module):
         return cls(
             model,
             torch.cat(features),
-            torch.cat(rows)[row_of_caption.to(device)],
+            rows[row_of_caption.to(rows.device)],
             torch.tensor(owners),
         )
 
@@ -181,7 +183,8 @@ class CaptionRetrieval(nn.Module):
         captions = captions.to(self.image_of_caption.device)
         features = self._similarity.encode_images(images)
         with torch.autocast(images.device.type, enabled=False):
-            cosines = features @ self._text_features.to(features.dtype).T
+            cosines = features @ self._text_features.to(features).T
+        cosines = cosines.to(self.image_of_caption.device)
         own = self.image_of_caption == self.image_of_caption[captions][:, None]
         own.scatter_(1, captions[:, None], False)
         return cosines[:, self._row_of_caption].masked_fill(own, -torch.inf)
@@ -190,7 +193,8 @@ class CaptionRetrieval(nn.Module):
         """Recall at every point, at no further forward pass.
 
         The perturbed image takes the place of its original in the gallery; all other images
-        stay. Whatever is not above counts for the target, as in `Curve`.
+        stay. Whatever is as high counts against the target, as in `Curve`: of two images that are
+        the same, or two captions, neither is retrieved first.
 
         Args:
             curves: Of `DeletionInsertion` with this module as forward_func, and the captions as
@@ -221,8 +225,8 @@ def _recalls(curve: Curve, rivals: Tensor) -> RetrievalCurve:
             "curves: expected those of DeletionInsertion(retrieval)(images, maps, captions, "
             "captions), where each caption is the target on its own image"
         )
-    above = rivals.to(score)[:, None] > score[..., None] + _ROUNDING
-    ir1, ir5 = (~above).to(score.dtype).unbind(dim=-1)
+    below = rivals.to(score)[:, None] < score[..., None] - _ROUNDING
+    ir1, ir5 = below.to(score.dtype).unbind(dim=-1)
     return RetrievalCurve(score=score, ir1=ir1, ir5=ir5, tr1=tr1, tr5=tr5)
 
 
@@ -230,7 +234,7 @@ def _kth_rivals(images: Tensor, texts: Tensor, image_of_caption: Tensor) -> Tens
     """(M, 2): each caption's first and fifth largest cosine with images other than its own.
 
     -inf where the gallery has not as many others. A caption retrieves its image within the first
-    k where the k-th is not above that image.
+    k where the k-th is below that image.
     """
     parts = []
     for rows, owners in zip(texts.split(_ROWS), image_of_caption.split(_ROWS), strict=True):

@@ -27,6 +27,7 @@ from cci_captum.baselines.registry import METHODS, Method, find_method
 from cci_captum.benchmarks.localization.metrics import energy, pointing_game
 from cci_captum.benchmarks.maps import raw_map
 from cci_captum.benchmarks.markdown import NO_INTERVAL, table, with_interval
+from cci_captum.benchmarks.ranking import predicted
 from cci_captum.benchmarks.speed.timing import median_seconds
 from cci_captum.benchmarks.statistics import interval, paired_interval
 from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
@@ -78,7 +79,7 @@ class _Benchmark:
     @torch.no_grad()
     def accuracy(self) -> float:
         """Share of scenes whose explained class is the predicted one."""
-        parts = [self.classifier(part).argmax(dim=1) for part in self.inputs.split(_BATCH)]
+        parts = [predicted(self.classifier(part)) for part in self.inputs.split(_BATCH)]
         return float((torch.cat(parts).cpu() == torch.tensor(self.targets)).double().mean())
 
     def row(self, method: Method, title: str, options: dict[str, Any]) -> _Row:

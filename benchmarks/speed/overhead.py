@@ -1,7 +1,8 @@
 """What CCI costs in plain forward passes of the same batch.
 
 Times, in one process and in turn, K + 1 plain forward passes of a batch, CCI on that batch in
-each of its settings, and image-by-image code with scikit-learn's K-means as a reader of the
+each of its settings, CCI on `ImageTextSimilarity` with a text an image, whose text encoder is no
+part of the plain passes, and image-by-image code with scikit-learn's K-means as a reader of the
 paper would write it. Prints ratios: absolute times differ between machines, ratios less so.
 
     python -m cci_captum.benchmarks.speed.overhead --model ViT-B-32 --batch-size 8 --dtype bfloat16
@@ -12,10 +13,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+import open_clip
 import torch
 from torch import Tensor
 
-from cci_captum import CCI, KMeans
+from cci_captum import CCI, ImageTextSimilarity, KMeans
 from cci_captum.benchmarks.speed.timing import (
     ImageScores,
     add_options,
@@ -58,6 +60,10 @@ def main(argv: list[str] | None = None) -> None:
         method = CCI(forward_func, clustering=KMeans(args.clusters), hide=hide)  # type: ignore[arg-type]
         return lambda: method.effects(images, internal_batch_size=batch_size)
 
+    similarity = CCI(ImageTextSimilarity(forward_func.model), clustering=KMeans(args.clusters))
+    tokenizer = open_clip.get_tokenizer(args.model)
+    texts = tokenizer([f"photo {index}" for index in range(len(images))]).to(images.device)
+
     with torch.no_grad():
         seconds = median_seconds(
             {
@@ -65,6 +71,7 @@ def main(argv: list[str] | None = None) -> None:
                 "CCI, mask": cci("mask"),
                 "CCI, mask, in one batch": cci("mask", args.batch_size * args.clusters),
                 "CCI, drop": cci("drop"),
+                "CCI, mask, a text an image": lambda: similarity.effects(images, texts),
                 "image by image, scikit-learn": lambda: _image_by_image(
                     forward_func, images, args.clusters
                 ),

@@ -54,7 +54,7 @@ class TokenRecording(_Recording):
         return _recorded(self._tokens)
 
     def _set_tokens(self, tokens: Tensor) -> None:
-        self._tokens = tokens.detach()
+        self._tokens = tokens.detach().clone()  # blocks may write to what they were given
 
 
 @dataclass(eq=False)
