@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cci_captum._arguments import select_target
 from cci_captum.clip import ImageTextSimilarity, ZeroShotClassifier
 from cci_captum.patch_attribution import PatchAttribution
+from cci_captum.shared import Shared
 from cci_captum.vision_towers import BlockAttention, VisionTower
 
 _SAME = 0.99  # cosine of features that differ by half-precision rounding at the most
@@ -48,6 +49,7 @@ class TextAttribution(PatchAttribution):
         super()._check_once(images, args)
 
     def _check_texts(self, args: tuple[Any, ...]) -> None:
+        """Raise ValueError unless an ImageTextSimilarity is given texts, and nothing else."""
         if isinstance(self.clip, ImageTextSimilarity) and len(args) != 1:
             raise ValueError(
                 "additional_forward_args: expected the text tokens that ImageTextSimilarity takes, "
@@ -59,7 +61,13 @@ class TextAttribution(PatchAttribution):
         if isinstance(self.clip, ZeroShotClassifier):
             return class_features(self.clip)[class_index(self.clip, target, batch)]
         self._check_texts(args)
-        features = self.clip.encode_texts(args[0])
+        (text,) = (arg.tensor if isinstance(arg, Shared) else arg for arg in args)
+        if len(text) != batch:
+            raise ValueError(
+                f"additional_forward_args[0]: expected {batch} rows of tokens, one an image, got "
+                f"{len(text)}"
+            )
+        features = self.clip.encode_texts(text)
         select_target(features[:, 0], target)  # one score an image: only None fits
         return features
 

@@ -19,6 +19,7 @@ from cci_captum.benchmarks.comparison.loading import Loader
 from cci_captum.benchmarks.data import Sample
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
 from cci_captum.benchmarks.faithfulness.curves import score
+from cci_captum.benchmarks.preprocessing import Preprocessing, whole
 from cci_captum.benchmarks.ranking import among_best, predicted
 
 NAN, INF = math.nan, math.inf
@@ -160,9 +161,13 @@ class Photos:
         return Sample(name=f"photo {index}", image=image, target=self.targets[index])
 
 
-def to_tensor(image: Image.Image) -> Tensor:
+def fill(image: Image.Image) -> Tensor:
+    """An image of the photo's first red value."""
     value = image.getpixel((0, 0))[0]  # type: ignore[index]
     return torch.full((3, image.height, image.width), float(value))
+
+
+to_tensor = Preprocessing(fill, (0, 0, 0), (1, 1, 1), whole)
 
 
 class Answers(nn.Module):

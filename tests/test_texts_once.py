@@ -70,6 +70,10 @@ def wrapped(similarity: ImageTextSimilarity) -> Callable[..., Tensor]:
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "ground-truth"])
 def test_every_method_encodes_each_text_once_a_call(name, size, model, images, tokens) -> None:
     method = METHODS[name].cls(ImageTextSimilarity(model), **OPTIONS.get(name, {}))
+    if name != "random":
+        method.check_forward_func(
+            images, tokens
+        )  # once for each forward_func, in passes of its own
     for _ in range(2):
         with counted(model) as rows:
             method.attribute(images, None, tokens, internal_batch_size=size)
@@ -117,9 +121,9 @@ def test_nothing_old_where_texts_or_weights_change_between_calls(model, images, 
     cci = CCI(ImageTextSimilarity(model), normalization="none")
 
     def check() -> Tensor:
-        found = cci.patch_map(images, None, tokens)
+        found = cci.patch_map(images, None, tokens, check=False)
         fresh = CCI(ImageTextSimilarity(copy.deepcopy(model)), normalization="none")
-        assert torch.equal(found, fresh.patch_map(images, None, tokens))
+        assert torch.equal(found, fresh.patch_map(images, None, tokens, check=False))
         return found
 
     maps = [check()]
@@ -225,7 +229,8 @@ def test_a_failed_call_leaves_no_memory(model, images, tokens) -> None:
 
 def test_dropout_in_training_is_drawn_in_every_pass(model, images, tokens) -> None:
     with counted(model.train()) as rows:
-        CCI(ImageTextSimilarity(model), clustering=KMeans(2)).effects(images, tokens)
+        cci = CCI(ImageTextSimilarity(model), clustering=KMeans(2))
+        cci.effects(images, tokens, check=False)
     assert len(rows) == 3
 
 
@@ -294,9 +299,17 @@ def test_texts_for_all_images_are_not_taken_for_rows(
 ) -> None:
     """As many texts as images: they used to be scrambled where clusters are hidden."""
     method = METHODS[name].cls(scores, model.visual, **OPTIONS.get(name, {}))
-    if count == 1:  # one text for one image is both
+    if count == 1:  # one text for one image is both, but not for two images
         alone, text = images[:1], tokenizer(["fox"])
-        assert method.attribute(alone, 0, text, internal_batch_size=1).shape == alone.shape
+        if name != "random":  # which never runs it
+            with pytest.raises(ValueError, match=r"forward_args\[0\]: .*Shared\(tensor\)"):
+                method.attribute(alone, 0, text, internal_batch_size=1)
+        for options in (
+            {"additional_forward_args": Shared(text)},
+            {"additional_forward_args": text, "check": False},
+        ):
+            found = method.attribute(alone, 0, internal_batch_size=1, **options)
+            assert found.shape == alone.shape
         return
     for size in (None, 3):
         with pytest.raises(ValueError, match=r"forward_args\[0\]: .*Shared\(tensor\)"):
@@ -329,12 +342,12 @@ def test_rows_of_images_pass_where_classes_are_as_many(model, images, tokenizer)
     seen: list[int] = []
     model.visual.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     cci = CCI(scaled, model.visual, clustering=KMeans(2), normalization="none")
-    found = cci.patch_map(images, 1, scale)
+    found = cci.patch_map(images, 1, scale, check=False)
     assert seen == [4, 4, 4, 1]
     expected = CCI(classifier, clustering=KMeans(2), normalization="none").patch_map(images, 1)
     assert (found - expected * scale[:, None, None]).abs().max() < 1e-4
     seen.clear()
-    cci.patch_map(images[:3], 1, scale[:3])
+    cci.patch_map(images[:3], 1, scale[:3], check=False)
     assert seen == [3, 3, 3]
 
 
@@ -353,7 +366,7 @@ def test_only_tensors_are_marked() -> None:
 def test_methods_that_compare_with_texts_need_one_an_image(name, model, images, tokens) -> None:
     method = METHODS[name].cls(ImageTextSimilarity(model), **OPTIONS.get(name, {}))
     with pytest.raises(ValueError, match=r"expected 4 rows of tokens, one an image, got 2"):
-        method.attribute(images, None, Shared(tokens[:2]))
+        method.attribute(images, None, Shared(tokens[:2]), check=False)
 
 
 def test_shared_arguments_of_inference_mode(model, images, scores, tokenizer) -> None:
