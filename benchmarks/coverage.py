@@ -31,6 +31,7 @@ SIZES = (5, 10, 20, 50, 250)
 
 _LEVEL = 0.95
 _RESAMPLES = 1000  # of the percentile bootstrap
+_HEAD = ["", "covered", "width", "none", "Student: covered", "width", "bootstrap: covered", "width"]
 _MOST_ROWS = 7  # of one source photo
 
 
@@ -237,16 +238,6 @@ def _cells(found: Coverage) -> list[str]:
 def report(sizes: Sequence[int], replications: int, seed: int) -> str:
     """The tables, a size each, as Markdown."""
     parts = []
-    head = [
-        "",
-        "covered",
-        "width",
-        "none",
-        "Student: covered",
-        "width",
-        "bootstrap: covered",
-        "width",
-    ]
     with tqdm(total=len(sizes) * len(CASES), unit="case", leave=False) as progress:
         for n in sizes:
             rows = []
@@ -256,7 +247,7 @@ def report(sizes: Sequence[int], replications: int, seed: int) -> str:
                 cells = [cell for found in others for cell in _cells(found)]
                 rows.append([name, *_cells(ours), none, *cells])
                 progress.update()
-            parts.append(f"n = {n}\n\n{table(head, rows)}")
+            parts.append(f"n = {n}\n\n{table(_HEAD, rows)}")
     return "\n\n".join(parts)
 
 

@@ -130,7 +130,7 @@ def paired_interval(
     reach = error * stdtrit(count - 1, (1 + level) / 2)
     ends[:, pairs.rates] = centre - reach, centre + reach
     ends[:, ~pairs.rates] = _unbounded(*pairs.differences(), level)
-    return _as_given(ends.clip(-pairs.reach, pairs.reach), pairs.shape)
+    return _as_given(ends.clip(-pairs.furthest, pairs.furthest), pairs.shape)
 
 
 def paired_p_value(
@@ -209,11 +209,16 @@ def holm(p_values: ArrayLike) -> Array:
     Returns:
         (n,) float64, none smaller than it was.
 
+    Raises:
+        ValueError: If they are no such row.
+
     Example:
         >>> holm([0.01, 0.04, 0.03, float("nan")])
         array([0.03, 0.06, 0.06,  nan])
     """
     found = np.array(p_values, dtype=np.float64)
+    if found.ndim != 1 or ((found < 0) | (found > 1)).any():
+        raise ValueError(f"p_values: expected a row (n,) of numbers from 0 to 1, got {p_values}")
     order = np.argsort(found)[: np.isfinite(found).sum()]  # NaN is sorted last
     factors = np.arange(len(order), 0, -1)
     found[order] = np.maximum.accumulate(found[order] * factors).clip(max=1)
@@ -242,9 +247,9 @@ class _Pairs:
         size = np.maximum(np.abs(columns), np.abs(subtracted)).max(axis=0)
         self._mean, self._deviations = _jackknife(self._differences, groups, size)
         self._width = width
-        self.reach = highest - lowest
         independent = len(self._deviations) == len(columns)
         both = _at_bounds(columns, start, width) & _at_bounds(subtracted, start, width)
+        self.furthest = np.where(both, width, highest - lowest)
         self.rates = both & independent & (len(columns) >= _FEWEST)
 
     def bonett_price(self) -> tuple[Array, Array, int]:
@@ -270,17 +275,23 @@ def _jackknife(columns: Array, groups: ArrayLike | None, size: Array) -> tuple[A
     What is nothing beside the size (m,) of the values is rounding, and 0.
     """
     mean = columns.mean(axis=0)
-    deviations = np.where(np.abs(columns - mean) > 1e-12 * size, columns - mean, 0)
-    if groups is None:
-        return mean, deviations
+    deviations = columns - mean
+    if groups is not None:
+        deviations = _of_groups(deviations, groups)
+    return mean, np.where(np.abs(deviations) > 1e-12 * size, deviations, 0)
+
+
+def _of_groups(deviations: Array, groups: ArrayLike) -> Array:
+    """How each group moves the means, (G, m), from the deviations of the rows; see `_jackknife`."""
     names = np.asarray(groups)
-    if names.shape != columns.shape[:1]:
-        raise ValueError(f"groups: expected one a row, ({len(columns)},), got shape {names.shape}")
+    rows = len(deviations)
+    if names.shape != (rows,):
+        raise ValueError(f"groups: expected one a row, ({rows},), got shape {names.shape}")
     _, places, sizes = np.unique(names, return_inverse=True, return_counts=True)
-    if len(sizes) in (1, len(columns)):
-        return mean, deviations[: len(sizes)]
+    if len(sizes) in (1, rows):
+        return deviations[: len(sizes)]
     sums = np.stack([np.bincount(places, column) for column in deviations.T], axis=1)
-    return mean, sums * ((len(sizes) - 1) / (len(columns) - sizes))[:, None]
+    return sums * ((len(sizes) - 1) / (rows - sizes))[:, None]
 
 
 def _unbounded(mean: Array, deviations: Array, level: float) -> Array:
@@ -299,7 +310,10 @@ def _unbounded_p_value(mean: Array, deviations: Array) -> Array:
         student = mean / spread
         hall = ((1 + skew * student / 3) ** 3 - 1) / skew + skew / (6 * count)
         hall = np.where(np.abs(skew) < _ROUNDING, student, hall)
-        one, other = (2 * stdtr(count - 1, -np.abs(t) * np.sqrt(count)) for t in (student, hall))
+        # Whether the end towards 0 reaches it. Where Hall's statistic has another sign than the
+        # mean, his does at any level.
+        away = -np.sign(mean) * np.sqrt(count)
+        one, other = (2 * stdtr(count - 1, away * t) for t in (student, hall))
     found = np.maximum(one, np.minimum(other / _surer(count), 1))
     return np.where(_differing(deviations) < _FEWEST_DIFFERING, np.nan, found)
 
@@ -311,14 +325,14 @@ def _bounded(shares: Array, deviations: Array, level: float) -> Array:
         return np.full((2, len(shares)), np.nan)
     at_end = np.minimum(shares, 1 - shares) < _ROUNDING
     variance = (deviations**2).sum(axis=0) / count / (count - 1)
-    known = (
-        ndtri((1 + level) / 2) / stdtrit(count - 1, (1 + level) / 2)
-    ) ** 2  # the variance is not
+    upper_tail = (1 + level) / 2
+    # Korn and Graubard's factor: the variance is estimated, by as many values.
+    estimated = (ndtri(upper_tail) / stdtrit(count - 1, upper_tail)) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        trials = np.where(at_end, count, shares * (1 - shares) / variance * known)
+        trials = np.where(at_end, count, shares * (1 - shares) / variance * estimated)
         low, high = _clopper_pearson(shares.clip(0, 1) * trials, trials, level)
     lower, upper = _student_and_hall(shares, deviations, level)
-    ends = np.stack([np.fmin(low, lower), np.fmax(high, upper)])
+    ends = np.stack([np.fmin(low, lower), np.fmax(high, upper)]).clip(0, 1)
     return np.where((_differing(deviations) == 0) & ~at_end, np.nan, ends)
 
 

@@ -181,6 +181,14 @@ def test_p_values_are_where_intervals_begin_to_hold_zero(kind: str) -> None:
         assert paired_p_value(first[:, j], second[:, j], groups) == pytest.approx(p)
 
 
+def test_p_value_where_halls_interval_holds_zero_at_any_level() -> None:
+    values = np.array([0.0] * 995 + [-1, -2, -3, -4, -50])
+    values += 1e-4 - values.mean()
+    low, high = paired_interval(values, np.zeros(1000), level=1e-6)
+    assert low < -0.001 and 0 < high < 1.01e-4
+    assert paired_p_value(values, np.zeros(1000)) == 1
+
+
 def test_p_values_of_nothing_are_uniform() -> None:
     """At most 5 % are below 0.05 where the true difference is 0."""
     rng = np.random.default_rng(5)
@@ -200,6 +208,9 @@ def test_holm_by_definition() -> None:
         remaining.remove(i)
     assert holm(p_values) == pytest.approx(adjusted, nan_ok=True)
     assert p_values[0] == 0.02  # as it was
+    for wrong in ([0.5, 1.5], [-0.1], 0.5, [[0.5]]):
+        with pytest.raises(ValueError, match=r"p_values: expected a row .* from 0 to 1, got"):
+            holm(wrong)
 
 
 # Source photos.
@@ -218,6 +229,24 @@ def test_groups_of_all_sizes_leave_out_one_after_another() -> None:
     without = np.array([values[groups != g].mean() for g in range(6)])
     expected = by_definition(values.mean(), 5 * (values.mean() - without), 0.95)
     assert interval(values, groups) == pytest.approx(expected, rel=1e-7, abs=1e-9)
+
+
+def test_groups_of_equal_means_are_equal_values() -> None:
+    apart = random(10) / 40
+    values = np.stack([0.3 - apart, 0.3 + apart], axis=1).ravel()
+    groups = np.repeat(np.arange(10), 2)
+    for bounds in (None, (0, 1)):
+        assert np.isnan(interval(values, groups, bounds=bounds)).all()
+    assert np.isnan(paired_interval(values, np.full(20, 0.3), groups)).all()
+
+
+def test_rates_stay_within_their_bounds() -> None:
+    """Which need not be told: of photos, and of pairs."""
+    values, groups = np.repeat([0.0, 0.0, 0.0, 0.0, 1.0], 3), np.repeat(np.arange(5), 3)
+    assert interval(values, groups)[0] == 0 and interval(1 - values, groups)[1] == 1
+    assert interval(values, groups) == interval(values, groups, bounds=(0, 1))
+    ones, zeros = np.ones(5), np.zeros(5)
+    assert paired_interval(ones, zeros)[1] == 1 and paired_interval(zeros, ones)[0] == -1
 
 
 def test_copies_of_a_photo_say_nothing_new() -> None:

@@ -49,7 +49,7 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
     if len(comparison.errors):
         rows = comparison.errors[["index", "error"]].itertuples(index=False)
         parts += ["## Images that could not be read", table(["place", "error"], rows)]
-    if any("(-)" in part for part in parts[2:]):
+    if any("(-)" in part for part in parts[4:]):
         parts.insert(3, NO_INTERVAL)
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -95,9 +95,7 @@ def _setting(comparison: Comparison, reference: str) -> str:
 def _photos(comparison: Comparison) -> str:
     """How many source photos there are, where they are fewer than the images."""
     photos = photos_of(comparison.results)
-    return (
-        "" if photos is None else f" made from {photos.nunique()} photos, which count as one each"
-    )
+    return "" if photos is None else f" made from {photos.nunique()} photos, which intervals count"
 
 
 def _texts(comparison: Comparison) -> str:

@@ -62,7 +62,8 @@ class Comparison:
     ) -> pd.DataFrame:
         """Means over the images with 95 % intervals, and differences to a method.
 
-        Images that were made from one photo count as one: see "source" of `results`.
+        Means are of all images. How sure they are follows from how many photos these were made
+        from: see "source" of `results`.
 
         Args:
             reference: The method that others are compared with, image by image; None is the
@@ -193,7 +194,6 @@ def _summarised(rows: pd.DataFrame, measure: str, reference: str) -> pd.DataFram
             p_values = paired_p_value(values, others, groups, bounds=bounds)
             mean = known.to_numpy().mean(axis=0)
             found.loc[names, numbers[3:]] = np.stack([mean, low, high, p_values], axis=1)
-    found.index = pd.MultiIndex.from_tuples(found.index, names=["check", "method"])
     found["p_holm"] = found.groupby("check")["p_holm"].transform(holm)
     return found.reset_index().assign(measure=measure)
 
