@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from selection import exhaustive_unless
 from torch import Tensor, nn
 
 from cci_captum import CCI, KMeans, ZeroShotClassifier, load_clip
@@ -87,8 +88,18 @@ def test_mean_over_k(scenes: tuple[ZeroShotClassifier, Tensor, list[int]]) -> No
     assert torch.equal(mean, (maps[0] + maps[1]) / 2)
 
 
-def test_the_program_prints_a_row_for_each_choice(capsys: pytest.CaptureFixture[str]) -> None:
-    choices.main(["--n", "1", "--threads", "1", "--protocol", "tokens", "--device", "cpu"])
+@pytest.mark.parametrize(
+    "chosen", [["margin over the best other class", "K = 2"], exhaustive_unless(False, [])]
+)
+def test_the_program_prints_a_row_for_each_choice(
+    chosen: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After CCI as it is those that are asked for; all, in half a minute, where none is."""
+    options = [word for name in chosen for word in ("--choice", name)]
+    options += ["--n", "1", "--threads", "1", "--protocol", "tokens", "--device", "cpu"]
+    choices.main(options)
     rows = capsys.readouterr().out.strip().splitlines()[2:]
     names = [row.split(" | ")[0].removeprefix("| ") for row in rows]
-    assert names == [*choices._choices(5, 144), "Random", "Ground truth"]
+    every = [*choices._choices(5, 144)]
+    expected = [every[0], *chosen] if chosen else every
+    assert names == [*expected, "Random", "Ground truth"]
