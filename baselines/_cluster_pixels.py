@@ -6,6 +6,7 @@ pixels, as Captum's own methods do. The difference is what masking attention bri
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,9 @@ from torch.utils.data import DataLoader
 from cci_captum._arguments import check_positive_int, enlarge, rows_of_args, rows_of_target
 from cci_captum.cluster_attribution import ClusterAttribution, Clustering
 from cci_captum.vision_towers import Layer, VisionTower
+
+# Captum draws with the random state of the process: of threads that explain, one at a time.
+_DRAWS = threading.RLock()
 
 
 class ClusterPixels(ClusterAttribution):
@@ -110,7 +114,7 @@ class SampledClusters(ClusterPixels):
                 own_args = rows_of_args(args, one)
                 values = scores(images[one], *own_args) - scores(baselines[one], *own_args)
             else:
-                with torch.random.fork_rng(devices):
+                with _DRAWS, torch.random.fork_rng(devices):
                     torch.manual_seed(self.seed)
                     values = self._explainer(scores).attribute(
                         images[one],

@@ -3,13 +3,15 @@
 A `VisionTower` is an adapter around one image encoder module. It knows where the patch
 tokens are and how to make some of them contribute nothing. It works through forward hooks
 alone: no weight, buffer, mode or configuration of the module changes, and every hook is
-removed when its context ends, also on an exception.
+removed when its context ends, also on an exception. Hooks act in passes of the thread that
+registered them alone.
 
 This package imports nothing of ours.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, get_args
@@ -22,13 +24,24 @@ from torch.utils.hooks import RemovableHandle
 
 from .blocks import AttentionLayer, AttentionPool, join_heads
 from .hiding import HideStrategy, Hiding
-from .hooks import eager, first_output, hook_input, keeps_all
+from .hooks import after, before, eager, first_output, hook_input, keeps_all
 from .layout import Layer, TowerLayout, check_readable
 from .recording import AttentionRecording, BlockAttention, TokenRecording
 
-# What is hidden now, by the module at the entry of the image encoder, which all its adapters share;
-# entries live as long as a `hide`.
-_HIDDEN: WeakKeyDictionary[nn.Module, Hiding] = WeakKeyDictionary()
+
+class _Hidden(threading.local):
+    """What is hidden now in the passes of a thread.
+
+    Attributes:
+        by_entry: By the module at the entry of the image encoder, which all its adapters share.
+            Items live as long as a `hide`.
+    """
+
+    def __init__(self) -> None:
+        self.by_entry: WeakKeyDictionary[nn.Module, Hiding] = WeakKeyDictionary()
+
+
+_HIDDEN = _Hidden()
 
 
 class VisionTower(TowerLayout):
@@ -43,8 +56,13 @@ class VisionTower(TowerLayout):
 
     @property
     def _hiding(self) -> Hiding | None:
-        """What is hidden in the module now, by whichever adapter."""
-        return _HIDDEN.get(self.entry)
+        """What is hidden in this thread's passes of the module now, by whichever adapter."""
+        return _HIDDEN.by_entry.get(self.entry)
+
+    def _hiding_here(self) -> Callable[[], Hiding | None]:
+        """`_hiding` of the thread that calls this, in whatever thread it is asked for."""
+        by_entry, entry = _HIDDEN.by_entry, self.entry
+        return lambda: by_entry.get(entry)
 
     def _install_hiding(self, hiding: Hiding) -> Iterator[RemovableHandle]:
         def enter(tokens: Tensor) -> Tensor:
@@ -78,11 +96,11 @@ class VisionTower(TowerLayout):
             record(tokens if self._hiding is None else self._hiding.restore(tokens))
 
         if layer == "input":
-            yield self.input_module.register_forward_hook(record_input)
+            yield after(self.input_module, record_input)
         else:
             module = self.block(-1 if layer == "projected" else layer).module
             # Before hooks of `hide_in_read_out`, which may be on the last block.
-            yield module.register_forward_hook(record_block, prepend=True)
+            yield after(module, record_block, prepend=True)
 
     def _install_entry(self, enter: Callable[[tuple[int, int]], None]) -> Iterator[RemovableHandle]:
         """Call `enter` with the grid of each pass, and keep every patch in train mode too."""
@@ -90,7 +108,7 @@ class VisionTower(TowerLayout):
         def pre_hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
             enter(self.entered_grid(args, kwargs))
 
-        yield self.entry.register_forward_pre_hook(pre_hook, with_kwargs=True)
+        yield before(self.entry, pre_hook, with_kwargs=True)
         yield from self.keep_every_patch()
 
     @contextmanager
@@ -99,7 +117,8 @@ class VisionTower(TowerLayout):
 
         No query of any block and head attends to a hidden patch, and the read-out leaves it
         out: an average pool averages the kept patches (nothing kept: the zero vector), an
-        attention pool attends to kept patches (nothing kept: it sees tokens of zeros).
+        attention pool attends to kept patches (nothing kept: it sees tokens of zeros). In passes of
+        the thread that enters the context alone.
         CCI paper (arXiv 2511.12978), masked attention; the same function as dropping the
         tokens (Jain et al. 2022, arXiv 2204.08945).
 
@@ -118,7 +137,7 @@ class VisionTower(TowerLayout):
             ValueError: If mask is not 2-dimensional, does not fit the batch (raised by the
                 forward pass), strategy is unknown, or the module is in a state in which its
                 patches cannot be hidden.
-            RuntimeError: If the module is hiding patches already.
+            RuntimeError: If patches of the module are hidden already in this thread.
 
         Example:
             >>> import torch, cci_captum
@@ -144,8 +163,8 @@ class VisionTower(TowerLayout):
         hiding = Hiding(mask, self.num_prefix_tokens, strategy)
         with ExitStack() as stack:
             stack.enter_context(eager())
-            _HIDDEN[self.entry] = hiding
-            stack.callback(_HIDDEN.pop, self.entry)
+            _HIDDEN.by_entry[self.entry] = hiding
+            stack.callback(_HIDDEN.by_entry.pop, self.entry)
             for handle in self._install_hiding(hiding):
                 stack.callback(handle.remove)
             yield hiding
@@ -260,7 +279,7 @@ class VisionTower(TowerLayout):
                 stack.callback(handle.remove)
             if requires_grad:
                 first = next(iter(layers.values())).module
-                stack.callback(first.register_forward_pre_hook(_begin_graph).remove)
+                stack.callback(before(first, _begin_graph).remove)
             for key, layer in layers.items():
                 for handle in self._install_open_attention(key, layer, single_head, recording):
                     stack.callback(handle.remove)
@@ -277,12 +296,14 @@ class VisionTower(TowerLayout):
         entered: list[Any] = []
         source: AttentionPool | VisionTower = layer if isinstance(layer, AttentionPool) else self
         prefix = source.num_prefix_tokens
+        hiding_here = self._hiding_here()
 
         def enter(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
             entered[:] = [args[0], (args[1:], kwargs)]
 
         def attend(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-            if kwargs.get("is_causal") or not (self._hiding or _keeps_all_keys(kwargs)):
+            hiding, hidden = hiding_here(), None
+            if kwargs.get("is_causal") or not (hiding or _keeps_all_keys(kwargs)):
                 raise ValueError(
                     "forward_func: expected attention without a mask of its own, got one for "
                     f"{type(module).__name__}; record_attention computes attention without it"
@@ -292,7 +313,6 @@ class VisionTower(TowerLayout):
                 queries, keys, values = (join_heads(x)[:, None] for x in (queries, keys, values))
             wide = torch.promote_types(queries.dtype, torch.float32)
             logits = queries.to(wide) @ keys.to(wide).mT / queries.shape[-1] ** 0.5
-            hiding, hidden = self._hiding, None
             if hiding is not None:
                 hidden = hiding.key_padding_mask if source is self else hiding.pool_mask(prefix)
             if hidden is not None:
@@ -317,8 +337,8 @@ class VisionTower(TowerLayout):
             )
             return layer.put_out(layer.project_out(context), output)
 
-        yield layer.module.register_forward_pre_hook(enter, with_kwargs=True)
-        yield layer.attention.register_forward_hook(attend, with_kwargs=True)
+        yield before(layer.module, enter, with_kwargs=True)
+        yield after(layer.attention, attend, with_kwargs=True)
 
 
 def _begin_graph(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .hiding import Hiding
-from .hooks import hide_keys, hook_input
+from .hooks import after, hide_keys, hook_input
 
 
 class AttentionLayer(ABC):
@@ -78,7 +78,7 @@ class AttentionBlock(AttentionLayer):
             context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=kept)
             return self.put_out(self.project_out(join_heads(context)), output)
 
-        yield self.attention.register_forward_hook(attend, with_kwargs=True)
+        yield after(self.attention, attend, with_kwargs=True)
 
 
 class AttentionPool(AttentionLayer):

@@ -141,7 +141,7 @@ class AttentionRecording(_Recording):
 def _recorded(value: Any) -> Any:
     if value is None:
         raise RuntimeError(
-            "nothing was recorded: forward_func did not run the vision tower; "
+            "nothing was recorded: forward_func did not run the vision tower (in the same thread); "
             "pass the vision_tower that forward_func calls"
         )
     return value

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .blocks import AttentionBlock, AttentionPool, split_heads
 from .hiding import Hiding
-from .hooks import hide_keys
+from .hooks import before, hide_keys
 
 
 class TimmBlock(AttentionBlock):
@@ -126,7 +126,7 @@ class TimmEvaBlock(TimmBlock):
                 rope = rope[None]
             return args, {**kwargs, "rope": rope[:, index].transpose(0, 1)}
 
-        yield self.module.register_forward_pre_hook(shorten_rope, with_kwargs=True)
+        yield before(self.module, shorten_rope, with_kwargs=True)
 
 
 class TimmPool(AttentionPool):

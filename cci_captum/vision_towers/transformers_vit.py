@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .blocks import MultiheadPool
 from .hiding import Hiding
-from .hooks import first_argument
+from .hooks import after, first_argument
 from .layout import READ_BY_POOL
 from .transformers_base import TransformersTower
 
@@ -47,7 +47,7 @@ class TransformersCLIPTower(TransformersTower):
             tokens = hiding.restore(output.last_hidden_state)
             output.last_hidden_state = hiding.average_kept(tokens)
 
-        yield self.trunk.encoder.register_forward_hook(restore)
+        yield after(self.trunk.encoder, restore)
 
 
 class TransformersSiglipTower(TransformersTower):
