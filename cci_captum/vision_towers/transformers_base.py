@@ -18,7 +18,7 @@ from .base import VisionTower
 from .blocks import AttentionBlock, split_heads
 from .hiding import Hiding
 from .hooks import first_argument, hide_keys, hook_input, hook_output
-from .layout import check_as_released
+from .layout import check_as_released, refuse_part
 
 
 class TransformersTower(VisionTower):
@@ -39,10 +39,7 @@ class TransformersTower(VisionTower):
         for layer in _layers(self.trunk):
             attention = _attention(layer)
             if not type(attention).__module__.startswith("transformers."):
-                raise TypeError(
-                    f"vision_tower: {type(attention).__name__} in its layers is not transformers' "
-                    "own; register_vision_tower takes an adapter for it"
-                )
+                refuse_part(attention, f"a layer of {type(module).__name__}", "transformers'")
 
     @classmethod
     def matches(cls, module: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from .blocks import MultiheadPool
 from .hiding import Hiding
 from .hooks import after, first_argument
-from .layout import READ_BY_POOL
+from .layout import READ_BY_POOL, refuse_part
 from .transformers_base import TransformersTower
 
 
@@ -64,6 +64,8 @@ class TransformersSiglipTower(TransformersTower):
                 f"vision_tower: {type(module).__name__}: expected vision_use_head=True, without "
                 "the head there is no image feature"
             )
+        if type(self.trunk.head.attention) is not nn.MultiheadAttention:
+            refuse_part(self.trunk.head.attention, "the attention pool", "transformers'")
 
     @property
     def attention_pool(self) -> MultiheadPool:
