@@ -14,7 +14,7 @@ from families import FAMILIES
 from torch import Tensor, nn
 
 from cci_captum import CCI, KMeans, find_vision_tower
-from cci_captum.baselines import GAME, ClusterLime, GradECLIP
+from cci_captum.baselines import GAME, ClusterLime, GradCAM, GradECLIP
 from cci_captum.vision_towers.hooks import eager
 
 SECONDS = 20  # after which a thread that waits for the other gives up
@@ -25,6 +25,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "CCI, drop": lambda *of: CCI(*of, clustering=KMeans(3), hide="drop"),
     "Grad-ECLIP": GradECLIP,
     "GAME": lambda *of: GAME(*of, layers="all"),
+    "GradCAM": GradCAM,
 }
 
 

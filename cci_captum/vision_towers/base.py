@@ -24,8 +24,9 @@ from torch.utils.hooks import RemovableHandle
 
 from .blocks import AttentionLayer, AttentionPool, join_heads
 from .hiding import HideStrategy, Hiding
-from .hooks import after, before, eager, first_output, hook_input, keeps_all
+from .hooks import after, before, eager, first_output, hook_input, keeps_all, refuse_cut
 from .layout import Layer, TowerLayout, check_readable
+from .quantized import is_quantized
 from .recording import AttentionRecording, BlockAttention, TokenRecording
 
 
@@ -79,21 +80,28 @@ class VisionTower(TowerLayout):
         yield from self.hide_in_read_out(hiding)
 
     def _install_recording(
-        self, layer: Layer, recording: TokenRecording
+        self, layer: Layer, recording: TokenRecording, requires_grad: bool
     ) -> Iterator[RemovableHandle]:
-        def record(tokens: Tensor) -> None:
-            recording._set_tokens(self.patches(tokens))
+        def record_input(module: nn.Module, args: Any, output: Tensor) -> Any:
+            tokens = output if self._hiding is None else self._hiding.zero_hidden(output)
+            return begin(tokens, output, output)
 
-        def record_input(module: nn.Module, args: Any, output: Tensor) -> None:
-            record(output if self._hiding is None else self._hiding.zero_hidden(output))
-
-        def record_block(module: nn.Module, args: Any, output: Any) -> None:
-            tokens = first_output(output)
+        def record_block(module: nn.Module, args: Any, output: Any) -> Any:
+            all_tokens = tokens = first_output(output)
             if layer == "projected":
                 tokens = self.project(tokens)
                 wide = torch.promote_types(tokens.dtype, torch.float32)
                 tokens = F.normalize(tokens.to(wide), dim=-1)
-            record(tokens if self._hiding is None else self._hiding.restore(tokens))
+            tokens = tokens if self._hiding is None else self._hiding.restore(tokens)
+            return begin(tokens, all_tokens, output)
+
+        def begin(tokens: Tensor, all_tokens: Tensor, output: Any) -> Any:
+            """Record, and put out what goes on: the same, or a leaf where gradients begin."""
+            leaf = _begin_graph(all_tokens) if requires_grad else all_tokens
+            recording._set_tokens(self.patches(tokens), leaf)
+            if not requires_grad:
+                return None
+            return (leaf, *output[1:]) if isinstance(output, tuple) else leaf
 
         if layer == "input":
             yield after(self.input_module, record_input)
@@ -170,7 +178,7 @@ class VisionTower(TowerLayout):
             yield hiding
 
     @contextmanager
-    def record(self, layer: Layer = -1) -> Iterator[TokenRecording]:
+    def record(self, layer: Layer = -1, *, requires_grad: bool = False) -> Iterator[TokenRecording]:
         """Record the patch tokens of the one forward pass run inside the context.
 
         Inside `hide`, hidden patches are recorded as zeros, whatever the strategy.
@@ -180,6 +188,8 @@ class VisionTower(TowerLayout):
                 output), "input" (what enters the first block), or "projected" (the last
                 block's tokens through the final norm and the projection, L2-normalised, as
                 in arXiv 2609.27356).
+            requires_grad: Gradients flow from everything after the layer ("projected": after the
+                last block) to `TokenRecording.all_tokens`; see `record_attention`.
 
         Yields:
             The `TokenRecording`, filled once the tower has run.
@@ -188,6 +198,8 @@ class VisionTower(TowerLayout):
             TypeError: If the layer is "projected" and patches have no feature of their own in
                 the joint space (attention pools).
             ValueError: If the layer does not exist.
+            RuntimeError: With requires_grad, if the tower computes a layer without autograd
+                (raised by the forward pass); see `watch_gradients`.
 
         Example:
             >>> import torch, cci_captum
@@ -202,11 +214,45 @@ class VisionTower(TowerLayout):
         recording = TokenRecording()
         with ExitStack() as stack:
             stack.enter_context(eager())
-            for handle in self._install_entry(recording._enter):
+            enter: Callable[[tuple[int, int]], None] = recording._enter
+            if requires_grad:
+                enter = self._begin_after(enter, stack)
+            for handle in self._install_entry(enter):
                 stack.callback(handle.remove)
-            for handle in self._install_recording(layer, recording):
+            for handle in self._install_recording(layer, recording, requires_grad):
                 stack.callback(handle.remove)
             yield recording
+
+    def _begin_after(
+        self, enter: Callable[[tuple[int, int]], None], stack: ExitStack
+    ) -> Callable[[tuple[int, int]], None]:
+        """What to call at the entry so that no graph is kept from there to `_begin_graph`.
+
+        Gradients are on, and watched, until `stack` closes.
+        """
+        stack.enter_context(torch.set_grad_enabled(True))
+        stack.enter_context(self.watch_gradients())
+
+        def enter_without_graph(grid: tuple[int, int]) -> None:
+            enter(grid)
+            torch.set_grad_enabled(False)
+
+        return enter_without_graph
+
+    @contextmanager
+    def watch_gradients(self) -> Iterator[None]:
+        """Raise RuntimeError in a pass whose gradients would stop inside the tower.
+
+        A layer without layers of its own, given something that gradients flow through, puts out
+        something that they do not flow through: a quantised layer, whose derivative autograd does
+        not know, or a part run under torch.no_grad. Beside it a residual connection would let part
+        of the gradient pass, and nothing would tell that the rest is missing.
+        """
+        with ExitStack() as stack:
+            for name, layer in self.named_modules():
+                if is_quantized(layer) or not any(True for _ in layer.children()):
+                    stack.callback(refuse_cut(layer, name).remove)
+            yield
 
     @contextmanager
     def record_attention(
@@ -242,6 +288,8 @@ class VisionTower(TowerLayout):
         Raises:
             TypeError: If what the attention computes cannot be read; see `check_attention`.
             ValueError: If there is no such block.
+            RuntimeError: With requires_grad, if the tower computes a layer without autograd
+                (raised by the forward pass); see `watch_gradients`.
 
         Example:
             >>> import torch, cci_captum
@@ -265,21 +313,16 @@ class VisionTower(TowerLayout):
             layers[None] = read_from
         check_readable(layers.values())
         recording = AttentionRecording(indices, read_from is not None)
-
-        def enter(grid: tuple[int, int]) -> None:
-            recording._enter(grid)
-            if requires_grad:
-                torch.set_grad_enabled(False)
-
         with ExitStack() as stack:
             stack.enter_context(eager())
+            enter: Callable[[tuple[int, int]], None] = recording._enter
             if requires_grad:
-                stack.enter_context(torch.set_grad_enabled(True))
+                enter = self._begin_after(enter, stack)
             for handle in self._install_entry(enter):
                 stack.callback(handle.remove)
             if requires_grad:
                 first = next(iter(layers.values())).module
-                stack.callback(before(first, _begin_graph).remove)
+                stack.callback(hook_input(first, _begin_graph).remove)
             for key, layer in layers.items():
                 for handle in self._install_open_attention(key, layer, single_head, recording):
                     stack.callback(handle.remove)
@@ -341,11 +384,10 @@ class VisionTower(TowerLayout):
         yield after(layer.attention, attend, with_kwargs=True)
 
 
-def _begin_graph(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
-    """A forward pre-hook from which on gradients flow, and to no further than its input."""
+def _begin_graph(tokens: Tensor) -> Tensor:
+    """The tokens as a leaf: from here on gradients flow, and to no further than this."""
     torch.set_grad_enabled(True)
-    tokens, *rest = args
-    return (tokens.detach().requires_grad_(), *rest)
+    return tokens.detach().requires_grad_()
 
 
 def _keeps_all_keys(kwargs: dict[str, Any]) -> bool:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .quantized import is_quantized
+
 
 class _Eager:
     """Threads that want compiled modules run as they are written, and what undoes it."""
@@ -131,6 +133,24 @@ def hook_output(module: nn.Module, function: Callable[[Tensor], Tensor]) -> Remo
 def skip(module: nn.Module) -> RemovableHandle:
     """Make a module put out what it was called with: patch dropout, for instance."""
     return after(module, lambda module, args, output: args[0])
+
+
+def refuse_cut(layer: nn.Module, name: str) -> RemovableHandle:
+    """Raise RuntimeError, naming the layer, in a pass in which it stops gradients."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if not torch.is_grad_enabled() or not isinstance(output, Tensor):
+            return
+        # Behind a quantised layer is a node of the graph that passes nothing on.
+        stops = is_quantized(module) or not output.requires_grad
+        if stops and any(isinstance(value, Tensor) and value.requires_grad for value in args):
+            raise RuntimeError(
+                f"vision_tower: no gradient passes {name} ({type(module).__name__}), which is "
+                "computed without autograd, as quantised layers are; explain the model as it was "
+                "before, or take a method that needs no gradients"
+            )
+
+    return after(layer, hook)
 
 
 def keeps_all(mask: Tensor | None) -> bool:

@@ -181,6 +181,10 @@ class TowerLayout(ABC):
         """
         return self.input_module if layer == "input" else self.block(layer).module
 
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """The modules that make the image feature, without a text encoder's, and their names."""
+        return self.module.named_modules()
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights that make the image feature, without a text encoder's."""
         return self.module.parameters()

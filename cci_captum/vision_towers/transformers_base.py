@@ -20,6 +20,8 @@ from .hiding import Hiding
 from .hooks import first_argument, hide_keys, hook_input, hook_output
 from .layout import check_as_released, refuse_part
 
+_OF_TEXTS = ("text_", "logit_")  # names in a model of images and texts
+
 
 class TransformersTower(VisionTower):
     """An image encoder of transformers, with a class token unless its family says otherwise.
@@ -69,10 +71,16 @@ class TransformersTower(VisionTower):
         """The norm after the last block."""
         return self.trunk.layernorm
 
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """The modules that make the image feature; see `TowerLayout.named_modules`."""
+        for name, module in self.module.named_modules():
+            if not name.startswith(_OF_TEXTS):
+                yield name, module
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights that make the image feature; see `TowerLayout.parameters`."""
         for name, weights in self.module.named_parameters():
-            if not name.startswith(("text_", "logit_")):
+            if not name.startswith(_OF_TEXTS):
                 yield weights
 
     @property
