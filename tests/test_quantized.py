@@ -13,8 +13,10 @@ from families import FAMILIES
 from torch import Tensor, nn
 from toy import ToyTokenizer
 
-from cci_captum import ImageTextSimilarity
+from cci_captum import ImageTextSimilarity, find_vision_tower
 from cci_captum.baselines import GAME, M2IB, GradCAM, GradECLIP
+from cci_captum.benchmarks.comparison.randomization import with_random_weights
+from cci_captum.vision_towers import dynamically_quantized
 
 NAMES = ["open_clip ViT, class token", "timm ViT, class token", "transformers CLIPModel"]
 GRADIENTS: dict[str, Callable[..., Any]] = {
@@ -36,6 +38,9 @@ def quantized(model: nn.Module) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated
         return quantize(model, {nn.Linear}, dtype=torch.qint8)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:vision_tower. .* dynamically:UserWarning")
 
 
 def map_of(method: str, name: str, model: nn.Module, run: Any = None) -> Tensor:
@@ -121,3 +126,54 @@ def test_a_gradient_of_zero_is_a_map(method: str) -> None:
     name = NAMES[0]
     found = map_of(method, name, FAMILIES[name].make(2), lambda *of: 0.0 * FAMILIES[name].run(*of))
     assert not found.any()
+
+
+# Hiding
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_hidden_patches_leak_and_it_is_said(name: str) -> None:
+    family = FAMILIES[name]
+    model, images = family.make(2), family.images(2)
+    assert dynamically_quantized(model) == []
+    model = quantized(model)
+    with pytest.warns(UserWarning, match=r"vision_tower: \d+ layers are dynamically quantised \("):
+        tower = find_vision_tower(model)
+    names = dynamically_quantized(tower.module)
+    assert names and all("dynamic" in str(type(tower.module.get_submodule(n))) for n in names)
+    h, w = family.grid
+    mask = torch.rand(2, h * w, generator=torch.Generator().manual_seed(0)) < 0.5
+    pixels = mask.view(2, 1, h, w).repeat_interleave(family.patch, 2)
+    pixels = pixels.repeat_interleave(family.patch, 3)
+    with tower.hide(mask):
+        plain = family.run(model, images)
+        noisy = family.run(model, torch.where(pixels, 3 * images.flip(0), images))
+    # The day that this fails, PyTorch scales row by row: take the warning away.
+    assert oracles.relative_error(noisy, plain) > 1e-3
+
+
+def test_a_model_that_is_not_quantised_is_not_warned_of(recwarn: Any) -> None:
+    for name in NAMES:
+        find_vision_tower(FAMILIES[name].make(2))
+    assert not [one for one in recwarn if "quantised" in str(one.message)]
+
+
+# Shuffling
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_random_weights_of_quantised_layers(name: str) -> None:
+    model = quantized(FAMILIES[name].make(2))
+    with pytest.raises(ValueError, match=r"random-weights: .* got \d+ quantised layers \("):
+        with_random_weights(model, seed=0)
+
+
+def test_random_weights_of_integers() -> None:
+    """As bitsandbytes keeps them; and as GPTQ and AWQ do."""
+    model: Any = FAMILIES[NAMES[1]].make(2)
+    layer = model.blocks[1].mlp.fc1
+    layer.weight = nn.Parameter(torch.ones(4, 4, dtype=torch.int8), requires_grad=False)
+    model.blocks[2].mlp.fc2.qweight = torch.ones(4, 4)
+    with pytest.raises(ValueError, match=r"got 2 .*\(blocks.1.mlp.fc1, blocks.2.mlp.fc2\)"):
+        with_random_weights(model, seed=0)

@@ -20,7 +20,8 @@ def dynamically_quantized(module: nn.Module) -> list[str]:
     """Names of the dynamically quantised layers inside a module.
 
     They round their inputs with one scale for the whole tensor, the batch with all its tokens, so
-    that hidden patches, and the other images of a batch, still move every token's rounding.
+    that hidden patches, and the other images of a batch, still move every token's rounding. No mask
+    prevents that: explain the model as it was before it was quantised.
 
     Example:
         >>> from cci_captum.vision_towers import dynamically_quantized
