@@ -6,6 +6,7 @@ pixels, as Captum's own methods do. The difference is what masking attention bri
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,9 @@ from cci_captum.cluster_attribution import ClusterAttribution, Clustering
 from cci_captum.vision_towers import Layer, VisionTower
 
 _ROUNDINGS = 16  # in units of the dtype's epsilon: what a difference of two scores makes of one
+
+# Captum draws with the random state of the process: of threads that explain, one at a time.
+_DRAWS = threading.RLock()
 
 
 class ClusterPixels(ClusterAttribution):
@@ -129,7 +133,7 @@ class SampledClusters(ClusterPixels):
                 if len(clusters) == 1:
                     values = scores(images[one], *own_args) - scores(baselines[one], *own_args)
                 else:
-                    with torch.random.fork_rng(devices):
+                    with _DRAWS, torch.random.fork_rng(devices):
                         torch.manual_seed(self.seed)
                         values = self._explainer(scores).attribute(
                             images[one],

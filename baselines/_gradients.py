@@ -17,12 +17,18 @@ def gradients(scores: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
         tensors: Tensors of B rows that the scores were computed from.
 
     Returns:
-        One gradient a tensor, of its shape; zero where the scores do not depend on it.
+        One gradient a tensor, of its shape; zero where the scores were computed from it and do not
+        depend on it.
 
     Raises:
-        RuntimeError: If no gradient reaches the scores.
+        RuntimeError: If no gradient reaches the scores, or one of the tensors.
     """
-    found = torch.autograd.grad(differentiable(scores).sum(), tensors, materialize_grads=True)
+    found = torch.autograd.grad(differentiable(scores).sum(), tensors, allow_unused=True)
+    if any(gradient is None for gradient in found):
+        raise RuntimeError(
+            "forward_func: its output was not computed from what the vision tower recorded, as far "
+            "as autograd knows: no gradient arrives there; expected no detached or quantised layers"
+        )
     return [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in found]
 
 
@@ -31,6 +37,7 @@ def differentiable(scores: Tensor) -> Tensor:
     if not scores.requires_grad:
         raise RuntimeError(
             "forward_func: no gradient flows from the vision tower to its output; expected it "
-            "not to detach what the tower returns, nor to compute with it under torch.no_grad"
+            "not to detach what the tower returns, nor to compute with it under torch.no_grad or "
+            "in quantised layers"
         )
     return scores

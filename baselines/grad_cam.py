@@ -7,25 +7,26 @@ Localization", arXiv 1610.02391; on tokens as the comparison in arXiv 2502.18816
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
-import torch
-from captum._utils.gradient import compute_layer_gradients_and_eval
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
+from cci_captum._arguments import tower_of
 from cci_captum.field_of_view import FieldOfView
 from cci_captum.patch_attribution import ImageAttribution, PatchAttribution
 from cci_captum.vision_towers import VisionTower
 
-from ._gradients import differentiable
+from ._gradients import differentiable, gradients
 
 
 class GradCAM(PatchAttribution):
     """ReLU(sum_c weight_c x_ic), weight_c the mean over all tokens of d score / d x_c.
 
-    Gradients and activations come from Captum's layer machinery; the choice of the layer and
-    the way from tokens to the patch grid are done here. One forward and one backward pass.
+    For a module gradients and activations come from Captum's layer machinery; the choice of a layer
+    of tokens and the way from tokens to the patch grid are done here. One forward pass, and one
+    backward pass to the layer.
 
     Args:
         forward_func: See `PatchAttribution`.
@@ -70,33 +71,37 @@ class GradCAM(PatchAttribution):
         else:
             super().__init__(forward_func, vision_tower)
         self.is_module = isinstance(layer, nn.Module)
-        self.layer = layer if isinstance(layer, nn.Module) else self._layer_module(layer)
+        self.layer = layer if isinstance(layer, nn.Module) else self._layer_of_tokens(layer)
         if single_head:
             self.vision_tower.check_attention()
         self.single_head = single_head
         self.relu = relu
 
-    def _layer_module(self, layer: int | str | None) -> nn.Module:
-        """The module that puts out the tokens of a layer."""
+    def _layer_of_tokens(self, layer: int | str | None) -> int | Literal["input"]:
+        """The layer, checked; that before the last block for None."""
         tower = self.vision_tower
         if layer is None:
-            layer = tower.num_blocks - 2 if tower.num_blocks > 1 else "input"
+            return tower.num_blocks - 2 if tower.num_blocks > 1 else "input"
         if layer == "input":
-            return tower.layer_module("input")
+            return "input"
         if isinstance(layer, str):
             raise ValueError(
                 f"layer: expected None, a block's index, 'input' or a module, got {layer!r}"
             )
         tower.check_block(layer, "layer")
-        return tower.layer_module(layer)
+        return layer
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
-        def scores(images: Tensor, *args: Any) -> Tensor:
-            return differentiable(self._score(images, target, args))
+        if isinstance(self.layer, nn.Module):
+            return self._convolutional(self.layer, images, target, args)
+        return self._tokens(self.layer, images, target, args)
 
-        if self.is_module:
-            return self._convolutional(scores, images, args)
-        return self._tokens(scores, images, args)
+    def _watched(self) -> AbstractContextManager[None]:
+        """Watch the gradients in forward_func's image encoder, if it is of a known family."""
+        try:
+            return tower_of(self.forward_func, None).watch_gradients()
+        except (TypeError, ValueError):
+            return nullcontext()
 
     def _covered(self, images: Tensor, grid: tuple[int, int]) -> tuple[int, int] | FieldOfView:
         if self.is_module:
@@ -110,35 +115,35 @@ class GradCAM(PatchAttribution):
             super()._check_once(images, args)
 
     def _tokens(
-        self, scores: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]
+        self, layer: int | Literal["input"], images: Tensor, target: Any, args: tuple[Any, ...]
     ) -> Tensor:
         """(B, h, w) map of tokens, (B, T, D)."""
         tower = self.vision_tower
-        single = self.single_head
-        with tower.record_attention(single_head=True) if single else tower.record() as recording:
-            (gradient,), (tokens,) = compute_layer_gradients_and_eval(
-                scores,
-                self.layer,
-                images,
-                additional_forward_args=args,
-            )
-        wide = torch.promote_types(tokens.dtype, torch.float32)
-        weights = gradient.to(wide).mean(dim=1, keepdim=True)  # (B, 1, D)
-        patches = tower.patches(tokens)
+        changed = tower.record_attention(single_head=True) if self.single_head else nullcontext()
+        with changed, tower.record(layer, requires_grad=True) as recording:
+            scores = self._score(images, target, args)
+            (gradient,) = gradients(scores, [recording.all_tokens])
+        weights = gradient.mean(dim=1, keepdim=True)  # (B, 1, D)
+        patches = recording.tokens
         patch_map = (weights * patches).sum(dim=-1).unflatten(1, recording.grid)
         return patch_map.relu() if self.relu else patch_map
 
     def _convolutional(
-        self, scores: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]
+        self, layer: nn.Module, images: Tensor, target: Any, args: tuple[Any, ...]
     ) -> Tensor:
         """(B, h, w) map of a layer with output (B, D, h, w)."""
-        maps = LayerGradCam(scores, self.layer).attribute(
-            images, additional_forward_args=args, relu_attributions=self.relu
-        )
+
+        def scores(images: Tensor, *args: Any) -> Tensor:
+            return differentiable(self._score(images, target, args))
+
+        with self._watched():
+            maps = LayerGradCam(scores, layer).attribute(
+                images, additional_forward_args=args, relu_attributions=self.relu
+            )
         if maps.ndim != 4:
             raise ValueError(
                 "layer: expected a module with output (B, D, h, w), or a block's index for the "
-                f"tokens of the vision tower; {type(self.layer).__name__} has output of "
+                f"tokens of the vision tower; {type(layer).__name__} has output of "
                 f"{maps.ndim} dimensions"
             )
         return maps[:, 0]

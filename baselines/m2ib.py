@@ -150,10 +150,11 @@ class M2IB(TextAttribution):
         tokens = recording.blocks[0].tokens  # (B, T, D), the output of the layer
         # As many images at a time as have, with their copies, as many rows as the batch.
         some = max(1, len(images) // self.n_samples)
-        parts = [
-            self._fit_tokens(*part, recording.blocks)
-            for part in zip(tokens.split(some), text.split(some), strict=True)
-        ]
+        with self.vision_tower.watch_gradients():
+            parts = [
+                self._fit_tokens(*part, recording.blocks)
+                for part in zip(tokens.split(some), text.split(some), strict=True)
+            ]
         nats, losses = (torch.cat(values) for values in zip(*parts, strict=True))
         return Bottleneck(nats.unflatten(1, recording.grid), losses)
 

@@ -34,6 +34,12 @@ class CCI(ClusterAttribution):
     d_k = s - s_k, is the importance of the cluster's patches. Costs K + 1 forward passes,
     whatever the number of targets, and no gradients.
 
+    What else is in the batch changes outputs by rounding alone, and in float32 and float64 no
+    cluster, unless a patch lies midway between two to within rounding. In half precision (weights
+    in bf16 or fp16, autocast) tokens differ with the number of images in a pass, and some patches
+    change their cluster with them; given the labels, drops agree to half precision's rounding. Use
+    `internal_batch_size=1`, or float32, where maps must not depend on the batch.
+
     Where the paper leaves a choice or breaks, this is what happens:
         - Clustered tokens: the output of the last block (`embedding_layer`); the paper does
           not say which tokens it clusters.

@@ -24,8 +24,8 @@ from ._arguments import (
     tower_of,
 )
 from .field_of_view import FieldOfView, GeometryError, find_field_of_view, ramps
-from .vision_towers import VisionTower
-from .vision_towers.hooks import first_output
+from .vision_towers import VisionTower, dynamically_quantized
+from .vision_towers.hooks import after, before, first_output
 
 _REPLACED = "was its forward, or scaled_dot_product_attention, replaced by one without masks?"
 _EXACT, _TF32, _HALF = 1e-3, 1e-2, 5e-2  # of what outputs vary: what rounding may change
@@ -230,7 +230,7 @@ class _Trial:
         self.entered = None
         handle = None
         if self.tower is not None:
-            handle = self.tower.entry.register_forward_pre_hook(self._enter, with_kwargs=True)
+            handle = before(self.tower.entry, self._enter, with_kwargs=True)
         try:
             output = run_forward(self.forward_func, images, self.args if args is None else args)
         finally:
@@ -343,10 +343,7 @@ class _Trial:
         with self.tower.hide(mask) as hiding:
             hiding.replace, hiding.copies = replace, copies
             # Ahead of the hooks by which hidden tokens leave the last block as something else.
-            handles = [
-                block.module.register_forward_hook(record, prepend=True)
-                for block in self.tower.blocks
-            ]
+            handles = [after(block.module, record, prepend=True) for block in self.tower.blocks]
             try:
                 found.output = self.run(images)
             finally:
@@ -420,8 +417,9 @@ class _Trial:
 
     def _quantised(self) -> str:
         """A sentence where layers choose their scales from whole tensors, else nothing."""
-        modules = _modules(self.forward_func, self.tower)
-        if any(".quantized.dynamic." in type(module).__module__ for module in modules):
+        root = self.forward_func if isinstance(self.forward_func, nn.Module) else None
+        root = root or (self.tower and self.tower.module)
+        if root is not None and dynamically_quantized(root):
             return (
                 "its dynamically quantised layers take the scale of a whole tensor, of all images "
                 "and hidden tokens too: explain the model before it was quantised"

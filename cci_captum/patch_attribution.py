@@ -77,9 +77,10 @@ class ImageAttribution(Attribution):
             additional_forward_args: Further arguments of forward_func; tensors have one row
                 an image (0-dimensional ones and other objects are passed on as they are); what
                 belongs to all images is marked, `Shared(tensor)`.
-            internal_batch_size: Most images in one forward pass; bounds the memory and
-                changes no result. None is B, as many as in inputs; on a GPU, more than a
-                small B is faster.
+            internal_batch_size: Most images in one forward pass; bounds the memory and changes
+                results by rounding alone. (In half precision that is enough to move some patches
+                to other clusters; see `CCI`.) None is B, as many as in inputs; on a GPU, more
+                than a small B is faster.
             show_progress: Show a progress bar on stderr.
             upsample: How a map on the patch grid is enlarged: "nearest" keeps the patches'
                 borders; "bilinear" and "bicubic" smooth the map, which faithfulness metrics

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cci_captum.benchmarks.comparison import outlier_tokens
 from cci_captum.clustering import KMeans, _faiss_backend, _torch_backend
 from cci_captum.clustering._steps import refill
 
@@ -130,11 +131,11 @@ def test_equals_a_slow_kmeans_from_the_same_draws(backend, spherical, n_redo, n_
 @pytest.mark.parametrize("n_iter", [1, 2])
 def test_n_iter_stops_early(backend, n_iter):
     images = noise(4, 60, 3, seed=8)
-    kmeans = KMeans(6, backend=backend, n_redo=1, n_iter=n_iter)
-    found = kmeans(images)
+    options = {"backend": backend, "n_redo": 1, "max_length": None}  # long ones are wanted here
+    found = KMeans(6, n_iter=n_iter, **options)(images)
     for points, labels in zip(images.double().numpy(), found.tolist(), strict=True):
         assert labels == slow_kmeans(points, 6, 1, 0, False, n_iter)
-    assert not torch.equal(found, KMeans(6, backend=backend, n_redo=1)(images))
+    assert not torch.equal(found, KMeans(6, **options)(images))
 
 
 @backends
@@ -396,7 +397,10 @@ def test_auto_is_torch():
 
 def test_shows_its_settings_and_can_be_copied():
     kmeans = KMeans(5, spherical=True)
-    expected = "KMeans(n_clusters=5, backend='auto', n_iter=50, n_redo=3, seed=0, spherical=True)"
+    expected = (
+        "KMeans(n_clusters=5, backend='auto', n_iter=50, n_redo=3, seed=0, spherical=True, "
+        "max_length=3.0)"
+    )
     assert repr(kmeans) == expected
     assert copy.deepcopy(kmeans) == pickle.loads(pickle.dumps(kmeans)) == kmeans
     assert KMeans(np.int64(5), spherical=True) == kmeans
@@ -462,6 +466,72 @@ def test_faiss_is_imported_only_when_asked_for():
 # errors
 
 
+# A few tokens of many times the usual length.
+
+
+@backends
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("count", [2, 8])
+def test_outliers_do_not_take_the_clusters(backend, count, shared):
+    """Planted regions, by scikit-learn's index over the patches that are no outliers."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    generator = torch.Generator().manual_seed(3)
+    tokens, regions = outlier_tokens.planted(8, generator)
+    tokens, where = outlier_tokens.with_outliers(tokens, count, generator, shared=shared)
+
+    def index(labels):
+        return np.mean(
+            [
+                metrics.adjusted_rand_score(truth[~out], found[~out])
+                for found, truth, out in zip(labels, regions, where, strict=True)
+            ]
+        )
+
+    found = KMeans(7, backend=backend)(tokens)
+    assert index(found) > 0.85
+    for labels, out in zip(found, where, strict=True):
+        assert len(labels[~out].unique()) >= 5
+    if count == 8 and not shared:
+        assert index(KMeans(7, backend=backend, max_length=None)(tokens)) < 0.1
+
+
+@backends
+def test_outliers_are_scaled_to_the_median(backend):
+    images = smooth(4, 10, 8) + 3
+    lengths = images.norm(dim=-1, keepdim=True)
+    median = lengths.median(dim=1, keepdim=True).values
+    assert float((lengths / median).max()) < 3
+    plain = KMeans(7, backend=backend, max_length=None)
+    assert torch.equal(KMeans(7, backend=backend)(images), plain(images))  # none is one
+    images[:, 17] *= 40
+    scaled = images.clone()
+    scaled[:, 17:18] *= median / images[:, 17:18].norm(dim=-1, keepdim=True)
+    assert torch.equal(KMeans(7, backend=backend)(images), plain(scaled))
+    assert torch.equal(
+        KMeans(7, backend=backend, spherical=True)(images),
+        KMeans(7, backend=backend, spherical=True, max_length=None)(images),
+    )
+
+
+def test_images_of_mostly_zeros_are_left_as_they_are():
+    image = torch.zeros(1, 9, 2)
+    image[0, :3] = torch.tensor([[5.0, 0], [5, 0], [0, 5]])
+    assert KMeans(3)(image).tolist() == [[0, 0, 1, 2, 2, 2, 2, 2, 2]]
+
+
+def test_the_study_of_outliers():
+    metrics = pytest.importorskip("sklearn.metrics")
+    generator = torch.Generator().manual_seed(0)
+    for classes in (1, 3, 9):
+        one, other = (torch.randint(classes, (40,), generator=generator) for _ in range(2))
+        for pair in ((one, other), (one, one), (one, torch.arange(40))):
+            expected = metrics.adjusted_rand_score(*pair)
+            assert outlier_tokens.rand_index(*pair) == pytest.approx(expected, abs=1e-12)
+    rows = outlier_tokens.measure(2, seed=0)
+    assert [row[0] for row in rows] == list(outlier_tokens.CHOICES)
+    assert {len(row) for row in rows} == {len(outlier_tokens.head())}
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -474,6 +544,10 @@ def test_faiss_is_imported_only_when_asked_for():
         ({"seed": 2**63}, ValueError, r"seed must be at least 0 and below 2\*\*63"),
         ({"seed": None}, TypeError, "seed must be an int, got NoneType"),
         ({"spherical": 1}, TypeError, "spherical must be a bool, got int"),
+        ({"max_length": "3"}, TypeError, "max_length must be a number or None, got str"),
+        ({"max_length": True}, TypeError, "max_length must be a number or None, got bool"),
+        ({"max_length": 0.5}, ValueError, "max_length must be at least 1, got 0.5"),
+        ({"max_length": math.nan}, ValueError, "max_length must be at least 1, got nan"),
         ({"backend": "numpy"}, ValueError, r"backend must be one of .*'faiss'.*, got 'numpy'"),
     ],
 )

@@ -205,6 +205,10 @@ def test_replaced_attention() -> None:
     block.attn = Ignoring(block.attn)
     with pytest.raises(TypeError, match=r"Ignoring.*not open_clip's own; register_vision_tower"):
         find_vision_tower(model)
+    model = FAMILIES["open_clip CoCa"].make()
+    model.visual.attn_pool.attn = Ignoring(model.visual.attn_pool.attn)
+    with pytest.raises(TypeError, match=r"attention pool: Ignoring is not open_clip's own"):
+        find_vision_tower(model)
     model = FAMILIES["transformers CLIPModel"].make()
     layer = model.vision_model.encoder.layers[1]
     layer.self_attn = Ignoring(nn.MultiheadAttention(32, 4))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cci_captum._seeds import generator_of
 from cci_captum.vision_towers import find_vision_tower
+from cci_captum.vision_towers.quantized import is_quantized
 
 Check = Literal["random-weights", "random-label"]
 CHECKS: tuple[Check, ...] = get_args(Check)
@@ -39,15 +40,30 @@ def with_random_weights(forward_func: nn.Module, seed: int) -> nn.Module:
 
     Raises:
         TypeError: If the image encoder is of a kind that cannot be explained.
-        ValueError: If none or several are found.
+        ValueError: If none or several are found, or layers hold weights that are not numbers to
+            shuffle: quantised ones.
     """
     shuffled = copy.deepcopy(forward_func)
+    tower = find_vision_tower(shuffled)
+    fixed = [name for name, layer in tower.named_modules() if _is_fixed(layer)]
+    if fixed:
+        raise ValueError(
+            f"random-weights: expected weights that can be shuffled, got {len(fixed)} quantised "
+            f"layers ({', '.join(fixed[:3])}{', ...' if len(fixed) > 3 else ''}), which would keep "
+            "what they had learnt; compare the model as it was before it was quantised"
+        )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weights in find_vision_tower(shuffled).parameters():
+        for weights in tower.parameters():
             order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
             weights.copy_(weights.flatten()[order].view_as(weights))
     return shuffled
+
+
+def _is_fixed(layer: nn.Module) -> bool:
+    """Whether a layer packs its weights: PyTorch's, bitsandbytes', GPTQ's and AWQ's do."""
+    integers = any(not weights.is_floating_point() for weights in layer.parameters(recurse=False))
+    return is_quantized(layer) or integers or hasattr(layer, "qweight")
 
 
 def random_labels(inputs: Tensor, targets: Sequence[int], num_classes: int, seed: int) -> list[int]:

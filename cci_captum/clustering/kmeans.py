@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 import torch
@@ -30,6 +30,11 @@ class KMeans:
 
     Patches whose squared distance is below 1e-12 of the mean squared norm count as equal.
 
+    Large ViTs put a few tokens of up to ten times the usual norm on patches of little content
+    (Darcet et al., arXiv 2309.16588). Left as they are they get most clusters, one token each;
+    ``max_length`` takes their length, and leaves all ordinary tokens as they are. See
+    ``cci_captum.benchmarks.comparison.outlier_tokens`` for how this default was found.
+
     Args:
         n_clusters: the number of clusters K of an image.
         backend: ``"torch"`` clusters a whole batch at once in float64, on the device of the
@@ -41,9 +46,12 @@ class KMeans:
         n_redo: the number of restarts; the one with the smallest inertia is returned.
         seed: seeds the k-means++ draws; from 0 to 2**63 - 1.
         spherical: cluster by direction: embeddings and centroids are scaled to unit length.
+        max_length: a patch longer than so many times the median length of its image's patches is
+            scaled to that median. ``None`` leaves every patch as it is.
 
     Raises:
-        TypeError: a number is not an integer, or ``spherical`` is not a bool.
+        TypeError: a number is not an integer, ``spherical`` is not a bool, or ``max_length`` is no
+            number.
         ValueError: a number is out of range, or the backend is unknown.
         ImportError: ``backend="faiss"`` and faiss is not installed.
 
@@ -62,6 +70,7 @@ class KMeans:
     n_redo: int = 3
     seed: int = 0
     spherical: bool = False
+    max_length: float | None = 3.0
 
     def __post_init__(self) -> None:
         for name, least in {"n_clusters": 1, "n_iter": 1, "n_redo": 1, "seed": 0}.items():
@@ -69,6 +78,13 @@ class KMeans:
             object.__setattr__(self, name, value)
         if not isinstance(self.spherical, bool):
             raise TypeError(f"spherical must be a bool, got {type(self.spherical).__name__}")
+        if self.max_length is not None:
+            if isinstance(self.max_length, bool) or not isinstance(self.max_length, Real):
+                raise TypeError(
+                    f"max_length must be a number or None, got {type(self.max_length).__name__}"
+                )
+            if not self.max_length >= 1:
+                raise ValueError(f"max_length must be at least 1, got {self.max_length}")
         if self.backend not in get_args(Backend):
             raise ValueError(f"backend must be one of {get_args(Backend)}, got {self.backend!r}")
         if self.backend == "faiss":
@@ -105,7 +121,7 @@ class KMeans:
         return torch.cat(labels).to(embeddings.device)
 
     def _cluster(self, embeddings: Tensor, races: Tensor) -> Tensor:
-        points = _prepare(embeddings, self.spherical)
+        points = _prepare(embeddings, self.spherical, self.max_length)
         if self.backend == "faiss":
             from cci_captum.clustering import _faiss_backend
 
@@ -116,13 +132,18 @@ class KMeans:
         return _canonical(labels, races.shape[1])
 
 
-def _prepare(embeddings: Tensor, spherical: bool) -> Tensor:
+def _prepare(embeddings: Tensor, spherical: bool, max_length: float | None) -> Tensor:
     """Return float64 points (B, N, D): unit rows if spherical, else of scale 1 and centred."""
     points = embeddings.to(torch.float64, copy=True)
     lengths = torch.linalg.vector_norm(points, dim=-1, keepdim=True)  # (B, N, 1)
     squares = lengths.square().mean(dim=1, keepdim=True)
     if not squares.isfinite().all():
         raise ValueError("embeddings must be finite, got NaN, infinity or values beyond 1e150")
+    if max_length is not None and not spherical:
+        usual = lengths.median(dim=1, keepdim=True).values
+        outlier = (lengths > max_length * usual) & (usual > 0)
+        points *= (usual / lengths).where(outlier, 1)
+        squares = usual.where(outlier, lengths).square().mean(dim=1, keepdim=True)
     scale = lengths if spherical else squares.sqrt()
     points /= scale.masked_fill(scale == 0, 1)
     if not spherical:

@@ -19,6 +19,7 @@ from .hiding import HideStrategy, Hiding
 from .hooks import hide_keys, hook_input, hook_output
 from .layout import Layer, TowerLayout
 from .open_clip_vit import OpenCLIPVisionTower
+from .quantized import dynamically_quantized
 from .recording import AttentionRecording, BlockAttention, TokenRecording
 from .registry import TowerRegistration, find_vision_tower, register_vision_tower
 from .timm_vit import OpenCLIPTimmTower, TimmVisionTower
@@ -43,6 +44,7 @@ __all__ = [
     "TransformersTower",
     "VisionTower",
     "check_vision_tower",
+    "dynamically_quantized",
     "find_vision_tower",
     "hide_keys",
     "hook_input",

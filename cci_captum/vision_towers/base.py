@@ -3,13 +3,15 @@
 A `VisionTower` is an adapter around one image encoder module. It knows where the patch
 tokens are and how to make some of them contribute nothing. It works through forward hooks
 alone: no weight, buffer, mode or configuration of the module changes, and every hook is
-removed when its context ends, also on an exception.
+removed when its context ends, also on an exception. Hooks act in passes of the thread that
+registered them alone.
 
 This package imports nothing of ours.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, get_args
@@ -22,13 +24,25 @@ from torch.utils.hooks import RemovableHandle
 
 from .blocks import AttentionLayer, AttentionPool, join_heads
 from .hiding import HideStrategy, Hiding
-from .hooks import eager, first_output, hook_input, keeps_all
+from .hooks import after, before, eager, first_output, hook_input, keeps_all, refuse_cut
 from .layout import Layer, TowerLayout, check_readable
+from .quantized import is_quantized
 from .recording import AttentionRecording, BlockAttention, TokenRecording
 
-# What is hidden now, by the module at the entry of the image encoder, which all its adapters share;
-# entries live as long as a `hide`.
-_HIDDEN: WeakKeyDictionary[nn.Module, Hiding] = WeakKeyDictionary()
+
+class _Hidden(threading.local):
+    """What is hidden now in the passes of a thread.
+
+    Attributes:
+        by_entry: By the module at the entry of the image encoder, which all its adapters share.
+            Items live as long as a `hide`.
+    """
+
+    def __init__(self) -> None:
+        self.by_entry: WeakKeyDictionary[nn.Module, Hiding] = WeakKeyDictionary()
+
+
+_HIDDEN = _Hidden()
 
 
 class VisionTower(TowerLayout):
@@ -43,8 +57,13 @@ class VisionTower(TowerLayout):
 
     @property
     def _hiding(self) -> Hiding | None:
-        """What is hidden in the module now, by whichever adapter."""
-        return _HIDDEN.get(self.entry)
+        """What is hidden in this thread's passes of the module now, by whichever adapter."""
+        return _HIDDEN.by_entry.get(self.entry)
+
+    def _hiding_here(self) -> Callable[[], Hiding | None]:
+        """`_hiding` of the thread that calls this, in whatever thread it is asked for."""
+        by_entry, entry = _HIDDEN.by_entry, self.entry
+        return lambda: by_entry.get(entry)
 
     def _install_hiding(self, hiding: Hiding) -> Iterator[RemovableHandle]:
         def enter(tokens: Tensor) -> Tensor:
@@ -63,28 +82,35 @@ class VisionTower(TowerLayout):
         yield from self.hide_in_read_out(hiding)
 
     def _install_recording(
-        self, layer: Layer, recording: TokenRecording
+        self, layer: Layer, recording: TokenRecording, requires_grad: bool
     ) -> Iterator[RemovableHandle]:
-        def record(tokens: Tensor) -> None:
-            recording._set_tokens(self.patches(tokens))
+        def record_input(module: nn.Module, args: Any, output: Tensor) -> Any:
+            tokens = output if self._hiding is None else self._hiding.zero_hidden(output)
+            return begin(tokens, output, output)
 
-        def record_input(module: nn.Module, args: Any, output: Tensor) -> None:
-            record(output if self._hiding is None else self._hiding.zero_hidden(output))
-
-        def record_block(module: nn.Module, args: Any, output: Any) -> None:
-            tokens = first_output(output)
+        def record_block(module: nn.Module, args: Any, output: Any) -> Any:
+            all_tokens = tokens = first_output(output)
             if layer == "projected":
                 tokens = self.project(tokens)
                 wide = torch.promote_types(tokens.dtype, torch.float32)
                 tokens = F.normalize(tokens.to(wide), dim=-1)
-            record(tokens if self._hiding is None else self._hiding.restore(tokens))
+            tokens = tokens if self._hiding is None else self._hiding.restore(tokens)
+            return begin(tokens, all_tokens, output)
+
+        def begin(tokens: Tensor, all_tokens: Tensor, output: Any) -> Any:
+            """Record, and put out what goes on: the same, or a leaf where gradients begin."""
+            leaf = _begin_graph(all_tokens) if requires_grad else all_tokens
+            recording._set_tokens(self.patches(tokens), leaf)
+            if not requires_grad:
+                return None
+            return (leaf, *output[1:]) if isinstance(output, tuple) else leaf
 
         if layer == "input":
-            yield self.input_module.register_forward_hook(record_input)
+            yield after(self.input_module, record_input)
         else:
             module = self.block(-1 if layer == "projected" else layer).module
             # Before hooks of `hide_in_read_out`, which may be on the last block.
-            yield module.register_forward_hook(record_block, prepend=True)
+            yield after(module, record_block, prepend=True)
 
     def _install_entry(self, enter: Callable[[tuple[int, int]], None]) -> Iterator[RemovableHandle]:
         """Call `enter` with the grid of each pass, and keep every patch in train mode too."""
@@ -92,7 +118,7 @@ class VisionTower(TowerLayout):
         def pre_hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
             enter(self.entered_grid(args, kwargs))
 
-        yield self.entry.register_forward_pre_hook(pre_hook, with_kwargs=True)
+        yield before(self.entry, pre_hook, with_kwargs=True)
         yield from self.keep_every_patch()
 
     @contextmanager
@@ -101,7 +127,8 @@ class VisionTower(TowerLayout):
 
         No query of any block and head attends to a hidden patch, and the read-out leaves it
         out: an average pool averages the kept patches (nothing kept: the zero vector), an
-        attention pool attends to kept patches (nothing kept: it sees tokens of zeros).
+        attention pool attends to kept patches (nothing kept: it sees tokens of zeros). In passes of
+        the thread that enters the context alone.
         CCI paper (arXiv 2511.12978), masked attention; the same function as dropping the
         tokens (Jain et al. 2022, arXiv 2204.08945).
 
@@ -120,7 +147,7 @@ class VisionTower(TowerLayout):
             ValueError: If mask is not 2-dimensional, does not fit the batch (raised by the
                 forward pass), strategy is unknown, or the module is in a state in which its
                 patches cannot be hidden.
-            RuntimeError: If the module is hiding patches already.
+            RuntimeError: If patches of the module are hidden already in this thread.
 
         Example:
             >>> import torch, cci_captum
@@ -146,14 +173,14 @@ class VisionTower(TowerLayout):
         hiding = Hiding(mask, self.num_prefix_tokens, strategy)
         with ExitStack() as stack:
             stack.enter_context(eager())
-            _HIDDEN[self.entry] = hiding
-            stack.callback(_HIDDEN.pop, self.entry)
+            _HIDDEN.by_entry[self.entry] = hiding
+            stack.callback(_HIDDEN.by_entry.pop, self.entry)
             for handle in self._install_hiding(hiding):
                 stack.callback(handle.remove)
             yield hiding
 
     @contextmanager
-    def record(self, layer: Layer = -1) -> Iterator[TokenRecording]:
+    def record(self, layer: Layer = -1, *, requires_grad: bool = False) -> Iterator[TokenRecording]:
         """Record the patch tokens of the one forward pass run inside the context.
 
         Inside `hide`, hidden patches are recorded as zeros, whatever the strategy.
@@ -163,6 +190,8 @@ class VisionTower(TowerLayout):
                 output), "input" (what enters the first block), or "projected" (the last
                 block's tokens through the final norm and the projection, L2-normalised, as
                 in arXiv 2609.27356).
+            requires_grad: Gradients flow from everything after the layer ("projected": after the
+                last block) to `TokenRecording.all_tokens`; see `record_attention`.
 
         Yields:
             The `TokenRecording`, filled once the tower has run.
@@ -171,6 +200,8 @@ class VisionTower(TowerLayout):
             TypeError: If the layer is "projected" and patches have no feature of their own in
                 the joint space (attention pools).
             ValueError: If the layer does not exist.
+            RuntimeError: With requires_grad, if the tower computes a layer without autograd
+                (raised by the forward pass); see `watch_gradients`.
 
         Example:
             >>> import torch, cci_captum
@@ -185,11 +216,45 @@ class VisionTower(TowerLayout):
         recording = TokenRecording()
         with ExitStack() as stack:
             stack.enter_context(eager())
-            for handle in self._install_entry(recording._enter):
+            enter: Callable[[tuple[int, int]], None] = recording._enter
+            if requires_grad:
+                enter = self._begin_after(enter, stack)
+            for handle in self._install_entry(enter):
                 stack.callback(handle.remove)
-            for handle in self._install_recording(layer, recording):
+            for handle in self._install_recording(layer, recording, requires_grad):
                 stack.callback(handle.remove)
             yield recording
+
+    def _begin_after(
+        self, enter: Callable[[tuple[int, int]], None], stack: ExitStack
+    ) -> Callable[[tuple[int, int]], None]:
+        """What to call at the entry so that no graph is kept from there to `_begin_graph`.
+
+        Gradients are on, and watched, until `stack` closes.
+        """
+        stack.enter_context(torch.set_grad_enabled(True))
+        stack.enter_context(self.watch_gradients())
+
+        def enter_without_graph(grid: tuple[int, int]) -> None:
+            enter(grid)
+            torch.set_grad_enabled(False)
+
+        return enter_without_graph
+
+    @contextmanager
+    def watch_gradients(self) -> Iterator[None]:
+        """Raise RuntimeError in a pass whose gradients would stop inside the tower.
+
+        A layer without layers of its own, given something that gradients flow through, puts out
+        something that they do not flow through: a quantised layer, whose derivative autograd does
+        not know, or a part run under torch.no_grad. Beside it a residual connection would let part
+        of the gradient pass, and nothing would tell that the rest is missing.
+        """
+        with ExitStack() as stack:
+            for name, layer in self.named_modules():
+                if is_quantized(layer) or not any(True for _ in layer.children()):
+                    stack.callback(refuse_cut(layer, name).remove)
+            yield
 
     @contextmanager
     def record_attention(
@@ -225,6 +290,8 @@ class VisionTower(TowerLayout):
         Raises:
             TypeError: If what the attention computes cannot be read; see `check_attention`.
             ValueError: If there is no such block.
+            RuntimeError: With requires_grad, if the tower computes a layer without autograd
+                (raised by the forward pass); see `watch_gradients`.
 
         Example:
             >>> import torch, cci_captum
@@ -248,21 +315,16 @@ class VisionTower(TowerLayout):
             layers[None] = read_from
         check_readable(layers.values())
         recording = AttentionRecording(indices, read_from is not None)
-
-        def enter(grid: tuple[int, int]) -> None:
-            recording._enter(grid)
-            if requires_grad:
-                torch.set_grad_enabled(False)
-
         with ExitStack() as stack:
             stack.enter_context(eager())
+            enter: Callable[[tuple[int, int]], None] = recording._enter
             if requires_grad:
-                stack.enter_context(torch.set_grad_enabled(True))
+                enter = self._begin_after(enter, stack)
             for handle in self._install_entry(enter):
                 stack.callback(handle.remove)
             if requires_grad:
                 first = next(iter(layers.values())).module
-                stack.callback(first.register_forward_pre_hook(_begin_graph).remove)
+                stack.callback(hook_input(first, _begin_graph).remove)
             for key, layer in layers.items():
                 for handle in self._install_open_attention(key, layer, single_head, recording):
                     stack.callback(handle.remove)
@@ -279,12 +341,14 @@ class VisionTower(TowerLayout):
         entered: list[Any] = []
         source: AttentionPool | VisionTower = layer if isinstance(layer, AttentionPool) else self
         prefix = source.num_prefix_tokens
+        hiding_here = self._hiding_here()
 
         def enter(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
             entered[:] = [args[0], (args[1:], kwargs)]
 
         def attend(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-            if kwargs.get("is_causal") or not (self._hiding or _keeps_all_keys(kwargs)):
+            hiding, hidden = hiding_here(), None
+            if kwargs.get("is_causal") or not (hiding or _keeps_all_keys(kwargs)):
                 raise ValueError(
                     "forward_func: expected attention without a mask of its own, got one for "
                     f"{type(module).__name__}; record_attention computes attention without it"
@@ -294,7 +358,6 @@ class VisionTower(TowerLayout):
                 queries, keys, values = (join_heads(x)[:, None] for x in (queries, keys, values))
             wide = torch.promote_types(queries.dtype, torch.float32)
             logits = queries.to(wide) @ keys.to(wide).mT / queries.shape[-1] ** 0.5
-            hiding, hidden = self._hiding, None
             if hiding is not None:
                 hidden = hiding.key_padding_mask if source is self else hiding.pool_mask(prefix)
             if hidden is not None:
@@ -319,15 +382,14 @@ class VisionTower(TowerLayout):
             )
             return layer.put_out(layer.project_out(context), output)
 
-        yield layer.module.register_forward_pre_hook(enter, with_kwargs=True)
-        yield layer.attention.register_forward_hook(attend, with_kwargs=True)
+        yield before(layer.module, enter, with_kwargs=True)
+        yield after(layer.attention, attend, with_kwargs=True)
 
 
-def _begin_graph(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
-    """A forward pre-hook from which on gradients flow, and to no further than its input."""
+def _begin_graph(tokens: Tensor) -> Tensor:
+    """The tokens as a leaf: from here on gradients flow, and to no further than this."""
     torch.set_grad_enabled(True)
-    tokens, *rest = args
-    return (tokens.detach().requires_grad_(), *rest)
+    return tokens.detach().requires_grad_()
 
 
 def _keeps_all_keys(kwargs: dict[str, Any]) -> bool:

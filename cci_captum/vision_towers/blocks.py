@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .hiding import Hiding
-from .hooks import hide_keys, hook_input
+from .hooks import after, hide_keys, hook_input
 
 
 class AttentionLayer(ABC):
@@ -78,7 +78,7 @@ class AttentionBlock(AttentionLayer):
             context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=kept)
             return self.put_out(self.project_out(join_heads(context)), output)
 
-        yield self.attention.register_forward_hook(attend, with_kwargs=True)
+        yield after(self.attention, attend, with_kwargs=True)
 
 
 class AttentionPool(AttentionLayer):
@@ -125,6 +125,7 @@ class MultiheadPool(AttentionPool):
         self.attention = attention
         self.num_heads = attention.num_heads
         self.num_prefix_tokens = num_prefix_tokens
+        self.unreadable = unread_projection(attention)
 
     def project_qkv(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
         """See `AttentionLayer.project_qkv`."""
@@ -133,6 +134,31 @@ class MultiheadPool(AttentionPool):
     def project_out(self, context: Tensor) -> Tensor:
         """See `AttentionLayer.project_out`."""
         return self.attention.out_proj(context)
+
+
+def unread_projection(attention: nn.MultiheadAttention) -> str | None:
+    """Why the output projection is not what nn.MultiheadAttention computes with; None if it is.
+
+    PyTorch reads out_proj's weight and never calls it: what LoRA adds there does not run.
+    """
+    if type(attention.out_proj).forward is nn.Linear.forward:
+        return None
+    return not_called(attention.out_proj, "out_proj", "PyTorch's MultiheadAttention")
+
+
+def not_called(layer: nn.Module, name: str, caller: str) -> str:
+    """The reason for `AttentionLayer.unreadable` where an attention takes a layer's weight alone.
+
+    Args:
+        layer: What stands in the place of a linear layer.
+        name: Of the layer in the attention.
+        caller: The attention, in words.
+    """
+    return (
+        f"{caller} takes the weight of {name} and never calls it, so that "
+        f"{type(layer).__module__.split('.')[0]}'s {type(layer).__name__} there does not run; "
+        "explain a model into which it is merged (peft: model.merge_and_unload())"
+    )
 
 
 def multihead_qkv(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import VisionTower
-from .hooks import first_output
+from .hooks import after, first_output
 
 
 @torch.no_grad()
@@ -115,7 +115,7 @@ def _last_tokens(tower: VisionTower) -> Iterator[list[Tensor]]:
     def record(module: nn.Module, args: Any, output: Any) -> None:
         tokens.append(first_output(output))
 
-    handle = tower.block(-1).module.register_forward_hook(record)
+    handle = after(tower.block(-1).module, record)
     try:
         yield tokens
     finally:

@@ -1,28 +1,101 @@
-"""Small forward hooks that adapters are made of. Each returns its handle; nothing else is kept."""
+"""Small forward hooks that adapters are made of. Each returns its handle; nothing else is kept.
+
+Hooks belong to a module, and so to every thread that runs it. These act in passes of the thread
+that registered them alone.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .quantized import is_quantized
+
+
+class _Eager:
+    """Threads that want compiled modules run as they are written, and what undoes it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count = 0
+        self.stance = ExitStack()
+
+
+_EAGER = _Eager()
+
 
 @contextmanager
 def eager() -> Iterator[None]:
     """Run compiled modules as they are written: a compiled graph knows nothing of new hooks.
 
-    Nothing is imported for models that are not compiled.
+    The stance of torch.compile is the process's, not the thread's. The first to enter saves it and
+    the last to leave, in whatever thread, restores it. Meanwhile compiled modules run as they are
+    written in every thread. Nothing is imported for models that are not compiled.
     """
     if "torch._dynamo" not in sys.modules:
         yield
         return
-    with torch.compiler.set_stance("force_eager"):
+    with _EAGER.lock:
+        if _EAGER.count == 0:
+            _EAGER.stance.enter_context(torch.compiler.set_stance("force_eager"))
+        _EAGER.count += 1
+    try:
         yield
+    finally:
+        with _EAGER.lock:
+            _EAGER.count -= 1
+            if _EAGER.count == 0:
+                _EAGER.stance.close()
+
+
+def own(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that acts in the passes of the thread that calls this, and in no other's.
+
+    What autograd's own threads run again, checkpointed blocks on a GPU, counts as that thread's.
+    """
+    thread = threading.get_ident()
+
+    def own_hook(*args: Any) -> Any:
+        if threading.get_ident() == thread or _is_autograds():
+            return hook(*args)
+        return None
+
+    return own_hook
+
+
+def _is_autograds() -> bool:
+    """Whether this is a thread of autograd's, in the midst of a backward pass."""
+    in_backward = torch._C._current_graph_task_id() != -1
+    return in_backward and isinstance(threading.current_thread(), threading._DummyThread)
+
+
+def before(
+    module: nn.Module,
+    hook: Callable[..., Any],
+    *,
+    prepend: bool = False,
+    with_kwargs: bool = False,
+) -> RemovableHandle:
+    """`module.register_forward_pre_hook`, for passes of this thread alone."""
+    return module.register_forward_pre_hook(own(hook), prepend=prepend, with_kwargs=with_kwargs)
+
+
+def after(
+    module: nn.Module,
+    hook: Callable[..., Any],
+    *,
+    prepend: bool = False,
+    with_kwargs: bool = False,
+) -> RemovableHandle:
+    """`module.register_forward_hook`, for passes of this thread alone."""
+    return module.register_forward_hook(own(hook), prepend=prepend, with_kwargs=with_kwargs)
 
 
 def first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -49,17 +122,35 @@ def hook_input(
     def pre_hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (function(args[0]), *args[1:])
 
-    return module.register_forward_pre_hook(pre_hook, prepend=prepend)
+    return before(module, pre_hook, prepend=prepend)
 
 
 def hook_output(module: nn.Module, function: Callable[[Tensor], Tensor]) -> RemovableHandle:
     """Pass a module's tensor output through `function`."""
-    return module.register_forward_hook(lambda module, args, output: function(output))
+    return after(module, lambda module, args, output: function(output))
 
 
 def skip(module: nn.Module) -> RemovableHandle:
     """Make a module put out what it was called with: patch dropout, for instance."""
-    return module.register_forward_hook(lambda module, args, output: args[0])
+    return after(module, lambda module, args, output: args[0])
+
+
+def refuse_cut(layer: nn.Module, name: str) -> RemovableHandle:
+    """Raise RuntimeError, naming the layer, in a pass in which it stops gradients."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if not torch.is_grad_enabled() or not isinstance(output, Tensor):
+            return
+        # Behind a quantised layer is a node of the graph that passes nothing on.
+        stops = is_quantized(module) or not output.requires_grad
+        if stops and any(isinstance(value, Tensor) and value.requires_grad for value in args):
+            raise RuntimeError(
+                f"vision_tower: no gradient passes {name} ({type(module).__name__}), which is "
+                "computed without autograd, as quantised layers are; explain the model as it was "
+                "before, or take a method that needs no gradients"
+            )
+
+    return after(layer, hook)
 
 
 def keeps_all(mask: Tensor | None) -> bool:
@@ -105,4 +196,4 @@ def hide_keys(
             return (*args[:position], logits, *args[position + 1 :]), kwargs
         return args, {**kwargs, argument: logits}
 
-    return attention.register_forward_pre_hook(pre_hook, with_kwargs=True)
+    return before(attention, pre_hook, with_kwargs=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -186,6 +186,10 @@ class TowerLayout(ABC):
         """
         return self.input_module if layer == "input" else self.block(layer).module
 
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """The modules that make the image feature, without a text encoder's, and their names."""
+        return self.module.named_modules()
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights that make the image feature, without a text encoder's."""
         return self.module.parameters()
@@ -240,6 +244,21 @@ def check_readable(layers: Iterable[AttentionLayer]) -> None:
     for layer in layers:
         if layer.unreadable is not None:
             raise TypeError(f"vision_tower: {type(layer.module).__name__}: {layer.unreadable}")
+
+
+def refuse_part(part: nn.Module, where: str, owner: str) -> NoReturn:
+    """Raise TypeError for a module inside an image encoder that its library did not put there.
+
+    Args:
+        part: The module.
+        where: What holds it.
+        owner: Whose module was expected: "timm's".
+    """
+    if type(part).__module__.split(".")[0] == "peft":
+        remedy = "it is peft's: explain the merged model, model.merge_and_unload()"
+    else:
+        remedy = "register_vision_tower takes an adapter for it"
+    raise TypeError(f"vision_tower: {where}: {type(part).__name__} is not {owner} own; {remedy}")
 
 
 def check_as_released(module: nn.Module, library: str, methods: Sequence[str]) -> None:

@@ -19,10 +19,16 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .base import VisionTower
-from .blocks import AttentionBlock, MultiheadPool, multihead_qkv, split_heads
+from .blocks import (
+    AttentionBlock,
+    MultiheadPool,
+    multihead_qkv,
+    split_heads,
+    unread_projection,
+)
 from .hiding import Hiding
 from .hooks import hide_keys, hook_output, skip
-from .layout import READ_BY_POOL, check_as_released
+from .layout import READ_BY_POOL, check_as_released, refuse_part
 
 _BLOCKS = (ResidualAttentionBlock, CustomResidualAttentionBlock)
 _ATTENTIONS = (nn.MultiheadAttention, Attention)
@@ -44,11 +50,11 @@ class OpenCLIPVisionTower(VisionTower):
         for block in module.transformer.resblocks:
             for part, known in ((block, _BLOCKS), (block.attn, _ATTENTIONS)):
                 if type(part) not in known:
-                    raise TypeError(
-                        f"vision_tower: VisionTransformer: {type(part).__name__} in its blocks is "
-                        "not open_clip's own; register_vision_tower takes an adapter for it"
-                    )
+                    refuse_part(part, "a block of VisionTransformer", "open_clip's")
         super().__init__(module)
+        for pool in (module.attn_pool, getattr(module, "attn_pool_contrastive", None)):
+            if pool is not None and type(pool.attn) is not nn.MultiheadAttention:
+                refuse_part(pool.attn, "the attention pool", "open_clip's")
         if module.attn_pool is not None:
             self.unprojectable = READ_BY_POOL
 
@@ -155,6 +161,8 @@ class _Block(AttentionBlock):
         self.module = module
         self.attention = module.attn
         self.num_heads = module.attn.num_heads
+        if isinstance(self.attention, nn.MultiheadAttention):
+            self.unreadable = unread_projection(self.attention)
 
     def project_qkv(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
         if not isinstance(self.attention, Attention):
@@ -193,15 +201,17 @@ class _Pool(MultiheadPool):
     def __init__(self, module: VisionTransformer) -> None:
         pool = module.attn_pool
         self._pool_type = module.pool_type
+        reason = None
         if module.attn_pool_contrastive is not None:
             if module.attn_pool_type == "cascade":
-                self.unreadable = (
+                reason = (
                     "the image feature is read through two attention pools, one after the other"
                 )
             else:
                 pool = module.attn_pool_contrastive
             self._pool_type = "tok"  # its only query
         super().__init__(pool, pool.attn, num_prefix_tokens=1)
+        self.unreadable = reason or self.unreadable
 
     def pool(self, queries: Tensor) -> Tensor:
         return _global_pool(queries, self._pool_type)

@@ -38,6 +38,8 @@ class TokenRecording(_Recording):
 
     Attributes:
         tokens: (B, h * w, D) patch tokens in raster order, prefix tokens left out, detached.
+        all_tokens: (B, T, D) all tokens of the layer as what follows it sees them; with
+            `requires_grad` the leaf that gradients flow to.
         grid: (h, w), the patch grid of the images that the tower itself received.
 
     Raises:
@@ -47,14 +49,21 @@ class TokenRecording(_Recording):
     def __init__(self) -> None:
         super().__init__()
         self._tokens: Tensor | None = None
+        self._all_tokens: Tensor | None = None
 
     @property
     def tokens(self) -> Tensor:
         """(B, h * w, D) patch tokens."""
         return _recorded(self._tokens)
 
-    def _set_tokens(self, tokens: Tensor) -> None:
+    @property
+    def all_tokens(self) -> Tensor:
+        """(B, T, D) all tokens."""
+        return _recorded(self._all_tokens)
+
+    def _set_tokens(self, tokens: Tensor, all_tokens: Tensor) -> None:
         self._tokens = tokens.detach().clone()  # blocks may write to what they were given
+        self._all_tokens = all_tokens
 
 
 @dataclass(eq=False)
@@ -141,7 +150,7 @@ class AttentionRecording(_Recording):
 def _recorded(value: Any) -> Any:
     if value is None:
         raise RuntimeError(
-            "nothing was recorded: forward_func did not run the vision tower; "
+            "nothing was recorded: forward_func did not run the vision tower (in the same thread); "
             "pass the vision_tower that forward_func calls"
         )
     return value

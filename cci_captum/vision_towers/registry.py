@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from .base import VisionTower
 from .open_clip_vit import OpenCLIPVisionTower
+from .quantized import dynamically_quantized
 from .timm_vit import OpenCLIPTimmTower, TimmVisionTower
 from .transformers_vit import (
     TransformersCLIPTower,
@@ -140,6 +142,9 @@ def find_vision_tower(module: nn.Module | VisionTower) -> VisionTower:
             hiding patches (ResNet, Swin, ...), with the reason.
         ValueError: If no supported image encoder is found, or several are.
 
+    Warns:
+        UserWarning: If layers of it are dynamically quantised; see `dynamically_quantized`.
+
     Example:
         >>> import cci_captum
         >>> tower = cci_captum.find_vision_tower(cci_captum.load_clip("tiny").model)
@@ -171,7 +176,9 @@ def find_vision_tower(module: nn.Module | VisionTower) -> VisionTower:
     name, tower_module, adapter = found[0]
     if not registered:
         _check_owners(module, name)
-    return adapter(tower_module)
+    tower = adapter(tower_module)
+    _warn_of_quantized(tower)
+    return tower
 
 
 def _outermost(
@@ -200,6 +207,20 @@ def _check_owners(module: nn.Module, name: str) -> None:
                 "in which hidden patches still have tokens; if it reads only what comes out at the "
                 f"end, pass vision_tower=model.{name}"
             )
+
+
+def _warn_of_quantized(tower: VisionTower) -> None:
+    """Say that patches cannot be hidden exactly behind dynamically quantised layers."""
+    names = dynamically_quantized(tower.module)
+    if names:
+        warnings.warn(
+            f"vision_tower: {len(names)} layers are dynamically quantised ({names[0]}, ...): they "
+            "round with one scale for the whole batch and all its tokens, so that hidden patches, "
+            "and other images of the batch, still move outputs, by several percent; explain the "
+            "model as it was before",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _refuse_by_name(module: nn.Module) -> None:

@@ -13,9 +13,9 @@ from timm.models.vision_transformer import ResPostBlock
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .blocks import AttentionBlock, AttentionPool, split_heads
+from .blocks import AttentionBlock, AttentionPool, not_called, split_heads
 from .hiding import Hiding
-from .hooks import hide_keys
+from .hooks import before, hide_keys
 
 
 class TimmBlock(AttentionBlock):
@@ -64,17 +64,34 @@ class TimmBlock(AttentionBlock):
 class TimmEvaBlock(TimmBlock):
     """timm's EvaBlock and EvaBlockPostNorm, with rotary positions or without."""
 
+    def __init__(self, module: Any) -> None:
+        super().__init__(module)
+        qkv = self.attention.qkv
+        if self._adds_bias() and type(qkv).forward is not nn.Linear.forward:
+            self.unreadable = not_called(qkv, "qkv", "timm's EvaAttention")
+
+    def _adds_bias(self) -> bool:
+        """Whether the weight of qkv and biases of its own are taken, and qkv is not called."""
+        attention = self.attention
+        own = attention.qkv is not None and getattr(attention, "q_bias", None) is not None
+        return own and not getattr(attention, "qkv_bias_separate", False)
+
     def project_qkv(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
         """See `AttentionLayer.project_qkv`."""
         attention, inputs = self.attention, args[0]
         parts: Sequence[Tensor]
         if attention.qkv is None:
             parts = (attention.q_proj(inputs), attention.k_proj(inputs), attention.v_proj(inputs))
-        elif getattr(attention, "q_bias", None) is None:
-            parts = attention.qkv(inputs).chunk(3, dim=-1)
         else:
-            bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
-            parts = nn.functional.linear(inputs, attention.qkv.weight, bias).chunk(3, dim=-1)
+            bias = None
+            if getattr(attention, "q_bias", None) is not None:
+                bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
+            if self._adds_bias():
+                joined = nn.functional.linear(inputs, attention.qkv.weight, bias)
+            else:
+                joined = attention.qkv(inputs)
+                joined = joined if bias is None else joined + bias
+            parts = joined.chunk(3, dim=-1)
         width = parts[0].shape[-1] // self.num_heads
         queries, keys, values = (split_heads(x, x.shape[-1] // width) for x in parts)
         queries, keys = attention.q_norm(queries), attention.k_norm(keys)
@@ -126,7 +143,7 @@ class TimmEvaBlock(TimmBlock):
                 rope = rope[None]
             return args, {**kwargs, "rope": rope[:, index].transpose(0, 1)}
 
-        yield self.module.register_forward_pre_hook(shorten_rope, with_kwargs=True)
+        yield before(self.module, shorten_rope, with_kwargs=True)
 
 
 class TimmPool(AttentionPool):

@@ -22,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from .base import VisionTower
 from .blocks import AttentionBlock, AttentionPool
 from .hiding import Hiding
-from .hooks import hook_input, hook_output, skip
+from .hooks import after, hook_input, hook_output, skip
 from .layout import READ_BY_POOL, check_as_released
 from .timm_blocks import TimmBlock, TimmEvaBlock, TimmPool
 
@@ -148,7 +148,7 @@ class TimmVisionTower(VisionTower):
         if dropout is None:
             return
         if isinstance(self.trunk, Eva):  # whose patch dropout puts out the kept indices too
-            yield dropout.register_forward_hook(lambda module, args, output: (args[0], None))
+            yield after(dropout, lambda module, args, output: (args[0], None))
         else:
             yield skip(dropout)
 

@@ -18,7 +18,9 @@ from .base import VisionTower
 from .blocks import AttentionBlock, split_heads
 from .hiding import Hiding
 from .hooks import first_argument, hide_keys, hook_input, hook_output
-from .layout import check_as_released
+from .layout import check_as_released, refuse_part
+
+_OF_TEXTS = ("text_", "logit_")  # names in a model of images and texts
 
 
 class TransformersTower(VisionTower):
@@ -39,10 +41,7 @@ class TransformersTower(VisionTower):
         for layer in _layers(self.trunk):
             attention = _attention(layer)
             if not type(attention).__module__.startswith("transformers."):
-                raise TypeError(
-                    f"vision_tower: {type(attention).__name__} in its layers is not transformers' "
-                    "own; register_vision_tower takes an adapter for it"
-                )
+                refuse_part(attention, f"a layer of {type(module).__name__}", "transformers'")
 
     @classmethod
     def matches(cls, module: nn.Module) -> bool:
@@ -72,10 +71,16 @@ class TransformersTower(VisionTower):
         """The norm after the last block."""
         return self.trunk.layernorm
 
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """The modules that make the image feature; see `TowerLayout.named_modules`."""
+        for name, module in self.module.named_modules():
+            if not name.startswith(_OF_TEXTS):
+                yield name, module
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights that make the image feature; see `TowerLayout.parameters`."""
         for name, weights in self.module.named_parameters():
-            if not name.startswith(("text_", "logit_")):
+            if not name.startswith(_OF_TEXTS):
                 yield weights
 
     @property

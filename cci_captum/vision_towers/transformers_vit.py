@@ -12,8 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from .blocks import MultiheadPool
 from .hiding import Hiding
-from .hooks import first_argument
-from .layout import READ_BY_POOL
+from .hooks import after, first_argument
+from .layout import READ_BY_POOL, refuse_part
 from .transformers_base import TransformersTower
 
 
@@ -48,7 +48,7 @@ class TransformersCLIPTower(TransformersTower):
             tokens = hiding.restore(output.last_hidden_state)
             output.last_hidden_state = hiding.average_kept(tokens)
 
-        yield self.trunk.encoder.register_forward_hook(restore)
+        yield after(self.trunk.encoder, restore)
 
 
 class TransformersSiglipTower(TransformersTower):
@@ -65,6 +65,8 @@ class TransformersSiglipTower(TransformersTower):
                 f"vision_tower: {type(module).__name__}: expected vision_use_head=True, without "
                 "the head there is no image feature"
             )
+        if type(self.trunk.head.attention) is not nn.MultiheadAttention:
+            refuse_part(self.trunk.head.attention, "the attention pool", "transformers'")
 
     @property
     def attention_pool(self) -> MultiheadPool:
