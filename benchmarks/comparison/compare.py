@@ -178,7 +178,7 @@ def _factories(
     if isinstance(methods, Mapping):
         chosen: dict[str, Factory] = dict(methods)
         for name, factory in chosen.items():
-            if name in REFERENCES and factory is not METHODS[name].cls:
+            if name in REFERENCES and factory not in (METHODS[name], METHODS[name].cls):
                 raise ValueError(
                     f"methods[{name!r}]: expected another name, this is that of a reference"
                 )
@@ -188,8 +188,8 @@ def _factories(
                     f"got {type(factory).__name__}"
                 )
     else:
-        chosen = {name: find_method(name).cls for name in methods}
-    references = {name: METHODS[name].cls for name in REFERENCES}
+        chosen = {name: find_method(name) for name in methods}
+    references: dict[str, Factory] = {name: METHODS[name] for name in REFERENCES}
     if not has_masks:
         del references["ground-truth"]
         if "ground-truth" in chosen:
