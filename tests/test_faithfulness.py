@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
 from cci_captum import ZeroShotClassifier, find_vision_tower
@@ -29,6 +30,7 @@ from cci_captum.benchmarks.faithfulness import (
     perturb,
     rank_pixels,
 )
+from cci_captum.benchmarks.faithfulness import filled as fill_images
 from cci_captum.benchmarks.statistics import bootstrap_interval
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's
@@ -140,15 +142,12 @@ def n_first(fraction: float, n: int) -> int:
 
 
 def blurred(image: Tensor) -> Tensor:
-    """A weighted mean of the 121 pixels around each, the borders being mirrors."""
-    padded = np.pad(image.double().numpy(), ((0, 0), (5, 5), (5, 5)), mode="reflect")
-    result, total = np.zeros(image.shape), 0.0
-    for dy in range(-5, 6):
-        for dx in range(-5, 6):
-            weight = math.exp(-(dy**2 + dx**2) / (2 * 5.0**2))
-            total += weight
-            result += weight * np.roll(padded, (-dy, -dx), (1, 2))[:, 5:-5, 5:-5]
-    return torch.from_numpy(result / total)
+    """RISE's released evaluation: 11 x 11, a filtered single one; zeros beyond the borders."""
+    one = np.zeros((11, 11))
+    one[5, 5] = 1
+    kernel = ndimage.gaussian_filter(one, 5)
+    channels = [ndimage.correlate(c, kernel, mode="constant") for c in image.double().numpy()]
+    return torch.from_numpy(np.stack(channels))
 
 
 def filled(image: Tensor, fill: Any, mean: Sequence[float] = MEAN, std: Any = STD) -> Tensor:
@@ -877,9 +876,36 @@ def test_bad_images(images: Any, error: type[Exception]) -> None:
     assert spy.batches == []
 
 
-def test_images_too_small_to_blur() -> None:
-    with pytest.raises(ValueError, match="images: expected more than 5 pixels a side to blur"):
-        DeletionInsertion(project, "rise")(randn(2, 3, 5, 10), randn(2, 5, 10), 0)
+def test_the_blur_is_rises() -> None:
+    """What one pixel becomes is the kernel; at the border of a grey image part of it is lost."""
+    image = torch.zeros(1, 3, 23, 23)
+    image[0, 1, 11, 11] = 1
+    blur = reveal_start(image)
+    kernel = blur[1, 6:17, 6:17]
+    assert float(kernel[5, 5]) == pytest.approx(0.00883, abs=5e-6)
+    for corner in (kernel[0, 0], kernel[0, -1], kernel[-1, 0], kernel[-1, -1]):
+        assert float(corner) == pytest.approx(0.00774, abs=5e-6)
+    assert float(kernel.sum()) == pytest.approx(1, abs=1e-6)
+    assert float(blur.abs().sum()) == pytest.approx(1, abs=1e-6)  # nothing elsewhere
+    grey = reveal_start(torch.ones(1, 3, 23, 23))[0]
+    sides = kernel.double().sum(1)  # of the outer product
+    kept = torch.tensor([float(sides[max(5 - i, 0) :].sum()) for i in range(12)])
+    kept = torch.cat([kept, kept[:-1].flip(0)])
+    assert torch.allclose(grey, torch.outer(kept, kept), atol=1e-6)
+    assert float(grey[0, 0]) == pytest.approx(float(kept[0]) ** 2, abs=1e-6)
+    assert float(grey[0, 0]) < 0.31
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 10), (3, 24)])
+def test_images_smaller_than_the_window_are_blurred_too(size: tuple[int, int]) -> None:
+    image = randn(1, 3, *size)
+    assert torch.allclose(reveal_start(image), blurred(image[0]).float(), atol=1e-6)
+
+
+def reveal_start(image: Tensor) -> Tensor:
+    """What insertion under "rise" starts from: (3, H, W)."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return fill_images(image, "blur", mean, std, seed=0)[0]
 
 
 @pytest.mark.parametrize("target", [7, -8, [0, 7], [-1, 0], torch.tensor([0, 7]), None, "fox"])
