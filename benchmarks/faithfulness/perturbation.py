@@ -197,20 +197,17 @@ def random_ties(images: Tensor, size: tuple[int, int], seed: int) -> Tensor:
 
 def _blurred(images: Tensor) -> Tensor:
     """(B, 3, H, W) images, RISE's blur of them; see `filled`."""
-    kernel, channels = _blur_kernel().to(images), images.shape[1]
-    margin = _BLUR_SIZE // 2
-    for shape, padding in (((1, 1, -1, 1), (margin, 0)), ((1, 1, 1, -1), (0, margin))):
-        one = kernel.view(shape).expand(channels, -1, -1, -1)
-        images = F.conv2d(images, one, padding=padding, groups=channels)
-    return images
+    channels = images.shape[1]
+    kernel = _blur_kernel().to(images).expand(channels, 1, -1, -1)
+    return F.conv2d(images, kernel, padding=_BLUR_SIZE // 2, groups=channels)
 
 
 def _blur_kernel() -> Tensor:
-    """(11,) float64 weights along either side of the window: their outer product is the kernel."""
+    """(11, 11) float64 weights: a product, along either side of the window."""
     reach = torch.arange(-_BLUR_REACH, _BLUR_REACH + 1)
     gaussian = (-(reach.double() ** 2) / (2 * _BLUR_SIGMA**2)).exp()
     # Mirrored at both edges, what falls at offset x is what would fall at x + 11 m for any m.
     places = (reach + _BLUR_SIZE // 2) % _BLUR_SIZE
-    return torch.zeros(_BLUR_SIZE, dtype=torch.float64).index_add(
-        0, places, gaussian / gaussian.sum()
-    )
+    sides = torch.zeros(_BLUR_SIZE, dtype=torch.float64)
+    sides.index_add_(0, places, gaussian / gaussian.sum())
+    return torch.outer(sides, sides)
