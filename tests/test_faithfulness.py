@@ -1084,3 +1084,13 @@ def test_orders_of_ties_of_hidden_patches() -> None:
 def test_fields_of_protocols_for_released_code(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=argument):
         replace(Protocol("two", (0.0, 0.5), "mean", "black"), **{argument: value})
+
+
+def test_enlarging_keeps_what_is_tied() -> None:
+    """Weights of four equal values sum to one: a map of two halves has two values and a seam."""
+    halves = torch.full((1, 12, 12), 0.1)
+    halves[:, 6:] = 0.3
+    harness = DeletionInsertion(project, Protocol("half", (0.0, 0.5), "mean", "black"))
+    for size in ((96, 96), (224, 224), (100, 90)):
+        curves = harness.under_ties(randn(1, 3, *size), halves, 0, ties=("raster",))["raster"]
+        assert curves.tied is not None and curves.tied.tolist() == [1.0]

@@ -386,12 +386,16 @@ class _Canvas(NamedTuple):
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, h, w) float32 maps at another size: averaged where smaller, else bilinear."""
+    """(B, h, w) float32 maps at another size: averaged where smaller, else bilinear.
+
+    In float64 on the way: in float32 weights of the same values would sum to other values here
+    and there, as the kernel rounds, and pixels that are tied would not be.
+    """
     if maps.shape[1:] == size:
         return maps
     if maps.shape[1] >= size[0] and maps.shape[2] >= size[1]:
         return F.adaptive_avg_pool2d(maps[:, None].double(), size)[:, 0].float()
-    return enlarge(maps.float(), size, "bilinear")
+    return enlarge(maps.double(), size, "bilinear").float()
 
 
 def _check_inputs(images: Any) -> Tensor:
