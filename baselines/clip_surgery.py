@@ -7,7 +7,7 @@ Open-Vocabulary Tasks", arXiv 2304.05653.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from cci_captum.clip import ImageTextSimilarity, ZeroShotClassifier
 from cci_captum.vision_towers import BlockAttention, VisionTower, join_heads
 
 from ._text import TextAttribution, class_features, class_index
+
+Revision = Literal["2023-04-12", "2023-04-13", "2025-03-01"]
+"""The states of the released code that compute different maps, by the day of the change."""
 
 
 class CLIPSurgery(TextAttribution):
@@ -35,10 +38,15 @@ class CLIPSurgery(TextAttribution):
     F_i . (t - t_redundant); without one the map is F_i . t. One forward pass of the image
     encoder.
 
-    The released code differs from the paper in two places, and is the default, so that the
-    method is as good as its authors' own: features are divided by their norm over the tokens,
-    channel by channel, and weights w_c come from each patch's own feature.
-    `as_released=False` is the paper: unit features, weights from the image's feature.
+    The released code (github.com/xmed-lab/CLIP_Surgery) has computed three different maps, and
+    published comparisons do not say which:
+
+    - "2023-04-12", the first release: every channel of the features is divided by its norm over
+      the tokens (the image's feature and the patches'), not every feature by its own; and
+      weights w_c come from each patch's own feature, f = F_i.
+    - "2023-04-13": still that norm; the weights come from the class token, which is the image's
+      feature f as normalised there.
+    - "2025-03-01", today's: unit features, weights from the image's feature, as in the paper.
 
     Args:
         forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`.
@@ -46,7 +54,7 @@ class CLIPSurgery(TextAttribution):
         n_blocks: Blocks with a second path; all of them in a model with fewer.
         feature_surgery: False leaves feature surgery out: F_i . t.
         temperature: Of the softmax over classes.
-        as_released: Follow the released code where it differs from the paper.
+        revision: Which state of the released code; see above.
         redundant_text: (1, L) tokens of a text that stands for what all texts share (the
             authors take the empty string); subtracted from every text, also from classes.
 
@@ -54,7 +62,8 @@ class CLIPSurgery(TextAttribution):
         TypeError: If forward_func is of another kind; if patches have no feature of their own in
             the joint space, as with an attention pool (SigLIP, CoCa); see also
             `PatchAttribution`.
-        ValueError: If an option is out of range; see also `PatchAttribution`.
+        ValueError: If an option is out of range or the revision unknown; see also
+            `PatchAttribution`.
 
     Example:
         >>> import torch, cci_captum
@@ -73,13 +82,17 @@ class CLIPSurgery(TextAttribution):
         n_blocks: int = 6,
         feature_surgery: bool = True,
         temperature: float = 2.0,
-        as_released: bool = True,
+        revision: Revision = "2025-03-01",
         redundant_text: Tensor | None = None,
     ) -> None:
         super().__init__(forward_func, vision_tower)
         self.vision_tower.check_projection()
         self.vision_tower.check_attention(all_blocks=True)
         check_positive_int("n_blocks", n_blocks)
+        if revision not in get_args(Revision):
+            raise ValueError(
+                f"revision: expected one of {', '.join(get_args(Revision))}, got {revision!r}"
+            )
         if redundant_text is not None and (redundant_text.ndim != 2 or len(redundant_text) != 1):
             raise ValueError(
                 "redundant_text: expected the tokens of one text, shape (1, L), got "
@@ -88,7 +101,7 @@ class CLIPSurgery(TextAttribution):
         self.n_blocks = n_blocks
         self.feature_surgery = feature_surgery
         self.temperature = temperature
-        self.as_released = as_released
+        self.revision = revision
         self.redundant_text = redundant_text
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
@@ -104,7 +117,8 @@ class CLIPSurgery(TextAttribution):
             elif self.feature_surgery and _has_classes(self.clip):
                 classes = class_features(self.clip)
                 cosines = patches @ classes.T  # (B, N, C)
-                weighing = cosines if self.as_released else (whole @ classes.T)[:, None]
+                by_patch = self.revision == "2023-04-12"
+                weighing = cosines if by_patch else (whole @ classes.T)[:, None]
                 weights = (self.temperature * weighing).softmax(dim=-1)
                 weighted = cosines * weights / weights.mean(dim=-1, keepdim=True)
                 index = class_index(self.clip, target, len(images))[:, None, None]
@@ -125,7 +139,7 @@ class CLIPSurgery(TextAttribution):
         patches = tower.project(tower.patches(tokens))
         whole = self._read_out(blocks[-1], encoded)
         features = torch.cat([whole[:, None], patches], dim=1).to(dtype)
-        features = F.normalize(features, dim=1 if self.as_released else -1)
+        features = F.normalize(features, dim=-1 if self.revision == "2025-03-01" else 1)
         return features[:, 0], features[:, 1:]
 
     def _redundant_features(self, device: torch.device) -> Tensor:

@@ -22,7 +22,14 @@ from ._gradients import differentiable, gradients
 
 
 class GradCAM(PatchAttribution):
-    """ReLU(sum_c weight_c x_ic), weight_c the mean over all tokens of d score / d x_c.
+    """ReLU(sum_c weight_c x_ic), weight_c the mean over the tokens of d score / d x_c.
+
+    Over which tokens, published code does not agree. The comparison in arXiv 2502.18816
+    (github.com/Cyang-Zhao/Grad-Eclip, generate_emap.py) averages over all of them, the class
+    token too, which is the default. pytorch-grad-cam (github.com/jacobgil/pytorch-grad-cam), as
+    its reshape for ViTs drops the class token first, averages over the patches alone:
+    `average="patches"`. The class token's gradient is by far the largest, so that the two give
+    maps that may have little in common.
 
     For a module gradients and activations come from Captum's layer machinery; the choice of a layer
     of tokens and the way from tokens to the patch grid are done here. One forward pass, and one
@@ -38,10 +45,12 @@ class GradCAM(PatchAttribution):
         single_head: Compute the last block's attention with one head over the full width, as
             the released comparison does; see `GradECLIP`. For layers of tokens only.
         relu: Keep positive values only, as the paper does.
+        average: Over which tokens gradients are averaged: "tokens", all of them, or "patches";
+            see above. For layers of tokens only.
 
     Raises:
         TypeError: See `PatchAttribution`.
-        ValueError: See `PatchAttribution`; or if the layer does not exist.
+        ValueError: See `PatchAttribution`; or if the layer does not exist, or average is neither.
 
     Example:
         >>> import torch, cci_captum
@@ -63,10 +72,17 @@ class GradCAM(PatchAttribution):
         layer: int | Literal["input"] | nn.Module | None = None,
         single_head: bool = False,
         relu: bool = True,
+        average: Literal["tokens", "patches"] = "tokens",
     ) -> None:
+        if average not in ("tokens", "patches"):
+            raise ValueError(f"average: expected 'tokens' or 'patches', got {average!r}")
         if isinstance(layer, nn.Module):
             if single_head:
                 raise ValueError("single_head: expected False where layer is a module, got True")
+            if average != "tokens":
+                raise ValueError(
+                    f"average: expected 'tokens' where layer is a module, got {average!r}"
+                )
             ImageAttribution.__init__(self, forward_func)
         else:
             super().__init__(forward_func, vision_tower)
@@ -76,6 +92,7 @@ class GradCAM(PatchAttribution):
             self.vision_tower.check_attention()
         self.single_head = single_head
         self.relu = relu
+        self.average = average
 
     def _layer_of_tokens(self, layer: int | str | None) -> int | Literal["input"]:
         """The layer, checked; that before the last block for None."""
@@ -123,7 +140,8 @@ class GradCAM(PatchAttribution):
         with changed, tower.record(layer, requires_grad=True) as recording:
             scores = self._score(images, target, args)
             (gradient,) = gradients(scores, [recording.all_tokens])
-        weights = gradient.mean(dim=1, keepdim=True)  # (B, 1, D)
+        averaged = gradient if self.average == "tokens" else tower.patches(gradient)
+        weights = averaged.mean(dim=1, keepdim=True)  # (B, 1, D)
         patches = recording.tokens
         patch_map = (weights * patches).sum(dim=-1).unflatten(1, recording.grid)
         return patch_map.relu() if self.relu else patch_map

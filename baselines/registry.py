@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from cci_captum.patch_attribution import ImageAttribution
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """One attribution method.
+    """One attribution method: called with a forward_func, it makes an object of its class.
 
     Attributes:
         name: As the command line takes it.
@@ -28,6 +28,16 @@ class Method:
         needs_text: Whether it needs the text's embedding, so that forward_func must be an
             ImageTextSimilarity or a ZeroShotClassifier.
         needs_masks: Whether `attribute` takes the true masks (a reference, not a method).
+        options: Arguments of the class, (name, value) each, that set this method apart from
+            another of the same class.
+
+    Example:
+        >>> import cci_captum
+        >>> from cci_captum.baselines.registry import find_method
+        >>> clip = cci_captum.load_clip("tiny")
+        >>> classifier = cci_captum.ZeroShotClassifier(clip.model, clip.tokenizer, ["cat", "dog"])
+        >>> find_method("clip-surgery-2023-04-12")(classifier).revision
+        '2023-04-12'
     """
 
     name: str
@@ -39,12 +49,27 @@ class Method:
     needs_gradients: bool = False
     needs_text: bool = False
     needs_masks: bool = False
+    options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def cls(self) -> type[ImageAttribution]:
-        """The class, imported now."""
+        """The class, imported now; calling the method itself also sets its options."""
         module, name = self.path.split(":")
         return getattr(import_module(module), name)
+
+    def __call__(
+        self, forward_func: Any, vision_tower: Any = None, **options: Any
+    ) -> ImageAttribution:
+        """An attribution of forward_func by this method.
+
+        Args:
+            forward_func: See `PatchAttribution`.
+            vision_tower: See `PatchAttribution`.
+            options: Further arguments of the class, in place of the method's own where they
+                have the same name.
+        """
+        make: Any = self.cls
+        return make(forward_func, vision_tower, **(dict(self.options) | options))
 
 
 _METHODS = (
@@ -116,6 +141,18 @@ _METHODS = (
         path="cci_captum.baselines.clip_surgery:CLIPSurgery",
         forward_passes="1",
         needs_text=True,
+    ),
+    *(
+        Method(
+            name=f"clip-surgery-{revision}",
+            title=f"CLIP Surgery {revision}",
+            paper=f"the same, code as of {revision}",
+            path="cci_captum.baselines.clip_surgery:CLIPSurgery",
+            forward_passes="1",
+            needs_text=True,
+            options=(("revision", revision),),
+        )
+        for revision in ("2023-04-12", "2023-04-13")
     ),
     Method(
         name="m2ib",

@@ -219,16 +219,25 @@ def maskclip(forward: Pass, text: Tensor, *, key_similarity: bool = True) -> Ten
 
 
 def grad_cam(
-    forward: Pass, score: Score, *, layer: int | str | None = None, relu: bool = True
+    forward: Pass,
+    score: Score,
+    *,
+    layer: int | str | None = None,
+    relu: bool = True,
+    over_patches: bool = False,
 ) -> Tensor:
-    """GradCAM on tokens: ReLU(sum_c weight_c x_ic), weight the mean gradient over all tokens."""
+    """GradCAM on tokens: ReLU(sum_c weight_c x_ic), weight the mean gradient over all tokens.
+
+    `over_patches`: the mean over the patches alone.
+    """
     if layer is None:
         x = forward.blocks[-1].x
     elif layer == "input":
         x = forward.blocks[0].x
     else:
         x = forward.blocks[int(layer)].output
-    weight = _gradient(score(forward.embedding), x).mean(0)
+    gradient = _gradient(score(forward.embedding), x)
+    weight = gradient[1:].mean(0) if over_patches else gradient.mean(0)
     values = x[1:] @ weight
     return _relu(values) if relu else values
 
@@ -258,14 +267,11 @@ def game(forward: Pass, score: Score, *, layers: str = "last") -> Tensor:
     return _class_row(relevance, forward.spec)[1:]
 
 
-def surgery_features(
-    forward: Pass, *, n_blocks: int = 6, released: bool = False
-) -> tuple[Tensor, Tensor]:
-    """CLIP Surgery's architecture (arXiv 2304.05653): features (N, E) of patches, (E,) of all.
+def surgery_rows(forward: Pass, *, n_blocks: int = 6) -> Tensor:
+    """CLIP Surgery's architecture (arXiv 2304.05653): rows (1 + N, E), the image's feature first.
 
     The second path adds, block by block, attention of values to values, the values being those
-    of the model's own path, and skips the MLPs. Features have unit length in the paper; in the
-    released code each channel has unit length over the image's feature and the patches'.
+    of the model's own path, and skips the MLPs. Rows are not normalised.
     """
     w, spec = forward.weights, forward.spec
     blocks = forward.blocks[-n_blocks:]
@@ -276,26 +282,46 @@ def surgery_features(
         context = weighted_values(probabilities, block.v)
         x = add_attention(x, context, block.weights, spec)
     patches = _norm(x[1:], w, "ln_post", spec.eps) @ w["proj"]
-    if released:
-        lengths = ((patches**2).sum(0) + forward.embedding**2).sqrt()
-        return patches / lengths, forward.embedding / lengths
-    return _unit(patches), _unit(forward.embedding)
+    return torch.cat([forward.embedding[None], patches])
 
 
-def feature_surgery(
-    patches: Tensor, image: Tensor, texts: Tensor, *, temperature: float = 2.0, released: bool
-) -> Tensor:
-    """CLIP Surgery's maps (N, C): what all classes share is taken out of each class's map.
+@dataclass(frozen=True)
+class Surgery:
+    """What one state of CLIP Surgery's released code computes."""
 
-    Classes are weighted by how they match the image, in the released code the patch itself.
-    """
-    maps = torch.zeros(len(patches), len(texts), dtype=torch.float64)
-    for i, patch in enumerate(patches):
-        odds = _softmax(temperature * (texts @ (patch if released else image)))
-        weights = odds / odds.mean()
-        products = torch.stack([patch * t * w for t, w in zip(texts, weights, strict=True)])
-        maps[i] = (products - products.mean(0)).sum(1)
-    return maps
+    rows_are_unit: bool  # each row has length 1; else each channel, over the rows, has
+    weights_of_image: bool  # classes are weighted by the image's row; else by each patch's own
+
+    def normalized(self, rows: Tensor) -> Tensor:
+        rows = rows.detach()
+        squares = rows * rows
+        lengths = squares.sum(1)[:, None] if self.rows_are_unit else squares.sum(0)[None, :]
+        return rows / lengths.sqrt()
+
+    def map(self, rows: Tensor, text: Tensor) -> Tensor:
+        """The map (N,) of one text: no other class to compare with."""
+        return self.normalized(rows)[1:] @ text
+
+    def maps(self, rows: Tensor, texts: Tensor, temperature: float = 2.0) -> Tensor:
+        """The maps (N, C): w_c F_i . t_c less its mean over the classes, w = C softmax_c."""
+        features, classes = self.normalized(rows), len(texts)
+        maps = torch.zeros(len(rows) - 1, classes, dtype=torch.float64)
+        for i in range(1, len(rows)):
+            judge = features[0 if self.weights_of_image else i]
+            odds = [math.exp(temperature * float(judge @ text)) for text in texts]
+            weighted = [
+                classes * odd / sum(odds) * float(features[i] @ text)
+                for odd, text in zip(odds, texts, strict=True)
+            ]
+            maps[i - 1] = torch.tensor(weighted) - sum(weighted) / classes
+        return maps
+
+
+SURGERY = {
+    "2023-04-12": Surgery(rows_are_unit=False, weights_of_image=False),
+    "2023-04-13": Surgery(rows_are_unit=False, weights_of_image=True),
+    "2025-03-01": Surgery(rows_are_unit=True, weights_of_image=True),
+}
 
 
 def rise_expectation(

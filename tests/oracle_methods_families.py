@@ -260,10 +260,13 @@ def maskclip(forward: Pass, text: Tensor, *, key_similarity: bool = True) -> Ten
     return values
 
 
-def grad_cam(forward: Pass, score: Score, *, relu: bool = True) -> Tensor:
+def grad_cam(
+    forward: Pass, score: Score, *, relu: bool = True, over_patches: bool = False
+) -> Tensor:
     """On the tokens that enter the last block, whatever reads them out."""
     x = forward.blocks[-1].x
-    weight = _gradient(score(forward.embedding), x).mean(0)
+    gradient = _gradient(score(forward.embedding), x)
+    weight = (forward.of_patches(gradient) if over_patches else gradient).mean(0)
     values = forward.of_patches(x) @ weight
     return _relu(values) if relu else values
 
@@ -307,8 +310,8 @@ def game(forward: Pass, score: Score, *, layers: str = "last") -> Tensor:
     return forward.of_patches(forward.read(relevance))
 
 
-def surgery_features(forward: Pass, *, n_blocks: int = 6, released: bool = False) -> Tensor:
-    """CLIP Surgery's patch features (N, E): see oracle_methods.py. Values are never rotated."""
+def surgery_rows(forward: Pass, *, n_blocks: int = 6) -> Tensor:
+    """CLIP Surgery's rows (1 + N, E): see oracle_methods.py. Values are never rotated."""
     blocks = forward.blocks[-n_blocks:]
     x = blocks[0].x
     for block in blocks:
@@ -318,9 +321,7 @@ def surgery_features(forward: Pass, *, n_blocks: int = 6, released: bool = False
         x = add_attention(x, own, own.context, block.block)
     assert forward.tower.project is not None
     patches = forward.tower.project(x[forward.prefix :])
-    if released:
-        return patches / ((patches**2).sum(0) + forward.embedding**2).sqrt()
-    return _unit(patches)
+    return torch.cat([forward.embedding[None], patches])
 
 
 def m2ib_first_losses(

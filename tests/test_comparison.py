@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from captum.attr import IntegratedGradients, Saliency
 from matplotlib.figure import Figure
 from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -37,7 +38,7 @@ from cci_captum.benchmarks.comparison.randomization import (
 )
 from cci_captum.benchmarks.comparison.results import add_ranks
 from cci_captum.benchmarks.data import Sample
-from cci_captum.benchmarks.faithfulness import DeletionInsertion, Protocol
+from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion, Protocol
 from cci_captum.benchmarks.localization import (
     average_precision,
     best_iou,
@@ -62,6 +63,12 @@ AREAS = tuple(
     f"{direction}_{measure}"
     for direction in ("deletion", "insertion")
     for measure in ("score", "probability", "top1", "top5")
+)
+UNDER_TIES = tuple(
+    f"{direction}_{measure}_{order}"
+    for direction in ("deletion", "insertion")
+    for measure in ("top1", "probability")
+    for order in ("random", "raster", "reversed")
 )
 # (width, height) and what a crop of the centre leaves
 BOXES = {
@@ -198,7 +205,7 @@ def map_by_hand(world: World, method: str, check: str, sample: Sample) -> Tensor
         model = with_random_weights(model, SEED)
     if check == "random-label":
         (target,) = random_labels(one.inputs, [target], len(NAMES), SEED)
-    return raw_map(find_method(method).cls(model), one.inputs, [target], masks=one.mask)
+    return raw_map(find_method(method)(model), one.inputs, [target], masks=one.mask)
 
 
 def rows_of(frame: pd.DataFrame, **keys: Any) -> pd.DataFrame:
@@ -269,6 +276,48 @@ def test_areas_are_those_of_the_curves(world: World) -> None:
             area = torch.trapezoid(torch.tensor(part[measure].to_numpy()), x) / (x[-1] - x[0])
             found = table.loc[tuple(key), f"{direction}_{measure}"]
             assert found == pytest.approx(area.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("protocol", ["grad-eclip", "tokens"])
+@pytest.mark.parametrize("method", ["cci", "ground-truth", "random"])
+def test_ties_are_shown_with_what_they_decide(world: World, method: str, protocol: str) -> None:
+    """The tied share by counting, areas of a harness whose protocol has that order."""
+    rows = rows_of(world.found.results, method=method, protocol=protocol)
+    assert rows[rows["check"] != ""]["tied"].notna().all()
+    assert rows[rows["check"] != ""][list(UNDER_TIES)].isna().all(axis=None)
+    for index, sample in enumerate(world.data.samples[:2]):
+        one = by_hand(sample)
+        maps = map_by_hand(world, method, "", sample)
+        size = (32, 32) if protocol == "grad-eclip" else (4, 4)
+        ranked = maps.double()
+        if maps.shape[1] < size[0]:
+            ranked = F.interpolate(ranked[:, None], size, mode="bilinear", align_corners=False)
+        elif maps.shape[1] > size[0]:
+            ranked = F.adaptive_avg_pool2d(ranked, size)
+        _, inverse, counts = ranked.float().unique(return_inverse=True, return_counts=True)
+        (row,) = rows_of(rows, check="", index=index).to_dict("records")
+        assert row["tied"] == pytest.approx((counts[inverse] > 1).double().mean().item())
+        for order in ("random", "raster", "reversed"):
+            harness = DeletionInsertion(
+                world.classifier, replace(PROTOCOLS[protocol], ties=order), seed=SEED
+            )
+            areas = harness(one.inputs, maps, [sample.target]).auc()
+            for name in ("deletion_top1", "insertion_top1", "deletion_probability"):
+                expected = areas[name].item()
+                assert row[f"{name}_{order}"] == pytest.approx(expected, abs=1e-6)
+        assert row["deletion_probability_random"] == row["deletion_probability"]  # its own order
+
+
+def test_orders_of_ties_are_a_choice(world: World) -> None:
+    data = Toy(world.data.samples[:1])
+    found = run(world.classifier, data, ["cci"], ties=("raster",)).results
+    assert {*found.columns} & {*UNDER_TIES} == {n for n in UNDER_TIES if n.endswith("raster")}
+    found = run(world.classifier, data, ["cci"], ties=())
+    assert not {*found.results.columns} & {*UNDER_TIES}
+    assert found.results["tied"].notna().all()
+    assert "| method | tied |\n" in report.page(found)
+    with pytest.raises(ValueError, match="ties: expected some of random, raster, reversed, got"):
+        run(world.classifier, data, ["cci"], ties=("columns",))
 
 
 def test_the_data_are_no_trivial_ones(world: World) -> None:
@@ -348,6 +397,8 @@ def test_summary_is_computed_by_hand(world: World, reference: str | None) -> Non
     assert not summary.duplicated(["protocol", "check", "method", "measure"]).any()
     assert set(summary["measure"]) == {
         *AREAS,
+        *UNDER_TIES,
+        "tied",
         *LOCALIZATION,
         *("deletion_rank", "insertion_rank", "forward_passes", "seconds", "similarity"),
     }
@@ -449,7 +500,7 @@ def test_holm_is_told_in_the_page() -> None:
 
 def row_measures() -> set[str]:
     """Measures that a protocol has a say in."""
-    return {*AREAS, "deletion_rank", "insertion_rank"}
+    return {*AREAS, *UNDER_TIES, "tied", "deletion_rank", "insertion_rank"}
 
 
 def test_summary_of_some_measures(world: World) -> None:
@@ -826,6 +877,15 @@ def test_page_names_everything(world: World) -> None:
     mean = rows_of(world.found.results, method="rollout", check="", protocol="tokens")
     value = f"{mean['insertion_top1'].mean():.3f}"
     section = page.split('"tokens"')[1].split("\n## ")[0]
+    (ties,) = [block for block in section.split("\n\n") if block.startswith("| method | tied |")]
+    (line,) = [line for line in ties.splitlines() if line.startswith("| CCI |")]
+    cci = rows_of(world.found.results, method="cci", check="", protocol="tokens")
+    shown = [f"{cci['tied'].mean():.1%}"] + [
+        f"{cci[f'{direction}_top1_{order}'].mean():.3f}"
+        for direction in ("deletion", "insertion")
+        for order in ("random", "raster", "reversed")
+    ]
+    assert line.strip("| ").split(" | ")[1:] == shown
     assert any(value in line for line in section.splitlines() if line.startswith("| Rollout"))
 
 

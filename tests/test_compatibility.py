@@ -36,9 +36,9 @@ OPTIONS = {
     "cluster-lime": {"clustering": KMeans(3), "n_samples": 6},
     "cluster-kernelshap": {"clustering": KMeans(3), "n_samples": 6},
 }
-# CCI hides in two ways; the other methods have no strategy.
+# CCI hides in two ways; the other methods have no strategy. Other options need no other model.
 COLUMNS = {"cci": "CCI, mask", "cci drop": "CCI, drop"} | {
-    name: method.title for name, method in METHODS.items() if name != "cci"
+    name: method.title for name, method in METHODS.items() if name != "cci" and not method.options
 }
 READS_ATTENTION = ("grad-eclip", "self-attention", "rollout", "game")
 PROJECTS_PATCHES = ("maskclip", "clip-surgery")
@@ -73,12 +73,12 @@ def make(family: Family, model: nn.Module, column: str):
     if family.has_text:
         tokens = torch.randint(1, VOCABULARY - 1, (2, CONTEXT_LENGTH), generator=seeded())
         tokens[:, -1] = VOCABULARY - 1
-        return METHODS[name].cls(ImageTextSimilarity(model), **options), (None, tokens)
+        return METHODS[name](ImageTextSimilarity(model), **options), (None, tokens)
 
     def forward(images: Tensor) -> Tensor:
         return family.run(model, images)
 
-    return METHODS[name].cls(forward, model, **options), ([0, 1], None)
+    return METHODS[name](forward, model, **options), ([0, 1], None)
 
 
 @cache

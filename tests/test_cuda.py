@@ -105,7 +105,7 @@ def test_every_method(name, dtype, make_clip, make_images, tokenizer):
     def explain() -> torch.Tensor:
         parameter = next(model.parameters())
         classifier = ZeroShotClassifier(model, tokenizer, NAMES)
-        method = METHODS[name].cls(classifier, **options)
+        method = METHODS[name](classifier, **options)
         maps = method.attribute(images.to(parameter), [0, 1, 4])
         assert maps.device.type == parameter.device.type
         assert maps.dtype == torch.float32
@@ -124,7 +124,7 @@ def test_every_method(name, dtype, make_clip, make_images, tokenizer):
     else:
         assert correlation(found, expected) > 0.9
     text = tokenizer(["a", "b", "c"]).cuda()
-    method = METHODS[name].cls(ImageTextSimilarity(model), **options)
+    method = METHODS[name](ImageTextSimilarity(model), **options)
     maps = method.attribute(images.to(next(model.parameters())), None, text)
     assert torch.isfinite(maps).all()
 

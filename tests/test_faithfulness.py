@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
-from cci_captum import ZeroShotClassifier, find_vision_tower
+from cci_captum import ZeroShotClassifier, find_vision_tower, load_clip
 from cci_captum.baselines import GradECLIP
 from cci_captum.benchmarks.faithfulness import (
     PROTOCOLS,
@@ -28,7 +29,10 @@ from cci_captum.benchmarks.faithfulness import (
     area_under_curve,
     perturb,
     rank_pixels,
+    splits_ties,
+    tied_share,
 )
+from cci_captum.benchmarks.faithfulness import filled as fill_images
 from cci_captum.benchmarks.statistics import paired_interval
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's
@@ -140,15 +144,12 @@ def n_first(fraction: float, n: int) -> int:
 
 
 def blurred(image: Tensor) -> Tensor:
-    """A weighted mean of the 121 pixels around each, the borders being mirrors."""
-    padded = np.pad(image.double().numpy(), ((0, 0), (5, 5), (5, 5)), mode="reflect")
-    result, total = np.zeros(image.shape), 0.0
-    for dy in range(-5, 6):
-        for dx in range(-5, 6):
-            weight = math.exp(-(dy**2 + dx**2) / (2 * 5.0**2))
-            total += weight
-            result += weight * np.roll(padded, (-dy, -dx), (1, 2))[:, 5:-5, 5:-5]
-    return torch.from_numpy(result / total)
+    """RISE's released evaluation: 11 x 11, a filtered single one; zeros beyond the borders."""
+    one = np.zeros((11, 11))
+    one[5, 5] = 1
+    kernel = ndimage.gaussian_filter(one, 5)
+    channels = [ndimage.correlate(c, kernel, mode="constant") for c in image.double().numpy()]
+    return torch.from_numpy(np.stack(channels))
 
 
 def filled(image: Tensor, fill: Any, mean: Sequence[float] = MEAN, std: Any = STD) -> Tensor:
@@ -881,9 +882,36 @@ def test_bad_images(images: Any, error: type[Exception]) -> None:
     assert spy.batches == []
 
 
-def test_images_too_small_to_blur() -> None:
-    with pytest.raises(ValueError, match="images: expected more than 5 pixels a side to blur"):
-        DeletionInsertion(project, "rise")(randn(2, 3, 5, 10), randn(2, 5, 10), 0)
+def test_the_blur_is_rises() -> None:
+    """What one pixel becomes is the kernel; at the border of a grey image part of it is lost."""
+    image = torch.zeros(1, 3, 23, 23)
+    image[0, 1, 11, 11] = 1
+    blur = reveal_start(image)
+    kernel = blur[1, 6:17, 6:17]
+    assert float(kernel[5, 5]) == pytest.approx(0.00883, abs=5e-6)
+    for corner in (kernel[0, 0], kernel[0, -1], kernel[-1, 0], kernel[-1, -1]):
+        assert float(corner) == pytest.approx(0.00774, abs=5e-6)
+    assert float(kernel.sum()) == pytest.approx(1, abs=1e-6)
+    assert float(blur.abs().sum()) == pytest.approx(1, abs=1e-6)  # nothing elsewhere
+    grey = reveal_start(torch.ones(1, 3, 23, 23))[0]
+    sides = kernel.double().sum(1)  # of the outer product
+    kept = torch.tensor([float(sides[max(5 - i, 0) :].sum()) for i in range(12)])
+    kept = torch.cat([kept, kept[:-1].flip(0)])
+    assert torch.allclose(grey, torch.outer(kept, kept), atol=1e-6)
+    assert float(grey[0, 0]) == pytest.approx(float(kept[0]) ** 2, abs=1e-6)
+    assert float(grey[0, 0]) < 0.31
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 10), (3, 24)])
+def test_images_smaller_than_the_window_are_blurred_too(size: tuple[int, int]) -> None:
+    image = randn(1, 3, *size)
+    assert torch.allclose(reveal_start(image), blurred(image[0]).float(), atol=1e-6)
+
+
+def reveal_start(image: Tensor) -> Tensor:
+    """What insertion under "rise" starts from: (3, H, W)."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return fill_images(image, "blur", mean, std, seed=0)[0]
 
 
 @pytest.mark.parametrize("target", [7, -8, [0, 7], [-1, 0], torch.tensor([0, 7]), None, "fox"])
@@ -942,3 +970,131 @@ def test_bad_outputs_and_fills() -> None:
     crop = Protocol("crop", TENTHS, lambda x: x[..., 1:], "black")
     with pytest.raises(ValueError, match="fill"):
         DeletionInsertion(project, crop)(images, maps, 0)
+
+
+# Ties.
+
+
+@pytest.mark.parametrize("name", ["grad-eclip", "rise"])
+def test_orders_of_ties_are_those_of_a_stable_sort(name: str) -> None:
+    """Raster order is that of a stable sort by falling value; reversed is its mirror image."""
+    images, maps = randn(2, 3, 6, 10), tied(2, 6, 10)
+    for order in ("raster", "reversed"):
+        found = deletion_order_of(images, maps, order)
+        for values, places in zip(maps.flatten(1).numpy(), found, strict=True):
+            if order == "raster":
+                expected = np.argsort(-values, kind="stable")
+            else:
+                expected = 59 - np.argsort(-values[::-1], kind="stable")
+            assert places == expected.tolist()
+    protocol = replace(PROTOCOLS[name], ties="raster")
+    curves = DeletionInsertion(project, protocol)(images, maps, 0)
+    assert torch.equal(
+        curves.insertion.score,
+        DeletionInsertion(project, name).under_ties(images, maps, 0)["raster"].insertion.score,
+    )
+
+
+def deletion_order_of(images: Tensor, maps: Tensor, ties: Any) -> list[list[int]]:
+    """As `deletion_order`, with an order of ties."""
+    n = maps[0].numel()
+    steps = tuple(i / n for i in range(n + 1))
+    protocol = Protocol("o", steps, lambda x: torch.full_like(x, 99), "black", ties=ties)
+
+    def deleted(x: Tensor) -> Tensor:
+        return ((x[:, 0] == 99).flatten(1).double() * torch.arange(n)).sum(1)
+
+    curves = DeletionInsertion(deleted, protocol)(images, maps)
+    return curves.deletion.score.diff(dim=1).long().tolist()
+
+
+def test_orders_of_ties_cost_the_passes_that_they_decide() -> None:
+    """Every order equals a call with it; only points inside a group of equal values are run."""
+    images = randn(3, 3, 6, 10)
+    values = torch.arange(60.0).flip(0)
+    values[6:18] = 50.5  # one group of twelve: of the tenths of 60 only 12 lies inside
+    distinct, grouped, constant = torch.arange(60.0), values, torch.ones(60)
+    maps = torch.stack([distinct, grouped, constant]).view(3, 6, 10)
+    spy = Spy(project)
+    protocol = Protocol("tenths", TENTHS, "mean", "black")
+    found = DeletionInsertion(spy, protocol).under_ties(images, maps, [0, 1, 2])
+    # Constant maps: every point between 0 and 100 %.
+    assert sum(spy.batches) == 3 * 22 + 2 * (0 + 2 * 1 + 2 * 9)
+    assert list(found) == ["random", "raster", "reversed"]
+    assert found["raster"].tied is not None
+    assert found["raster"].tied.tolist() == [0.0, 12 / 60, 1.0]
+    for order, curves in found.items():
+        own = DeletionInsertion(project, replace(protocol, ties=order))(images, maps, [0, 1, 2])
+        for side in SIDES:
+            actual, expected = getattr(curves, side), getattr(own, side)
+            assert torch.allclose(actual.score, expected.score, atol=1e-5)
+    scores = {order: curves.deletion.score for order, curves in found.items()}
+    for order in ("raster", "reversed"):
+        assert torch.equal(scores[order][0], scores["random"][0])
+        assert torch.equal(scores[order][1, 3:], scores["random"][1, 3:])
+        assert not torch.allclose(scores[order][1, 2], scores["random"][1, 2])
+        assert not torch.allclose(scores[order][2, 1:-1], scores["random"][2, 1:-1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tied_share_and_split_ties_by_counting(seed: int) -> None:
+    maps = tied(2, 5, 7, seed=seed, levels=20)
+    maps[0, 0, 0] = -0.0
+    shares = tied_share(maps).tolist()
+    counts = torch.arange(36)
+    split = splits_ties(maps, counts)
+    for values, share, row in zip(maps.flatten(1).tolist(), shares, split.tolist(), strict=True):
+        assert share == pytest.approx(sum(values.count(v) > 1 for v in values) / 35)
+        ordered = sorted(values, reverse=True)
+        assert row == [0 < c < 35 and ordered[c - 1] == ordered[c] for c in range(36)]
+
+
+@pytest.mark.parametrize("ties", [(), ("raster", "raster"), ("columns",), "raster"])
+def test_bad_orders_of_ties(ties: Any) -> None:
+    with pytest.raises(ValueError, match="ties: expected some of random, raster, reversed, each"):
+        DeletionInsertion(project, "rise").under_ties(
+            randn(1, 3, 6, 6), randn(1, 6, 6), 0, ties=ties
+        )
+
+
+def test_orders_of_ties_of_hidden_patches() -> None:
+    """Under "tokens" it is patches that are tied: raster order hides the first rows first."""
+    clip = load_clip("tiny")
+    classifier = ZeroShotClassifier(clip.model, clip.tokenizer, ["cat", "dog"])
+    images, maps = randn(1, 3, 96, 96), torch.ones(1, 12, 12)
+    protocol = Protocol("half", (0.0, 0.5, 1.0), None, None, "tokens")
+    found = DeletionInsertion(classifier, protocol).under_ties(images, maps, 0)
+    tower = find_vision_tower(classifier)
+    for order, rows in (("raster", slice(0, 6)), ("reversed", slice(6, 12))):
+        hidden = torch.zeros(1, 12, 12, dtype=torch.bool)
+        hidden[:, rows] = True
+        with torch.no_grad(), tower.hide(hidden.flatten(1)):
+            expected = classifier(images)[0, 0]
+        assert float(found[order].deletion.score[0, 1]) == pytest.approx(float(expected), rel=1e-4)
+        assert found[order].tied is not None and found[order].tied.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("ties", "columns"),
+        ("rounding", "up"),
+        ("steps", 0),
+        ("insertion_fractions", (0.5,)),
+        ("insertion_fractions", (0.5, 0.2)),
+        ("insertion_fractions", (0.1, 0.2, 0.3)),
+    ],
+)
+def test_fields_of_protocols_for_released_code(argument: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=argument):
+        replace(Protocol("two", (0.0, 0.5), "mean", "black"), **{argument: value})
+
+
+def test_enlarging_keeps_what_is_tied() -> None:
+    """Weights of four equal values sum to one: a map of two halves has two values and a seam."""
+    halves = torch.full((1, 12, 12), 0.1)
+    halves[:, 6:] = 0.3
+    harness = DeletionInsertion(project, Protocol("half", (0.0, 0.5), "mean", "black"))
+    for size in ((96, 96), (224, 224), (100, 90)):
+        curves = harness.under_ties(randn(1, 3, *size), halves, 0, ties=("raster",))["raster"]
+        assert curves.tied is not None and curves.tied.tolist() == [1.0]

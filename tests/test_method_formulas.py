@@ -27,6 +27,7 @@ from cci_captum.baselines import (
     GradECLIP,
     MaskCLIP,
     SelfAttention,
+    find_method,
 )
 from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
@@ -215,6 +216,19 @@ def test_grad_cam(case, score, single_head, layer):
 
 
 @both_scores
+@pytest.mark.parametrize("layer", [None, "input"])
+def test_grad_cam_averaged_over_patches(case, score, layer):
+    for relu in (True, False):
+        case.check(
+            GradCAM(case.functions[score], layer=layer, average="patches", relu=relu),
+            score,
+            lambda forward, _, similarity, relu=relu: truth.grad_cam(
+                forward, similarity, layer=layer, relu=relu, over_patches=True
+            ),
+        )
+
+
+@both_scores
 @pytest.mark.parametrize("single_head", [True, False])
 def test_self_attention(case, score, single_head):
     case.check(
@@ -243,39 +257,43 @@ def test_game(case, score, layers):
     )
 
 
-released_and_paper = pytest.mark.parametrize("released", [True, False])
+every_revision = pytest.mark.parametrize("revision", truth.SURGERY)
 
 
 @both_scores
-@released_and_paper
+@every_revision
 @pytest.mark.parametrize("n_blocks", [1, 2, 6])
-def test_clip_surgery_without_feature_surgery(case, score, n_blocks, released):
+def test_clip_surgery_without_feature_surgery(case, score, n_blocks, revision):
     """The architecture alone: the second path's patch features with the text."""
     case.check(
         CLIPSurgery(
-            case.functions[score], n_blocks=n_blocks, feature_surgery=False, as_released=released
+            case.functions[score], n_blocks=n_blocks, feature_surgery=False, revision=revision
         ),
         score,
-        lambda forward, text, _: (
-            truth.surgery_features(forward, n_blocks=n_blocks, released=released)[0] @ text
+        lambda forward, text, _: truth.SURGERY[revision].map(
+            truth.surgery_rows(forward, n_blocks=n_blocks), text
         ),
     )
 
 
-@released_and_paper
+@pytest.mark.parametrize(
+    ("name", "revision"),
+    [
+        ("clip-surgery", "2025-03-01"),
+        ("clip-surgery-2023-04-12", "2023-04-12"),
+        ("clip-surgery-2023-04-13", "2023-04-13"),
+    ],
+)
 @pytest.mark.parametrize("temperature", [2.0, 30.0])
-def test_clip_surgery_of_classes(case, temperature, released):
+def test_clip_surgery_of_classes(case, temperature, name, revision):
     """All classes are needed for the map of one."""
     targets = iter(TARGETS)
 
     def expected(forward, *_):
-        patches, whole = truth.surgery_features(forward, released=released)
-        maps = truth.feature_surgery(
-            patches, whole, case.classes, temperature=temperature, released=released
-        )
+        maps = truth.SURGERY[revision].maps(truth.surgery_rows(forward), case.classes, temperature)
         return maps[:, next(targets)]
 
-    method = CLIPSurgery(case.functions["zero-shot"], temperature=temperature, as_released=released)
+    method = find_method(name)(case.functions["zero-shot"], temperature=temperature)
     case.check(method, "zero-shot", expected)
 
 
@@ -283,20 +301,20 @@ def test_clip_surgery_of_one_text(case):
     case.check(
         CLIPSurgery(case.functions["similarity"]),
         "similarity",
-        lambda forward, text, _: truth.surgery_features(forward, released=True)[0] @ text,
+        lambda forward, text, _: truth.SURGERY["2025-03-01"].map(truth.surgery_rows(forward), text),
     )
 
 
 @both_scores
-@released_and_paper
-def test_clip_surgery_less_a_redundant_text(case, score, tokenizer, released):
+@every_revision
+def test_clip_surgery_less_a_redundant_text(case, score, tokenizer, revision):
     tokens = tokenizer([""])
     redundant = truth.text_direction(case.model, case.spec, tokens)[0]
     case.check(
-        CLIPSurgery(case.functions[score], redundant_text=tokens, as_released=released),
+        CLIPSurgery(case.functions[score], redundant_text=tokens, revision=revision),
         score,
-        lambda forward, text, _: (
-            truth.surgery_features(forward, released=released)[0] @ (text - redundant)
+        lambda forward, text, _: truth.SURGERY[revision].map(
+            truth.surgery_rows(forward), text - redundant
         ),
     )
 

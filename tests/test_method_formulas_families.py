@@ -12,6 +12,7 @@ import oracles
 import pytest
 import torch
 from families import FAMILIES, VARIANTS
+from oracle_methods import SURGERY
 from oracle_methods_families import Pass, Score
 from selection import exhaustive_unless
 from torch import Tensor
@@ -172,6 +173,13 @@ def test_grad_cam(case, single_head, relu):
     )
 
 
+def test_grad_cam_averaged_over_patches(case):
+    case.check(
+        case.map(GradCAM, relu=False, average="patches"),
+        partial(truth.grad_cam, relu=False, over_patches=True),
+    )
+
+
 @one_and_all_heads
 def test_self_attention(case, single_head):
     case.check(
@@ -199,14 +207,14 @@ def test_maskclip(comparable, key_similarity):
     )
 
 
-@pytest.mark.parametrize("released", [True, False])
+@pytest.mark.parametrize("revision", ["2023-04-13", "2025-03-01"])  # one text has no weights
 @pytest.mark.parametrize("n_blocks", [1, 6])
-def test_clip_surgery(comparable, n_blocks, released):
+def test_clip_surgery(comparable, n_blocks, revision):
     texts = iter(comparable.texts)
     comparable.check(
-        comparable.map(CLIPSurgery, n_blocks=n_blocks, as_released=released),
-        lambda forward, _: (
-            truth.surgery_features(forward, n_blocks=n_blocks, released=released) @ next(texts)
+        comparable.map(CLIPSurgery, n_blocks=n_blocks, revision=revision),
+        lambda forward, _: SURGERY[revision].map(
+            truth.surgery_rows(forward, n_blocks=n_blocks), next(texts)
         ),
     )
 

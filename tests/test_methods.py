@@ -59,7 +59,7 @@ def classifier(model, tokenizer):
 
 
 def make(name, forward_func, vision_tower=None, **options):
-    return METHODS[name].cls(forward_func, vision_tower, **OPTIONS.get(name, {}) | options)
+    return METHODS[name](forward_func, vision_tower, **OPTIONS.get(name, {}) | options)
 
 
 def explain(name, method, images, target=None, args=None, **options):
@@ -442,7 +442,7 @@ class TestRegistry:
         count = []
         handle = model.visual.register_forward_pre_hook(lambda m, args: count.extend(args[0]))
         options = {} if METHODS[name].needs_masks else {"check": False}
-        explain(name, METHODS[name].cls(classifier), images, 1, **options)
+        explain(name, METHODS[name](classifier), images, 1, **options)
         handle.remove()
         expected = {"K + 1": 8, "K + 2": 9, "1 + 100 of 2 blocks": 1}
         stated = METHODS[name].forward_passes
@@ -453,7 +453,7 @@ class TestMisuse:
     @pytest.mark.parametrize("name", EVERY)
     def test_forward_func(self, name):
         with pytest.raises(TypeError, match="forward_func: "):
-            METHODS[name].cls("model")
+            METHODS[name]("model")
 
     @pytest.mark.parametrize("name", ON_PATCHES)
     def test_inputs(self, classifier, model, make_images, name):
@@ -491,9 +491,24 @@ class TestMisuse:
             ("gradcam", {"layer": 7}, "layer: expected a block index from -3 to 2, got 7"),
             ("gradcam", {"layer": nn.Identity(), "single_head": True}, "single_head: expected Fal"),
             ("gradcam", {"layer": "projected"}, "layer: expected None, a block's index"),
+            (
+                "gradcam",
+                {"average": "class"},
+                "average: expected 'tokens' or 'patches', got 'class'",
+            ),
+            (
+                "gradcam",
+                {"layer": nn.Identity(), "average": "patches"},
+                "average: expected 'tokens'",
+            ),
             ("rise", {"n_masks": 0}, "n_masks: expected a positive int"),
             ("rise", {"p": 0.0}, "p: expected a probability"),
             ("clip-surgery", {"n_blocks": 0}, "n_blocks: expected a positive int"),
+            (
+                "clip-surgery",
+                {"revision": "2023-04-11"},
+                "revision: expected one of 2023-04-12, 2023-04-13, 2025-03-01, got '2023-04-11'",
+            ),
             ("m2ib", {"layer": 2}, r"layer: expected a block before the last \(0 to 1\)"),
             ("m2ib", {"steps": 0}, "steps: expected a positive int"),
             ("cluster-lime", {"n_samples": 0}, "n_samples: expected a positive int"),
@@ -501,7 +516,7 @@ class TestMisuse:
     )
     def test_options(self, classifier, name, options, message):
         with pytest.raises(ValueError, match=message):
-            METHODS[name].cls(classifier, **options)
+            METHODS[name](classifier, **options)
 
     def test_masks(self, classifier, model, make_images):
         images, method = make_images(model), make("ground-truth", classifier)

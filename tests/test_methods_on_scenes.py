@@ -52,7 +52,7 @@ def test_baselines_beat_random(
     masks = torch.stack([scene.masks[0] for scene in scenes])
     target = [scene.classes[0] for scene in scenes]
     method = METHODS[name]
-    maps = raw_map(method.cls(classifier, **OPTIONS.get(name, {})), inputs, target)
+    maps = raw_map(method(classifier, **OPTIONS.get(name, {})), inputs, target)
     chance = [Random(classifier, seed=seed).patch_map(inputs) for seed in range(10)]
     measures = [pointing_game] if name == "rise" else [pointing_game, energy]
     for measure in measures:

@@ -153,7 +153,8 @@ def shown(
     """Of each photo what is shown at the 11 points of both directions."""
     album = Album()
     options = {"mean": MEAN, "std": STD, "preprocess": album} | options
-    curves = DeletionInsertion(number, "grad-eclip-original", **options)(photos, maps)
+    protocol = options.pop("protocol", "grad-eclip-original")
+    curves = DeletionInsertion(number, protocol, **options)(photos, maps)
     return [
         {
             direction: [album.photos[int(n)] for n in getattr(curves, direction).score[row]]
@@ -327,6 +328,84 @@ def test_randomness_depends_on_the_seed_and_the_photo() -> None:
     assert np.array_equal(first, noise_of(one, seed=1))
     for other in (noise_of(one, seed=2), noise_of(two, seed=1)):
         assert (first == other).mean() < 0.01  # 1 in 256 is equal by chance
+
+
+# What the released scripts compute.
+
+
+def released_photos(photo: Image.Image, heat: Tensor, noise: np.ndarray) -> dict[str, np.ndarray]:
+    """The 11 photos of deletion and insertion, (11, H, W, 3), as those scripts make them.
+
+    From their facts: whole steps of int(area / 200) pixels, and at least one; a stable sort by
+    falling value; every tenth of 100 steps is recorded; deletion's first point is the photo, as is
+    insertion's last.
+    """
+    pixels = np.array(photo)
+    area = pixels.shape[0] * pixels.shape[1]
+    once = max(1, int(area / 200))
+    order = np.argsort(-heat.numpy().ravel(), kind="stable")
+    deleted, inserted = pixels.copy().reshape(-1, 3), np.zeros((area, 3), np.uint8)
+    found: dict[str, list[np.ndarray]] = {"deletion": [pixels.copy()], "insertion": []}
+    for step in range(1, 101):
+        chosen = order[(step - 1) * once : step * once]
+        deleted[chosen] = noise.reshape(-1, 3)[chosen]
+        inserted[chosen] = pixels.reshape(-1, 3)[chosen]
+        if step % 10 == 0:
+            found["deletion"].append(deleted.copy().reshape(pixels.shape))
+            found["insertion"].append(inserted.copy().reshape(pixels.shape))
+    found["insertion"].append(pixels.copy())
+    return {direction: np.stack(photos) for direction, photos in found.items()}
+
+
+@pytest.mark.parametrize("size", [(451, 300), (121, 87), (13, 7), (640, 641)])
+def test_the_released_protocol_step_by_step(size: tuple[int, int]) -> None:
+    photo = photo_of("chelsea", size)
+    heat = tied_map(size[::-1])
+    (found,) = shown([photo], [heat], protocol="grad-eclip-released")
+    last = np.array(found["deletion"][10])  # noise wherever a pixel is ever deleted
+    expected = released_photos(photo, heat, last)
+    for direction in DIRECTIONS:
+        assert np.array_equal(arrays(found[direction]), expected[direction]), direction
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    # The whole part of each side over (shorter side / 640), in floating point.
+    [((1400, 900), (995, 640)), ((650, 701), (640, 690)), ((640, 1000), (640, 1000))],
+)
+def test_the_released_protocol_cuts_sides(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    (found,) = shown([photo_of("coffee", size)], [tied_map((4, 4))], protocol="grad-eclip-released")
+    assert {photo.size for photo in found["deletion"]} == {expected}
+
+
+def test_the_released_noise_has_no_white() -> None:
+    """255 * random, cut to whole numbers: 0 to 254, each as likely."""
+    photo = PHOTOS["astronaut"]
+    ramp = torch.arange(512.0 * 512).flip(0).view(512, 512)
+    (found,) = shown([photo], [ramp], protocol="grad-eclip-released", seed=3)
+    noise = np.array(found["deletion"][10])[:250].reshape(-1, 3)  # the upper half is deleted
+    assert noise.max() == 254
+    for channel in range(3):
+        counts = np.bincount(noise[:, channel], minlength=255)
+        assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_areas_of_the_released_protocol_have_equal_steps(tiny: Any) -> None:
+    """As of a list of eleven numbers: the last one, the whole photo, is a step like the others."""
+    preprocess, model = tiny
+    harness = DeletionInsertion(
+        model, "grad-eclip-released", mean=MEAN, std=STD, preprocess=preprocess
+    )
+    curves = harness([photo_of("chelsea", (150, 100))], [tied_map((5, 5))], target=1)
+    for direction in DIRECTIONS:
+        values = getattr(curves, direction).probability[0].double()
+        area = (values.sum() - values[0] / 2 - values[-1] / 2) / 10
+        assert float(curves.auc()[f"{direction}_probability"]) == pytest.approx(float(area), 1e-6)
+    whole = curves.deletion.probability[0, 0]
+    assert torch.allclose(curves.insertion.probability[0, -1], whole, rtol=1e-5)
+    frame = curves.to_frame()
+    inserted = frame[frame["direction"] == "insertion"]["fraction"]
+    assert inserted.tolist() == [k / 20 for k in range(1, 11)] + [1.0]
 
 
 # What the model makes of it.

@@ -77,7 +77,7 @@ def explainer(name: str, forward_func: Callable[..., Tensor]) -> Any:
         "cluster-lime": {"clustering": KMeans(3), "n_samples": 8},
         "cluster-kernelshap": {"clustering": KMeans(3), "n_samples": 8},
     }
-    return METHODS[name].cls(forward_func, **options.get(name, {}))
+    return METHODS[name](forward_func, **options.get(name, {}))
 
 
 def ask(method: Any, name: str, images: Tensor, target: Any = None, **options: Any) -> Tensor:

@@ -69,7 +69,7 @@ def wrapped(similarity: ImageTextSimilarity) -> Callable[..., Tensor]:
 @pytest.mark.parametrize("size", [None, 3])
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "ground-truth"])
 def test_every_method_encodes_each_text_once_a_call(name, size, model, images, tokens) -> None:
-    method = METHODS[name].cls(ImageTextSimilarity(model), **OPTIONS.get(name, {}))
+    method = METHODS[name](ImageTextSimilarity(model), **OPTIONS.get(name, {}))
     if name != "random":
         method.check_forward_func(
             images, tokens
@@ -111,7 +111,7 @@ def test_maps_are_those_of_texts_encoded_in_every_pass(name, model, images, toke
             return torch.nn.functional.normalize(self.model.encode_text(text), dim=-1)
 
     found, expected = (
-        METHODS[name].cls(cls(model), **OPTIONS.get(name, {})).attribute(images, None, tokens)
+        METHODS[name](cls(model), **OPTIONS.get(name, {})).attribute(images, None, tokens)
         for cls in (ImageTextSimilarity, Plain)
     )
     assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
@@ -257,8 +257,8 @@ def test_shared_texts_are_those_of_a_closure(name, size, scores, model, images, 
     for words in (["fox", "ship", "lemon", "jar"], list("abcdefg")):
         texts = tokenizer(words)
         options = OPTIONS.get(name, {})
-        method = METHODS[name].cls(scores, model.visual, **options)
-        closed = METHODS[name].cls(lambda x, t=texts: scores(x, t), model.visual, **options)
+        method = METHODS[name](scores, model.visual, **options)
+        closed = METHODS[name](lambda x, t=texts: scores(x, t), model.visual, **options)
         found = method.attribute(images, [0, 2, 1, 3], Shared(texts), internal_batch_size=size)
         expected = closed.attribute(images, [0, 2, 1, 3], internal_batch_size=size)
         assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
@@ -298,7 +298,7 @@ def test_texts_for_all_images_are_not_taken_for_rows(
     name, count, scores, model, images, tokenizer
 ) -> None:
     """As many texts as images: they used to be scrambled where clusters are hidden."""
-    method = METHODS[name].cls(scores, model.visual, **OPTIONS.get(name, {}))
+    method = METHODS[name](scores, model.visual, **OPTIONS.get(name, {}))
     if count == 1:  # one text for one image is both, but not for two images
         alone, text = images[:1], tokenizer(["fox"])
         if name != "random":  # which never runs it
@@ -364,7 +364,7 @@ def test_only_tensors_are_marked() -> None:
 
 @pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.needs_text])
 def test_methods_that_compare_with_texts_need_one_an_image(name, model, images, tokens) -> None:
-    method = METHODS[name].cls(ImageTextSimilarity(model), **OPTIONS.get(name, {}))
+    method = METHODS[name](ImageTextSimilarity(model), **OPTIONS.get(name, {}))
     with pytest.raises(ValueError, match=r"expected 4 rows of tokens, one an image, got 2"):
         method.attribute(images, None, Shared(tokens[:2]), check=False)
 

@@ -88,15 +88,14 @@ def warn_about_unknown_words(model: str, texts: list[str]) -> None:
 
 
 def make_explainer(method: Method, forward_func: Any, clusters: int, rise_masks: int) -> Any:
-    """An object of a method's class, with those of the options that it has."""
+    """What the method makes of forward_func, with those of the options that it has."""
     from cci_captum.clustering import KMeans
 
     chosen: dict[str, Any] = {"clustering": KMeans(clusters), "n_masks": rise_masks}
     known = signature(method.cls).parameters
     options = {name: value for name, value in chosen.items() if name in known}
-    make: Any = method.cls  # which options it takes has just been asked
     try:
-        return make(forward_func, **options)
+        return method(forward_func, **options)
     except (TypeError, ValueError) as error:
         raise CommandError(f"--method: {method.name}: {error}") from error
 

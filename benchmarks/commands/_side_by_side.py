@@ -93,7 +93,7 @@ def locate(
     maps = {}
     for method in methods:
         progress.set_postfix_str(method.title)
-        maps[method] = raw_map(method.cls(classifier), inputs, target, masks=masks)
+        maps[method] = raw_map(method(classifier), inputs, target, masks=masks)
         progress.update()
     areas = {method: harness(inputs, values, target).auc() for method, values in maps.items()}
     return Located(

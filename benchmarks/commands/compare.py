@@ -29,6 +29,7 @@ from ._outputs import DPI, Outputs
 if TYPE_CHECKING:
     from cci_captum.benchmarks.comparison import Comparison
     from cci_captum.benchmarks.data import ImageData
+    from cci_captum.benchmarks.faithfulness.protocols import Ties
     from cci_captum.clip import LoadedCLIP
 
 _METHODS = "cci,grad-eclip,maskclip,gradcam"
@@ -77,7 +78,8 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--protocol",
         default="grad-eclip",
         metavar="P,P",
-        help='of grad-eclip-original, grad-eclip, rise, tokens; or "all" (%(default)s)',
+        help="of grad-eclip-original, grad-eclip, grad-eclip-released, rise, tokens; or "
+        '"all" (%(default)s)',
     )
     parser.add_argument(
         "--n", type=int, metavar="N", help=f"images ({_DEFAULT_SCENES} scenes; all of a folder)"
@@ -96,6 +98,13 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         default="",
         metavar="C,C",
         help='sanity checks: "random-weights", "random-label" or both (none)',
+    )
+    parser.add_argument(
+        "--ties",
+        default="random,raster,reversed",
+        metavar="T,T",
+        help="orders of equal values under which areas are shown beside the protocol's own; "
+        '"none" (%(default)s)',
     )
     parser.add_argument(
         "--artwork",
@@ -142,6 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise CommandError(f"--seed: expected 0 or more, got {arguments.seed}")
     protocols = _protocols(arguments.protocol)
     checks = _checks(arguments.checks)
+    ties = _ties(arguments.ties)
     outputs = Outputs()
     outputs.expect_in(arguments.out, "--out", _FILES)
     _check_data(arguments)
@@ -170,6 +180,7 @@ def run(arguments: argparse.Namespace) -> None:
             preprocess=clip.preprocess,
             explained=arguments.explained,
             checks=checks,
+            ties=ties,
             seed=arguments.seed,
             batch_size=arguments.batch_size,
             show_progress=True,
@@ -219,6 +230,16 @@ def _checks(names: str) -> list[str]:
         if name not in CHECKS:
             raise CommandError(f"--checks: expected some of {', '.join(CHECKS)}, got {name!r}")
     return chosen
+
+
+def _ties(names: str) -> list[Ties]:
+    from cci_captum.benchmarks.faithfulness.protocols import TIES
+
+    chosen = [] if names == "none" else list(dict.fromkeys(names.split(",")))
+    for name in chosen:
+        if name not in TIES:
+            raise CommandError(f"--ties: expected some of {', '.join(TIES)}, or none, got {name!r}")
+    return [order for order in TIES if order in chosen]
 
 
 def _check_data(arguments: argparse.Namespace) -> None:

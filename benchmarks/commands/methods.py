@@ -11,7 +11,7 @@ from cci_captum.baselines.registry import METHODS, Method
 _LINE = 100  # characters
 _GAP = "  "
 _HEAD = ("name", "title", "map", "needs", "forward passes", "paper")
-_WIDEST = (20, 20, 5, 10, 14)  # characters of all columns but the last, which has the rest
+_WIDEST = (23, 20, 5, 10, 14)  # characters of all columns but the last, which has the rest
 
 
 def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cci_captum.baselines import CLIPSurgery, ClusterAblation
+from cci_captum.baselines import ClusterAblation, find_method
 from cci_captum.benchmarks.comparison.compare import Factory, compare
 from cci_captum.benchmarks.comparison.report import areas
 from cci_captum.benchmarks.data import Scenes
@@ -25,6 +25,9 @@ from cci_captum.cci import CCI
 from cci_captum.clip import ZeroShotClassifier, load_clip
 from cci_captum.clustering import KMeans
 from cci_captum.patch_attribution import PatchAttribution
+
+# Every state of its released code, the strongest on scenes first.
+_CLIP_SURGERY = ("clip-surgery-2023-04-12", "clip-surgery-2023-04-13", "clip-surgery")
 
 
 class _LogProbability(nn.Module):
@@ -123,6 +126,7 @@ def _with_k(k: int, **options: Any) -> Factory:
 def _choices(num_blocks: int, patches: int) -> dict[str, Factory]:
     """Name -> method; the first is CCI as it is."""
     several = [_with_k(k) for k in (3, 5, 7, 10, 15, 20)]
+    strongest = find_method(_CLIP_SURGERY[0])
     return {
         "CCI: K = 7, last block, logit, bilinear": CCI,
         **{f"K = {k}": _with_k(k) for k in (2, 3, 5, 10, 15, 20, 40)},
@@ -143,10 +147,10 @@ def _choices(num_blocks: int, patches: int) -> dict[str, Factory]:
         "weights as in the paper": partial(CCI, normalization="paper"),
         "patches kept whole": lambda f: _Enlarged(CCI(f)),
         "pixels replaced instead of hidden": ClusterAblation,
-        "CLIP Surgery": CLIPSurgery,
-        "CLIP Surgery, averaged over CCI's clusters": lambda f: _OverClusters(f, CLIPSurgery),
-        "CCI, ordered within clusters by CLIP Surgery": lambda f: _OverClusters(
-            f, CLIPSurgery, within=True
+        **{find_method(name).title: find_method(name) for name in _CLIP_SURGERY},
+        f"{strongest.title}, averaged over CCI's clusters": lambda f: _OverClusters(f, strongest),
+        f"CCI, ordered within clusters by {strongest.title}": lambda f: _OverClusters(
+            f, strongest, within=True
         ),
     }
 
@@ -187,6 +191,7 @@ def main(argv: list[str] | None = None) -> None:
         [args.protocol],
         forward_func=classifier,
         preprocess=clip.preprocess,
+        ties=(),
         show_progress=True,
     )
     print(areas(comparison, args.protocol))

@@ -16,7 +16,13 @@ from cci_captum._arguments import check_batch_size, check_positive_int
 from cci_captum._finite import NotFiniteError
 from cci_captum.baselines.registry import METHODS, REFERENCES, find_method
 from cci_captum.benchmarks.data import ImageData
-from cci_captum.benchmarks.faithfulness import DeletionInsertion, Protocol
+from cci_captum.benchmarks.faithfulness import (
+    TIES,
+    DeletionInsertion,
+    FaithfulnessCurves,
+    Protocol,
+)
+from cci_captum.benchmarks.faithfulness.protocols import Ties
 from cci_captum.benchmarks.localization import (
     average_precision,
     best_iou,
@@ -31,7 +37,7 @@ from cci_captum.vision_towers import find_vision_tower
 
 from .loading import Batch, Explained, Loader
 from .randomization import CHECKS, random_labels, rank_correlation, with_random_weights
-from .results import Comparison, add_ranks
+from .results import UNDER_TIES, Comparison, add_ranks
 
 Factory = Callable[[nn.Module], Any]
 """From a forward_func to a Captum attribution of it: a class, or a function that sets options."""
@@ -70,6 +76,7 @@ def compare(
     preprocess: Preprocess,
     explained: Explained = "true",
     checks: Collection[str] = (),
+    ties: Collection[Ties] = TIES,
     seed: int = 0,
     batch_size: int = 32,
     internal_batch_size: int | None = None,
@@ -97,6 +104,11 @@ def compare(
         checks: Of `CHECKS`: "random-weights" explains a copy of the model with shuffled weights,
             "random-label" another class; the maps are then judged as all others. See
             `randomization`.
+        ties: Orders of pixels of the same importance under which the areas of methods as they are
+            (not of checks) are measured beside those of the protocol's own order, so that a
+            table shows what that order decides; () measures none. An order costs the passes of
+            those points where it decides which pixels are among the first; maps whose values
+            all differ cost nothing more.
         seed: Of everything that is random here; methods have their own.
         batch_size: Images that are explained together.
         internal_batch_size: Most images in one forward pass; None is batch_size.
@@ -138,6 +150,9 @@ def compare(
     internal_batch_size = check_batch_size(internal_batch_size, batch_size)
     if not len(data):
         raise ValueError(f"data: expected at least one image, {data.name} has none")
+    if isinstance(ties, str) or not set(ties) <= set(TIES):
+        raise ValueError(f"ties: expected some of {', '.join(TIES)}, got {ties!r}")
+    orders = tuple(order for order in TIES if order in ties)
     harnesses = _harnesses(protocols, forward_func, preprocess, seed, internal_batch_size)
     loader = Loader(data, preprocess, forward_func, explained)
     rows = _rows(_factories(methods, loader.has_masks), forward_func, checks, seed)
@@ -149,7 +164,9 @@ def compare(
             if "random-label" in checks:
                 classes = len(data.class_names)
                 labels["random-label"] = random_labels(batch.inputs, batch.targets, classes, seed)
-            parts.append(_measure(batch, rows, labels, harnesses, internal_batch_size, progress))
+            parts.append(
+                _measure(batch, rows, labels, harnesses, orders, internal_batch_size, progress)
+            )
     if not parts:
         raise ValueError(
             f"data: none of the {len(data)} images of {data.name} could be read; the first: "
@@ -169,6 +186,7 @@ def compare(
             "explained": explained,
             "seed": seed,
             "protocols": [harness.protocol.name for harness in harnesses],
+            "ties": list(orders),
             "device": str(loader.device),
             **_about_texts(forward_func),
             "notes": list(getattr(data, "notes", ())),
@@ -196,7 +214,7 @@ def _factories(
     if isinstance(methods, Mapping):
         chosen: dict[str, Factory] = dict(methods)
         for name, factory in chosen.items():
-            if name in REFERENCES and factory is not METHODS[name].cls:
+            if name in REFERENCES and factory not in (METHODS[name], METHODS[name].cls):
                 raise ValueError(
                     f"methods[{name!r}]: expected another name, this is that of a reference"
                 )
@@ -206,8 +224,8 @@ def _factories(
                     f"got {type(factory).__name__}"
                 )
     else:
-        chosen = {name: find_method(name).cls for name in methods}
-    references = {name: METHODS[name].cls for name in REFERENCES}
+        chosen = {name: find_method(name) for name in methods}
+    references: dict[str, Factory] = {name: METHODS[name] for name in REFERENCES}
     if not has_masks:
         del references["ground-truth"]
         if "ground-truth" in chosen:
@@ -271,6 +289,7 @@ def _measure(
     rows: Sequence[_Row],
     labels: Mapping[str, list[int]],
     harnesses: Sequence[DeletionInsertion],
+    ties: Sequence[Ties],
     internal_batch_size: int,
     progress: tqdm,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -293,9 +312,15 @@ def _measure(
             as_is[row.method] = found.maps
         for harness in harnesses:
             photos = harness.protocol.resolution == "original"
-            found_curves = harness(
-                batch.photos if photos else batch.inputs, found.maps, batch.targets
+            own = harness.protocol.ties
+            others = [] if row.check else [order for order in ties if order != own]
+            by_order = harness.under_ties(
+                batch.photos if photos else batch.inputs,
+                found.maps,
+                batch.targets,
+                ties=(own, *others),
             )
+            found_curves = by_order[own]
             keys = pd.DataFrame(
                 {
                     "image": batch.names,
@@ -307,6 +332,10 @@ def _measure(
                 }
             )
             areas = {name: values.tolist() for name, values in found_curves.auc().items()}
+            if not row.check:
+                areas |= _under_ties(by_order, ties)
+            assert found_curves.tied is not None  # the harness knows it
+            areas["tied"] = found_curves.tied.tolist()
             classes = {"target": batch.targets, "predicted": batch.predicted}
             results.append(keys.assign(**classes, **areas, **measured))
             frame = found_curves.to_frame()
@@ -314,6 +343,14 @@ def _measure(
             curves.append(pd.concat([repeated, frame], axis="columns"))
             progress.update(len(batch.names))
     return pd.concat(results, ignore_index=True), pd.concat(curves, ignore_index=True)
+
+
+def _under_ties(
+    curves: Mapping[Ties, FaithfulnessCurves], ties: Sequence[Ties]
+) -> dict[str, list[float]]:
+    """The areas that say most, under each order of ties: "deletion_top1_raster", ..."""
+    areas = {order: curves[order].auc() for order in ties}
+    return {f"{name}_{order}": areas[order][name].tolist() for name in UNDER_TIES for order in ties}
 
 
 def _explain(row: _Row, batch: Batch, labels: list[int], internal_batch_size: int) -> _Map:

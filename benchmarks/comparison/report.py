@@ -41,6 +41,7 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
         of_protocol = plain[plain["protocol"] == protocol]
         parts.append(f'## Deletion and insertion, "{literal(protocol)}"')
         parts += [_areas(of_protocol, reference), _table(of_protocol, _OTHERS)]
+        parts += [_ties(of_protocol, comparison.settings["ties"])]
     if "energy" in comparison.results.columns:
         parts += ["## Where maps lie", _table(plain, LOCALIZATION)]
     parts += ["## What a map costs", _costs(plain)]
@@ -59,16 +60,17 @@ def text(comparison: Comparison) -> str:
     located = [name for name in ("pointing_game", "energy") if name in comparison.results]
     summary = comparison.summary(measures=[*_MAIN, *located])
     summary = summary[summary["check"] == ""]
+    width = max(20, 2 + max(len(title(method)) for method in comparison.methods))
     lines = []
     for protocol in comparison.protocols:
         rows = summary[summary["protocol"].isin([protocol, ""])]
         heads = [f"{heading(name):25}" for name in _MAIN] + [f"{heading(n):>15}" for n in located]
-        lines += ["", f"{protocol:20}" + "".join(heads)]
+        lines += ["", f"{protocol:{width}}" + "".join(heads)]
         for method, part in rows.groupby("method", sort=False):
             by_measure = part.set_index("measure")
             cells = [f"{_interval(by_measure.loc[name], 'mean', ''):25}" for name in _MAIN]
             cells += [f"{by_measure.loc[name, 'mean']:15.2f}" for name in located]
-            lines.append(f"{title(method):20}" + "".join(cells))
+            lines.append(f"{title(method):{width}}" + "".join(cells))
     if any("(-)" in line for line in lines):
         lines += ["", NO_INTERVAL]
     return "\n".join(line.rstrip() for line in lines)
@@ -88,7 +90,9 @@ def _setting(comparison: Comparison, reference: str) -> str:
         f"Explained: {explained}. Seed {settings['seed']}. Means with 95 % intervals over the "
         f"images, each for itself; differences to {literal(title(reference))} are paired, image by "
         "image. Rank: among the methods without the references, 1 is best, by the area under the "
-        "class's probability."
+        "class's probability. Tied: the share of the ranked pixels (or patches) whose value "
+        "another has too; beside it mean areas under several orders of these, of which the tables "
+        "above have the protocol's own."
     )
 
 
@@ -165,6 +169,23 @@ def _table(summary: pd.DataFrame, measures: Sequence[str]) -> str:
         cells = [_interval(by_measure.loc[measure], "mean", "") for measure in measures]
         lines.append([title(method), *cells])
     return table(["method", *(heading(measure) for measure in measures)], lines)
+
+
+def _ties(summary: pd.DataFrame, orders: Sequence[str]) -> str:
+    """How much of the maps is tied, and mean areas under each order of ties, a row a method."""
+    areas = [f"{name}_{order}" for name in _MAIN for order in orders]
+    rows = summary[summary["measure"].isin(["tied", *areas])]
+    means = rows.set_index(["method", "measure"])["mean"]
+    lines = [
+        [
+            title(method),
+            f"{means[method, 'tied']:.1%}",
+            *(f"{means[method, area]:.3f}" for area in areas),
+        ]
+        for method in dict.fromkeys(rows["method"])
+    ]
+    head = ["method", "tied", *(f"{heading(name)}, {order}" for name in _MAIN for order in orders)]
+    return table(head, lines)
 
 
 def _costs(summary: pd.DataFrame) -> str:

@@ -14,7 +14,16 @@ from cci_captum.baselines.registry import REFERENCES
 from cci_captum.benchmarks.statistics import holm, interval, paired_interval, paired_p_value
 
 LOCALIZATION = ("pointing_game", "energy", "iou", "average_precision")
+UNDER_TIES = (
+    "deletion_top1",
+    "insertion_top1",
+    "deletion_probability",
+    "insertion_probability",
+)
+"""Areas that are measured under several orders of ties; columns end in "_raster", ..."""
+
 _RANKED = ("deletion", "insertion")
+_OF_PROTOCOLS = (*_RANKED, "tied")  # how columns begin that depend on the protocol
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +37,9 @@ class Comparison:
               from; "method"; "check", "" or one of `CHECKS`; "protocol";
             - "target", the explained class; "predicted", the predicted one;
             - the areas under the curves, as of `FaithfulnessCurves.auc`: "deletion_top1", ...;
+            - "tied", the share of the ranked pixels (of "tokens": patches) whose value another has
+              too, and the areas under several orders of these: "deletion_top1_raster",
+              "insertion_probability_reversed", ... of `UNDER_TIES`; checks have none;
             - "deletion_rank" and "insertion_rank", the method's place among the methods on this
               image, 1 is best, ties share the mean of their places; by the area under the
               target's probability, which has fewer ties than accuracy. References and checks
@@ -94,7 +106,7 @@ class Comparison:
             raise ValueError(f"measures: expected some of {', '.join(known)}, got {unknown}")
         parts = []
         for measure in known if measures is None else measures:
-            of_maps = not measure.startswith(_RANKED)
+            of_maps = not measure.startswith(_OF_PROTOCOLS)
             for protocol in self.protocols[:1] if of_maps else self.protocols:
                 rows = self.results[self.results["protocol"] == protocol]
                 part = _summarised(rows, measure, reference)
@@ -147,7 +159,7 @@ def _measures(results: pd.DataFrame) -> list[str]:
     return [
         name
         for name in results.columns
-        if name.startswith(_RANKED)
+        if name.startswith(_OF_PROTOCOLS)
         or name in (*LOCALIZATION, "forward_passes", "seconds", "similarity")
     ]
 

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from .curves import Curve, FaithfulnessCurves, area_under_curve, score
 from .deletion_insertion import DeletionInsertion
-from .perturbation import filled, perturb, random_ties, rank_pixels
-from .protocols import PROTOCOLS, Protocol
+from .perturbation import (
+    filled,
+    perturb,
+    random_ties,
+    rank_pixels,
+    splits_ties,
+    tied_share,
+    ties_of,
+)
+from .protocols import PROTOCOLS, TIES, Protocol
 from .retrieval import CaptionRetrieval, RetrievalCurve
 
 __all__ = [
     "PROTOCOLS",
+    "TIES",
     "CaptionRetrieval",
     "Curve",
     "DeletionInsertion",
@@ -26,4 +35,7 @@ __all__ = [
     "random_ties",
     "rank_pixels",
     "score",
+    "splits_ties",
+    "tied_share",
+    "ties_of",
 ]

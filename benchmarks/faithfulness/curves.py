@@ -96,11 +96,17 @@ class FaithfulnessCurves:
         fractions: (P,) float64, the perturbed share at each point.
         deletion: The score as the most important is taken away: lower is better.
         insertion: The score as the most important is put back: higher is better.
+        insertion_fractions: (P,) float64, the share put back at each point, where that is not
+            `fractions`; see `Protocol`.
+        tied: (B,) float64, the share of the ranked pixels (or patches) whose value another has
+            too: how much the order of ties may decide. None where it is not known.
     """
 
     fractions: Tensor
     deletion: Curve
     insertion: Curve
+    insertion_fractions: Tensor | None = None
+    tied: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -109,7 +115,7 @@ class FaithfulnessCurves:
     def auc(self) -> dict[str, Tensor]:
         """Areas under the curves of each image, (B,): "deletion_top1", "insertion_score", ...
 
-        The area of a mean curve is the mean of the areas.
+        Over `fractions` in both directions. The area of a mean curve is the mean of the areas.
         """
         areas = {}
         for direction in _DIRECTIONS:
@@ -141,11 +147,13 @@ class FaithfulnessCurves:
         images, points = len(self), len(self.fractions)
         parts = []
         for direction in _DIRECTIONS:
-            curve = getattr(self, direction)
+            curve, fractions = getattr(self, direction), self.fractions
+            if direction == "insertion" and self.insertion_fractions is not None:
+                fractions = self.insertion_fractions
             columns = {
                 "image": [image for image in range(images) for _ in range(points)],
                 "direction": direction,
-                "fraction": self.fractions.tolist() * images,
+                "fraction": fractions.tolist() * images,
             }
             for field in fields(curve):
                 values = getattr(curve, field.name)

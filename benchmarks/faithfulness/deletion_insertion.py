@@ -36,9 +36,9 @@ from cci_captum.forward_checks import check_once, known_field_of_view
 from cci_captum.vision_towers import VisionTower
 
 from .curves import FaithfulnessCurves, score
-from .perturbation import filled, perturb, random_ties, rank_pixels
+from .perturbation import filled, perturb, rank_pixels, splits_ties, tied_share, ties_of
 from .photos import scaled_down, to_photo, to_pixels
-from .protocols import Protocol, find_protocol
+from .protocols import TIES, Protocol, Ties, find_protocol
 
 
 class DeletionInsertion:
@@ -153,6 +153,50 @@ class DeletionInsertion:
             ValueError: If shapes or target do not fit, or attributions are not finite, or cover
                 less than their photos.
         """
+        ties = self.protocol.ties
+        return self.under_ties(images, attributions, target, additional_forward_args, (ties,))[ties]
+
+    @torch.no_grad()
+    def under_ties(
+        self,
+        images: Tensor | Sequence[Image.Image],
+        attributions: Tensor | Sequence[Tensor],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        ties: Sequence[Ties] = TIES,
+    ) -> dict[Ties, FaithfulnessCurves]:
+        """Curves of B images under several orders of pixels that have the same importance.
+
+        A further order costs a forward pass only at points where it decides which pixels are
+        among the first: maps whose values all differ cost nothing more.
+
+        Args:
+            images: As in a call.
+            attributions: As in a call.
+            target: As in a call.
+            additional_forward_args: As in a call.
+            ties: Orders, each once; see `Protocol`. The protocol's own is one like the others.
+
+        Returns:
+            Order -> the `FaithfulnessCurves` that a call gives where the protocol has that order.
+
+        Raises:
+            TypeError: As in a call.
+            ValueError: As in a call; or if an order is unknown, given twice, or there is none.
+
+        Example:
+            >>> import torch
+            >>> square = torch.nn.Flatten()  # 3 * 4 outputs of an image of 2 x 2
+            >>> harness = DeletionInsertion(square, Protocol("half", (0.0, 0.5), "mean", "black"))
+            >>> maps = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
+            >>> images = torch.ones(1, 3, 2, 2)
+            >>> curves = harness.under_ties(images, maps, target=0, ties=("raster", "reversed"))
+            >>> float(curves["raster"].tied)
+            1.0
+        """
+        orders = tuple(ties)
+        if not orders or len(set(orders)) < len(orders) or not set(orders) <= set(TIES):
+            raise ValueError(f"ties: expected some of {', '.join(TIES)}, each once, got {ties!r}")
         given: tuple[Any, Any]
         if self.protocol.resolution == "original":
             given = _check_photos(images, attributions)
@@ -166,63 +210,95 @@ class DeletionInsertion:
         args = check_additional_forward_args(additional_forward_args, batch)
         rows_of_target(target, slice(0, 1), batch)
         with one_call():
-            scores = getattr(self, f"_{self.protocol.resolution}")(*given, args)
-            outputs = self._run(batch, device, target, scores)
-        deletion, insertion = (score(values, target) for values in outputs)
-        fractions = torch.tensor(self.protocol.fractions, dtype=torch.float64, device=device)
-        return FaithfulnessCurves(fractions, deletion, insertion)
+            prepare = getattr(self, f"_{self.protocol.resolution}")
+            prepared: _Prepared = prepare(*given, args, orders)
+            outputs = self._run(batch, device, target, prepared, len(orders))
+        axis, inserted = (
+            None if points is None else torch.tensor(points, dtype=torch.float64, device=device)
+            for points in (self.protocol.fractions, self.protocol.insertion_fractions)
+        )
+        assert axis is not None
+        return {
+            name: FaithfulnessCurves(
+                axis, score(deletion, target), score(insertion, target), inserted, prepared.tied
+            )
+            for name, (deletion, insertion) in zip(orders, outputs, strict=True)
+        }
 
-    def _run(self, batch: int, device: torch.device, target: Any, scores: _Scores) -> Tensor:
-        """Outputs (2, B, P, ...) of deletion and insertion at every point."""
-        points = len(self.protocol.fractions)
-        every = torch.arange(2 * points * batch, device=device)
+    def _run(
+        self, batch: int, device: torch.device, target: Any, prepared: _Prepared, orders: int
+    ) -> Tensor:
+        """Outputs (O, 2, B, P, ...) under every order, of deletion and insertion, at every point.
+
+        All of the first order; of the others what is not the same.
+        """
+        size = check_batch_size(self.internal_batch_size, batch)
+        wanted = prepared.split.expand(orders, -1, -1, -1).clone()  # (O, 2, P, B)
+        wanted[0] = True
+        first, others = wanted[:1].nonzero(), wanted[1:].nonzero()
+        others[:, 0] += 1
         outputs: list[Tensor] = []
-        for some in every.split(check_batch_size(self.internal_batch_size, batch)):
-            rows, point = some % batch, some // batch % points
-            output = scores(rows, point, some >= points * batch)
-            if not outputs:  # before the work, not after it
-                select_target(output.new_zeros(batch, *output.shape[1:]), target)
-            outputs.append(output)
+        for part in (*first.split(size), *others.split(size)):
+            if len(part):
+                output = prepared.scores(_Jobs(*part.unbind(dim=1)))
+                if not outputs:  # before the work, not after it
+                    select_target(output.new_zeros(batch, *output.shape[1:]), target)
+                outputs.append(output)
         joined = torch.cat(outputs)
-        return joined.view(2, points, batch, *joined.shape[1:]).transpose(1, 2)
+        own = joined[: len(first)].unflatten(0, wanted[:1].shape)
+        found = own.repeat(orders, *[1] * (own.ndim - 1))
+        found[others.unbind(dim=1)] = joined[len(first) :]
+        return found.transpose(2, 3)
 
-    def _model(self, images: Tensor, maps: Tensor, args: tuple[Any, ...]) -> _Scores:
+    def _model(
+        self, images: Tensor, maps: Tensor, args: tuple[Any, ...], ties: Sequence[Ties]
+    ) -> _Prepared:
         """Outputs where pixels of the model's input are replaced."""
         size = (images.shape[2], images.shape[3])
         view = known_field_of_view(self.forward_func, images, None)
         if view is not None and maps.shape[1:] != size:
             maps = enlarge(maps, size, "bilinear", view)
-        canvas = self._canvas(images, maps)
+        canvas = self._canvas(images, maps, ties)
 
-        def scores(rows: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
-            painted = canvas.paint(rows, point, insertion)
-            return run_forward(self.forward_func, painted, rows_of_args(args, rows))
+        def scores(jobs: _Jobs) -> Tensor:
+            painted = canvas.paint(jobs)
+            return run_forward(self.forward_func, painted, rows_of_args(args, jobs.row))
 
-        return scores
+        return _Prepared(scores, canvas.ranking.tied, canvas.ranking.split)
 
     def _original(
-        self, photos: Sequence[Image.Image], maps: Sequence[Tensor], args: tuple[Any, ...]
-    ) -> _Scores:
+        self,
+        photos: Sequence[Image.Image],
+        maps: Sequence[Tensor],
+        args: tuple[Any, ...],
+        ties: Sequence[Ties],
+    ) -> _Prepared:
         """Outputs where pixels of the photos are replaced, before the model's preprocessing."""
         preprocess, device = self.preprocess, maps[0].device
         assert preprocess is not None  # checked with the protocol
         canvases = []
         for photo, one in zip(photos, maps, strict=True):
-            pixels = to_pixels(scaled_down(photo.convert("RGB"))).to(device)
+            scaled = scaled_down(photo.convert("RGB"), self.protocol.rounding)
+            pixels = to_pixels(scaled).to(device)
             normalized = (pixels - self.mean.to(device)) / self.std.to(device)
-            canvases.append(self._canvas(normalized, one[None]))
+            canvases.append(self._canvas(normalized, one[None], ties))
 
-        def painted(row: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
-            (canvas,) = (canvases[index] for index in row.tolist())
-            pixels = canvas.paint(torch.zeros_like(row), point, insertion)
+        def painted(job: _Jobs) -> Tensor:
+            canvas = canvases[int(job.row)]
+            pixels = canvas.paint(job._replace(row=torch.zeros_like(job.row)))
             return preprocess(to_photo(pixels * self.std.to(device) + self.mean.to(device)))
 
-        def scores(rows: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
-            triples = zip(rows.split(1), point.split(1), insertion.split(1), strict=True)
-            inputs = torch.stack([painted(*triple) for triple in triples]).to(device)
-            return run_forward(self.forward_func, inputs, rows_of_args(args, rows))
+        def scores(jobs: _Jobs) -> Tensor:
+            each = (_Jobs(*job) for job in zip(*(part.split(1) for part in jobs), strict=True))
+            inputs = torch.stack([painted(job) for job in each]).to(device)
+            return run_forward(self.forward_func, inputs, rows_of_args(args, jobs.row))
 
-        return scores
+        rankings = [canvas.ranking for canvas in canvases]
+        return _Prepared(
+            scores,
+            torch.cat([ranking.tied for ranking in rankings]),
+            torch.cat([ranking.split for ranking in rankings], dim=-1),
+        )
 
     def _check_cover(self, photos: Sequence[Image.Image], maps: Sequence[Tensor]) -> None:
         """Raise ValueError for a map that has the shape of what is left of its photo."""
@@ -244,17 +320,26 @@ class DeletionInsertion:
                     "cci_captum.benchmarks.preprocessing"
                 )
 
-    def _canvas(self, images: Tensor, maps: Tensor) -> _Canvas:
+    def _canvas(self, images: Tensor, maps: Tensor, ties: Sequence[Ties]) -> _Canvas:
         """What normalised images are painted with, in which order."""
         size = (images.shape[2], images.shape[3])
-        ranks = self._ranks(images, _resized(maps, size), size)
-        options = {"mean": self.mean.to(images.device), "std": self.std.to(images.device)}
         assert self.protocol.deletion_fill and self.protocol.insertion_start  # its own check
-        fill = filled(images, self.protocol.deletion_fill, seed=self.seed, **options)
-        start = filled(images, self.protocol.insertion_start, seed=self.seed, **options)
-        return _Canvas(images, fill, start, ranks, self._counts(ranks))
+        fill, start = (
+            filled(
+                images,
+                chosen,
+                self.mean.to(images.device),
+                self.std.to(images.device),
+                self.seed,
+                self.protocol.rounding,
+            )
+            for chosen in (self.protocol.deletion_fill, self.protocol.insertion_start)
+        )
+        return _Canvas(images, fill, start, self._ranking(images, maps, size, ties))
 
-    def _tokens(self, images: Tensor, maps: Tensor, args: tuple[Any, ...]) -> _Scores:
+    def _tokens(
+        self, images: Tensor, maps: Tensor, args: tuple[Any, ...], ties: Sequence[Ties]
+    ) -> _Prepared:
         """Outputs where patches are hidden from every attention layer."""
         tower = self.vision_tower
         assert tower is not None  # made with the protocol
@@ -270,31 +355,76 @@ class DeletionInsertion:
         first = slice(0, 1)
         with tower.record("input") as recording:
             run_forward(self.forward_func, images[first], rows_of_args(args, first))
-        ranks = self._ranks(images, _resized(maps, recording.grid), recording.grid)
-        counts = self._counts(ranks)
+        ranking = self._ranking(images, maps, recording.grid, ties)
 
-        def scores(rows: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
-            comes_first = ranks[rows].flatten(1) < counts[point][:, None]
+        def scores(jobs: _Jobs) -> Tensor:
+            comes_first = ranking.ranks_of(jobs).flatten(1) < ranking.counts_of(jobs)[:, None]
+            hidden = comes_first ^ (jobs.insertion[:, None] == 1)
             # Dropping is cheaper: a batch is mostly of one point, so that its rows are as long.
-            with tower.hide(comes_first ^ insertion[:, None], "drop") as hiding:
-                outputs = run_forward(self.forward_func, images[rows], rows_of_args(args, rows))
+            with tower.hide(hidden, "drop") as hiding:
+                outputs = run_forward(
+                    self.forward_func, images[jobs.row], rows_of_args(args, jobs.row)
+                )
             check_passes(hiding.passes)
             return outputs
 
-        return scores
+        return _Prepared(scores, ranking.tied, ranking.split)
 
-    def _ranks(self, images: Tensor, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        return rank_pixels(maps.to(images.device), random_ties(images, size, self.seed))
+    def _ranking(
+        self, images: Tensor, maps: Tensor, size: tuple[int, int], ties: Sequence[Ties]
+    ) -> _Ranking:
+        """Which pixels of maps of that size come first."""
+        maps = _resized(maps, size).to(images.device)
+        ranks = [rank_pixels(maps, ties_of(order, images, size, self.seed)) for order in ties]
+        deletion = self.protocol.fractions
+        both = (deletion, self.protocol.insertion_fractions or deletion)
+        counts = torch.tensor(
+            [[self._count(fraction, maps[0].numel()) for fraction in points] for points in both],
+            device=maps.device,
+        )
+        split = torch.stack([splits_ties(maps, some).T for some in counts])
+        return _Ranking(torch.stack(ranks), counts, tied_share(maps), split)
 
-    def _counts(self, ranks: Tensor) -> Tensor:
-        """(P,) pixels that are perturbed at each point."""
-        pixels = ranks[0].numel()
-        counts = [math.floor(fraction * pixels + 0.5) for fraction in self.protocol.fractions]
-        return torch.tensor(counts, device=ranks.device)
+    def _count(self, fraction: float, pixels: int) -> int:
+        """How many of the pixels are replaced at a fraction."""
+        steps = self.protocol.steps
+        if steps is None or fraction == 1:
+            return math.floor(fraction * pixels + 0.5)
+        return min(round(fraction * steps) * max(pixels // steps, 1), pixels)
 
 
-# From image, point and whether it is insertion, (b,) each, to outputs (b, ...).
-_Scores = Callable[[Tensor, Tensor, Tensor], Tensor]
+class _Jobs(NamedTuple):
+    """What is scored: (b,) int64 each."""
+
+    order: Tensor  # which order of ties
+    insertion: Tensor  # 1, or 0 for deletion
+    point: Tensor
+    row: Tensor  # which image
+
+
+class _Prepared(NamedTuple):
+    """B images, ready to be scored."""
+
+    scores: Callable[[_Jobs], Tensor]  # outputs (b, ...)
+    tied: Tensor  # (B,)
+    split: Tensor  # (2, P, B) bool, whether the order of ties matters: see `splits_ties`
+
+
+class _Ranking(NamedTuple):
+    """Which pixels of B maps come first, under O orders of ties."""
+
+    ranks: Tensor  # (O, B, h, w)
+    counts: Tensor  # (2, P) replaced pixels at each point, of deletion and of insertion
+    tied: Tensor  # see `_Prepared`
+    split: Tensor
+
+    def ranks_of(self, jobs: _Jobs) -> Tensor:
+        """(b, h, w)."""
+        return self.ranks[jobs.order, jobs.row]
+
+    def counts_of(self, jobs: _Jobs) -> Tensor:
+        """(b,) pixels that are replaced."""
+        return self.counts[jobs.insertion, jobs.point]
 
 
 class _Canvas(NamedTuple):
@@ -303,24 +433,27 @@ class _Canvas(NamedTuple):
     images: Tensor  # (B, 3, H, W)
     fill: Tensor  # the same, what deletion paints
     start: Tensor  # the same, what insertion starts from
-    ranks: Tensor  # (B, H, W)
-    counts: Tensor  # (P,) replaced pixels at each point
+    ranking: _Ranking
 
-    def paint(self, rows: Tensor, point: Tensor, insertion: Tensor) -> Tensor:
-        """Perturbed images (b, 3, H, W) of rows, points and directions (b,)."""
-        inserting = insertion[:, None, None, None]
-        before = torch.where(inserting, self.start[rows], self.images[rows])
-        after = torch.where(inserting, self.images[rows], self.fill[rows])
-        return perturb(before, self.ranks[rows], self.counts[point], after)
+    def paint(self, jobs: _Jobs) -> Tensor:
+        """Perturbed images (b, 3, H, W)."""
+        inserting = (jobs.insertion == 1)[:, None, None, None]
+        before = torch.where(inserting, self.start[jobs.row], self.images[jobs.row])
+        after = torch.where(inserting, self.images[jobs.row], self.fill[jobs.row])
+        return perturb(before, self.ranking.ranks_of(jobs), self.ranking.counts_of(jobs), after)
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, h, w) float32 maps at another size: averaged where smaller, else bilinear."""
+    """(B, h, w) float32 maps at another size: averaged where smaller, else bilinear.
+
+    In float64 on the way: in float32 weights of the same values would sum to other values here
+    and there, as the kernel rounds, and pixels that are tied would not be.
+    """
     if maps.shape[1:] == size:
         return maps
     if maps.shape[1] >= size[0] and maps.shape[2] >= size[1]:
         return F.adaptive_avg_pool2d(maps[:, None].double(), size)[:, 0].float()
-    return enlarge(maps.float(), size, "bilinear")
+    return enlarge(maps.double(), size, "bilinear").float()
 
 
 def _check_inputs(images: Any) -> Tensor:

@@ -7,20 +7,31 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .protocols import Rounding
+
 _SHORTER_SIDE = 640  # Grad-ECLIP, arXiv 2502.18816: the most that the shorter side may have
 
 
-def scaled_down(photo: Image.Image) -> Image.Image:
+def scaled_down(photo: Image.Image, rounding: Rounding = "nearest") -> Image.Image:
     """The photo itself, or where its shorter side has more than 640 pixels, one of 640.
+
+    Args:
+        photo: Of any mode.
+        rounding: Of the sides; "down" takes the whole part of each side over the quotient of the
+            shorter one and 640, which may leave that at 639.
 
     Example:
         >>> scaled_down(Image.new("RGB", (1920, 1280))).size
         (960, 640)
     """
-    scale = _SHORTER_SIDE / min(photo.size)
-    if scale >= 1:
+    shorter = min(photo.size)
+    if shorter <= _SHORTER_SIDE:
         return photo
-    width, height = (max(round(side * scale), _SHORTER_SIDE) for side in photo.size)
+    if rounding == "down":
+        width, height = (int(side / (shorter / _SHORTER_SIDE)) for side in photo.size)
+    else:
+        scale = _SHORTER_SIDE / shorter
+        width, height = (max(round(side * scale), _SHORTER_SIDE) for side in photo.size)
     return photo.resize((width, height), Image.Resampling.BICUBIC)
 
 

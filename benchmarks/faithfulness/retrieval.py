@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -214,7 +214,7 @@ class CaptionRetrieval(nn.Module):
         deletion, insertion = (
             _recalls(curve, rivals) for curve in (curves.deletion, curves.insertion)
         )
-        return FaithfulnessCurves(curves.fractions, deletion, insertion)
+        return replace(curves, deletion=deletion, insertion=insertion)
 
 
 def _recalls(curve: Curve, rivals: Tensor) -> RetrievalCurve:

@@ -42,13 +42,13 @@ _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "without key similarity": {"key_similarity": False},
     },
     "maskclip": {"without key similarity": {"key_similarity": False}},
-    "gradcam": {"one head": {"single_head": True}},
+    "gradcam": {
+        "one head": {"single_head": True},
+        "averaged over patches": {"average": "patches"},
+    },
     "self-attention": {"the model's heads": {"single_head": False}},
     "game": {"all layers": {"layers": "all"}},
-    "clip-surgery": {
-        "as in the paper": {"as_released": False},
-        "without feature surgery": {"feature_surgery": False},
-    },
+    "clip-surgery": {"without feature surgery": {"feature_surgery": False}},
 }
 _BATCH = 20  # images in one forward pass
 _PLAIN_PASSES = 10  # timed together: one is too short to time
@@ -84,8 +84,7 @@ class _Benchmark:
 
     def row(self, method: Method, title: str, options: dict[str, Any]) -> _Row:
         """A row of the table, its method made with these options."""
-        make: Any = method.cls
-        return _Row(title, method, make(self.classifier, **options))
+        return _Row(title, method, method(self.classifier, **options))
 
     def maps(self, row: _Row, first: int, last: int) -> Tensor:
         """A method's maps of the scenes from first to before last."""
