@@ -10,6 +10,7 @@ from cci_captum import CCI, KMeans, ZeroShotClassifier, load_clip
 from cci_captum.baselines import CLIPSurgery
 from cci_captum.benchmarks.comparison import choices
 from cci_captum.benchmarks.data import Scenes
+from cci_captum.benchmarks.markdown import NO_INTERVAL
 
 
 class Fixed(nn.Module):
@@ -89,6 +90,7 @@ def test_mean_over_k(scenes: tuple[ZeroShotClassifier, Tensor, list[int]]) -> No
 
 def test_the_program_prints_a_row_for_each_choice(capsys: pytest.CaptureFixture[str]) -> None:
     choices.main(["--n", "1", "--threads", "1", "--protocol", "tokens", "--device", "cpu"])
-    rows = capsys.readouterr().out.strip().splitlines()[2:]
-    names = [row.split(" | ")[0].removeprefix("| ") for row in rows]
+    table, *notes = capsys.readouterr().out.strip().split("\n\n")
+    names = [row.split(" | ")[0].removeprefix("| ") for row in table.splitlines()[2:]]
     assert names == [*choices._choices(5, 144), "Random", "Ground truth"]
+    assert notes == [NO_INTERVAL]  # of one scene; so nothing is compared
