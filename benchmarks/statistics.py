@@ -61,7 +61,7 @@ def interval(
     Example:
         >>> low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0, 9.0])
         >>> round(low, 1), round(high, 1)
-        (1.0, 17.0)
+        (1.0, 17.3)
         >>> low, high = interval([1] * 49 + [0])
         >>> round(low, 3), round(high, 3)
         (0.894, 0.999)
