@@ -218,7 +218,7 @@ def holm(p_values: ArrayLike) -> Array:
     """
     found = np.array(p_values, dtype=np.float64)
     if found.ndim != 1 or ((found < 0) | (found > 1)).any():
-        raise ValueError(f"p_values: expected a row (n,) of numbers from 0 to 1, got {p_values}")
+        raise ValueError(f"p_values: expected a row (n,) of numbers from 0 to 1, got {p_values!r}")
     order = np.argsort(found)[: np.isfinite(found).sum()]  # NaN is sorted last
     factors = np.arange(len(order), 0, -1)
     found[order] = np.maximum.accumulate(found[order] * factors).clip(max=1)
