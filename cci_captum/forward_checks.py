@@ -8,7 +8,7 @@ to be hidden, two more passes tell.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -132,6 +132,8 @@ def check_once(
         tuple(arg.shape[1:] if isinstance(arg, Tensor) and arg.ndim else None for arg in args),
         _modes(forward_func, tower),
     )
+    if tower is not None and tower.hides:
+        return  # by the caller, who is told by the method
     seen = _SEEN.setdefault(forward_func, _Seen())
     if key in seen.passed and (seen.passed[key] or not hiding):
         return
@@ -224,25 +226,36 @@ class _Trial:
     tower: VisionTower | None
     outputs: list[Tensor] = field(default_factory=list)
     entered: Tensor | None = None  # what the image encoder was handed in the last pass
+    grids: list[tuple[int, int]] = field(default_factory=list)  # of its runs in the last pass
 
     def run(self, images: Tensor, args: tuple[Any, ...] | None = None) -> Tensor:
-        """The outputs of a pass, (2, n), remembered for `allowed`."""
-        self.entered = None
-        handle = None
-        if self.tower is not None:
-            handle = before(self.tower.entry, self._enter, with_kwargs=True)
-        try:
+        """The outputs of a pass, (2, n), remembered for `differ`."""
+        self.entered, self.grids = None, []
+        with ExitStack() as stack:
+            if self.tower is not None:
+                enter = before(self.tower.entry, self._enter, with_kwargs=True)
+                stack.callback(enter.remove)
+                for handle in self.tower.keep_every_patch():  # as methods do
+                    stack.callback(handle.remove)
             output = run_forward(self.forward_func, images, self.args if args is None else args)
-        finally:
-            if handle is not None:
-                handle.remove()
         output = output.detach().double().reshape(len(images), -1).clone()
         self.outputs.append(output)
         return output
 
     def _enter(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         assert self.tower is not None
+        self.grids.append(self.tower.entered_grid(args, kwargs))  # refuses other sizes
+        if len(self.grids) > 1:
+            raise RuntimeError(
+                "the vision tower ran more than once in one call of forward_func; expected exactly "
+                "one pass over the whole batch"
+            )
         entered = self.tower.entered_images(args, kwargs)
+        if entered is not None and len(entered) != len(self.images):
+            raise ValueError(
+                f"forward_func: expected it to run the vision tower on its {len(self.images)} "
+                f"images, it ran it on {len(entered)}"
+            )
         self.entered = None if entered is None else entered.detach()
 
     # Outputs
@@ -254,7 +267,7 @@ class _Trial:
         second = self.run(probe, rows_of_args(self.args, torch.tensor([1, 0])))
         if self.differ(second[1], first[0]):
             self._explain_difference(first)
-        if self.tower is None or self.entered is None or len(self.entered) != 2:
+        if self.tower is None or self.entered is None:
             return None
         size = (self.images.shape[2], self.images.shape[3])
         try:
@@ -267,7 +280,7 @@ class _Trial:
         entered = (self.entered.shape[2], self.entered.shape[3])
         if view.is_whole(size) and entered == size:
             return None
-        covered = self.tower.covered(entered, self.tower.grid(self.entered))
+        covered = self.tower.covered(entered, self.grids[0])
         view = view.part((0, covered[0] / entered[0]), (0, covered[1] / entered[1]))
         return None if view.is_whole(size) else view
 
@@ -301,7 +314,12 @@ class _Trial:
     def check_hiding(self, view: FieldOfView | None) -> None:
         """Two passes with part of the patches hidden, the second with noise in their place."""
         assert self.tower is not None
-        grid = self._grid()
+        if not self.grids:
+            raise RuntimeError(
+                "nothing was recorded: forward_func did not run the vision tower; pass the "
+                "vision_tower that forward_func calls"
+            )
+        (grid,) = self.grids
         mask = _lower_part(grid)
         if mask is None:
             return  # a single patch
@@ -311,13 +329,6 @@ class _Trial:
         noisy = self._hidden(painted, mask, paint=True, copies=True)
         if self.differ(noisy.output, plain.output):
             self._explain_leak(mask, painted, plain)
-
-    def _grid(self) -> tuple[int, int]:
-        """The patch grid of the last pass."""
-        assert self.tower is not None
-        if self.entered is not None:
-            return self.tower.grid(self.entered)
-        return self.tower.grid(self.images)
 
     def _hidden(
         self,
@@ -349,10 +360,10 @@ class _Trial:
             finally:
                 for handle in handles:
                     handle.remove()
-        if hiding.passes != 1:
+        if not hiding.passes:
             raise RuntimeError(
-                "forward_func: expected it to run the vision tower once in every call, it ran it "
-                f"{hiding.passes} times with patches hidden"
+                "forward_func: expected it to run the vision tower in every call, it did not when "
+                "patches were hidden; does it remember its answers?"
             )
         found.kept = ~hiding.token_mask
         found.entered = self.entered

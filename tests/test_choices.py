@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from selection import exhaustive_unless
 from torch import Tensor, nn
 
 from cci_captum import CCI, KMeans, ZeroShotClassifier, load_clip
