@@ -291,12 +291,12 @@ def test_ties_are_shown_with_what_they_decide(world: World, method: str, protoco
         one = by_hand(sample)
         maps = map_by_hand(world, method, "", sample)
         size = (32, 32) if protocol == "grad-eclip" else (4, 4)
-        ranked = maps.float()
+        ranked = maps.double()
         if maps.shape[1] < size[0]:
             ranked = F.interpolate(ranked[:, None], size, mode="bilinear", align_corners=False)
         elif maps.shape[1] > size[0]:
-            ranked = F.adaptive_avg_pool2d(ranked.double(), size).float()
-        _, inverse, counts = ranked.unique(return_inverse=True, return_counts=True)
+            ranked = F.adaptive_avg_pool2d(ranked, size)
+        _, inverse, counts = ranked.float().unique(return_inverse=True, return_counts=True)
         (row,) = rows_of(rows, check="", index=index).to_dict("records")
         assert row["tied"] == pytest.approx((counts[inverse] > 1).double().mean().item())
         for order in ("random", "raster", "reversed"):

@@ -191,6 +191,7 @@ def main(argv: list[str] | None = None) -> None:
         [args.protocol],
         forward_func=classifier,
         preprocess=clip.preprocess,
+        ties=(),
         show_progress=True,
     )
     print(areas(comparison, args.protocol))

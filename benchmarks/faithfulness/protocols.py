@@ -120,7 +120,7 @@ PROTOCOLS: dict[str, Protocol] = {
         # What the released scripts of Grad-ECLIP compute, so that published numbers can be compared
         # (github.com/Cyang-Zhao/Grad-Eclip, imagenet_eval_deletion.py and _insertion.py): 100 steps
         # of int(area / 200) pixels; insertion records after every tenth and then the whole photo.
-        # Areas of their lists of eleven numbers have equal steps, as in their paper.
+        # They compute no area; of their lists of eleven numbers it is taken with equal steps.
         Protocol(
             "grad-eclip-released",
             _HALF,

@@ -41,7 +41,10 @@ _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "without key similarity": {"key_similarity": False},
     },
     "maskclip": {"without key similarity": {"key_similarity": False}},
-    "gradcam": {"one head": {"single_head": True}},
+    "gradcam": {
+        "one head": {"single_head": True},
+        "averaged over patches": {"average": "patches"},
+    },
     "self-attention": {"the model's heads": {"single_head": False}},
     "game": {"all layers": {"layers": "all"}},
     "clip-surgery": {"without feature surgery": {"feature_surgery": False}},
