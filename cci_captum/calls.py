@@ -57,20 +57,6 @@ def new_pass() -> None:
         call.asked.clear()
 
 
-@contextmanager
-def columns_unchecked() -> Iterator[None]:
-    """Do not ask of outputs inside the context what their columns are made of."""
-    call = _CALL.get()
-    if call is None:
-        yield
-        return
-    known, call.columns_known = call.columns_known, True
-    try:
-        yield
-    finally:
-        call.columns_known = known
-
-
 def running_call() -> _Call | None:
     """The call that runs in this thread."""
     return _CALL.get()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -24,7 +24,6 @@ from ._arguments import (
     run_forward,
     tower_of,
 )
-from .calls import columns_unchecked
 from .field_of_view import FieldOfView, GeometryError, find_field_of_view, ramps
 from .vision_towers import VisionTower, dynamically_quantized
 from .vision_towers.hooks import after, before, first_output
@@ -241,11 +240,9 @@ def _check(
         pair = images[:2] if len(images) > 1 else torch.cat([images, images.flip(-1)])
         rows = torch.tensor([0, min(1, len(images) - 1)])
         trial = _Trial(forward_func, pair.clone(), _kept_args(args, rows), tower)
-        # One image is run twice here alone: that its rows make columns is no mistake of the caller.
-        with columns_unchecked() if len(images) == 1 else nullcontext():
-            view = trial.check_outputs()
-            if tower is not None and hiding:
-                trial.check_hiding(view)
+        view = trial.check_outputs()
+        if tower is not None and hiding:
+            trial.check_hiding(view)
     return view
 
 

@@ -346,19 +346,6 @@ def test_callables_that_no_dictionary_takes(kind: type[Unhashable]) -> None:
     assert checked - (count[0] - checked) == 4  # once
 
 
-def test_one_image_and_one_text_that_make_a_matrix(make_clip, make_images, tokenizer) -> None:
-    model, _ = make_clip(seed=1)
-
-    def logits_per_image(images: Tensor, tokens: Tensor) -> Tensor:
-        image, text = model.encode_image(images), model.encode_text(tokens)
-        return F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
-
-    images, tokens = make_images(model), tokenizer(["a", "b", "c"])
-    CCI(logits_per_image, model).attribute(images[:1], 0, tokens[:1])
-    with pytest.raises(ValueError, match="make the columns"):
-        CCI(logits_per_image, model).attribute(images[:3], 0, tokens)
-
-
 @contextmanager
 def replaced_attention() -> Iterator[None]:
     """torch's scaled_dot_product_attention by one that ignores its mask."""
