@@ -61,7 +61,7 @@ def interval(
     Example:
         >>> low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0, 9.0])
         >>> round(low, 1), round(high, 1)
-        (1.0, 17.0)
+        (1.0, 17.3)
         >>> low, high = interval([1] * 49 + [0])
         >>> round(low, 3), round(high, 3)
         (0.894, 0.999)
@@ -218,7 +218,7 @@ def holm(p_values: ArrayLike) -> Array:
     """
     found = np.array(p_values, dtype=np.float64)
     if found.ndim != 1 or ((found < 0) | (found > 1)).any():
-        raise ValueError(f"p_values: expected a row (n,) of numbers from 0 to 1, got {p_values}")
+        raise ValueError(f"p_values: expected a row (n,) of numbers from 0 to 1, got {p_values!r}")
     order = np.argsort(found)[: np.isfinite(found).sum()]  # NaN is sorted last
     factors = np.arange(len(order), 0, -1)
     found[order] = np.maximum.accumulate(found[order] * factors).clip(max=1)

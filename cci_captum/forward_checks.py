@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -165,6 +165,8 @@ def check_once(
         tuple(_arg_key(arg) for arg in args),
         _modes(forward_func, tower),
     )
+    if tower is not None and tower.hides:
+        return  # by the caller, who is told by the method
     seen = _seen_of(forward_func)
     hid, view = seen.passed.get(key, (None, None))
     if hid is None or (hiding and not hid):
@@ -263,25 +265,36 @@ class _Trial:
     tower: VisionTower | None
     outputs: list[Tensor] = field(default_factory=list)
     entered: Tensor | None = None  # what the image encoder was handed in the last pass
+    grids: list[tuple[int, int]] = field(default_factory=list)  # of its runs in the last pass
 
     def run(self, images: Tensor, args: tuple[Any, ...] | None = None) -> Tensor:
-        """The outputs of a pass, (2, n), remembered for `allowed`."""
-        self.entered = None
-        handle = None
-        if self.tower is not None:
-            handle = before(self.tower.entry, self._enter, with_kwargs=True)
-        try:
+        """The outputs of a pass, (2, n), remembered for `differ`."""
+        self.entered, self.grids = None, []
+        with ExitStack() as stack:
+            if self.tower is not None:
+                enter = before(self.tower.entry, self._enter, with_kwargs=True)
+                stack.callback(enter.remove)
+                for handle in self.tower.keep_every_patch():  # as methods do
+                    stack.callback(handle.remove)
             output = run_forward(self.forward_func, images, self.args if args is None else args)
-        finally:
-            if handle is not None:
-                handle.remove()
         output = output.detach().double().reshape(len(images), -1).clone()
         self.outputs.append(output)
         return output
 
     def _enter(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         assert self.tower is not None
+        self.grids.append(self.tower.entered_grid(args, kwargs))  # refuses other sizes
+        if len(self.grids) > 1:
+            raise RuntimeError(
+                "the vision tower ran more than once in one call of forward_func; expected exactly "
+                "one pass over the whole batch"
+            )
         entered = self.tower.entered_images(args, kwargs)
+        if entered is not None and len(entered) != len(self.images):
+            raise ValueError(
+                f"forward_func: expected it to run the vision tower on its {len(self.images)} "
+                f"images, it ran it on {len(entered)}"
+            )
         self.entered = None if entered is None else entered.detach()
 
     # Outputs
@@ -295,11 +308,6 @@ class _Trial:
             self._explain_difference(first)
         if self.tower is None or self.entered is None:
             return None
-        if len(self.entered) != len(self.images):
-            raise ValueError(
-                "forward_func: expected it to run the image encoder on the images that it is "
-                f"given, got {len(self.entered)} for {len(self.images)}"
-            )
         size = (self.images.shape[2], self.images.shape[3])
         try:
             view = find_field_of_view(self.entered[0], size)
@@ -311,7 +319,7 @@ class _Trial:
         entered = (self.entered.shape[2], self.entered.shape[3])
         if view.is_whole(size) and entered == size:
             return None
-        grid = self.tower.grid(self.entered)
+        grid = self.grids[0]
         covered = self.tower.covered(entered, grid)
         view = view.part((0, covered[0] / entered[0]), (0, covered[1] / entered[1]))
         if not view.is_whole(size):
@@ -350,7 +358,12 @@ class _Trial:
     def check_hiding(self, view: FieldOfView | None) -> None:
         """Two passes with part of the patches hidden, the second with noise in their place."""
         assert self.tower is not None
-        grid = self._grid()
+        if not self.grids:
+            raise RuntimeError(
+                "nothing was recorded: forward_func did not run the vision tower; pass the "
+                "vision_tower that forward_func calls"
+            )
+        (grid,) = self.grids
         mask = _lower_part(grid)
         if mask is None:
             return  # a single patch
@@ -360,13 +373,6 @@ class _Trial:
         noisy = self._hidden(painted, mask, paint=True, copies=True)
         if self.differ(noisy.output, plain.output):
             self._explain_leak(mask, painted, plain)
-
-    def _grid(self) -> tuple[int, int]:
-        """The patch grid of the last pass."""
-        assert self.tower is not None
-        if self.entered is not None:
-            return self.tower.grid(self.entered)
-        return self.tower.grid(self.images)
 
     def _hidden(
         self,
@@ -398,10 +404,10 @@ class _Trial:
             finally:
                 for handle in handles:
                     handle.remove()
-        if hiding.passes != 1:
+        if not hiding.passes:
             raise RuntimeError(
-                "forward_func: expected it to run the vision tower once in every call, it ran it "
-                f"{hiding.passes} times with patches hidden"
+                "forward_func: expected it to run the vision tower in every call, it did not when "
+                "patches were hidden; does it remember its answers?"
             )
         found.kept = ~hiding.token_mask
         found.entered = self.entered

@@ -265,7 +265,8 @@ class PatchAttribution(ImageAttribution):
         step = check_batch_size(internal_batch_size, batch)
         maps = []
         # Gradients need tensors that were not made in inference mode; the caller may be in it.
-        kept = buffers_kept(self.forward_func, self.vision_tower)
+        tower = getattr(self, "vision_tower", None)  # a module's GradCAM has none
+        kept = buffers_kept(self.forward_func, tower)
         with one_call(), kept, torch.inference_mode(False), torch.no_grad():
             if check:
                 self._check_once(images, args)

@@ -264,8 +264,10 @@ def test_two_objects(capsys: pytest.CaptureFixture[str]) -> None:
     drawn = SceneGenerator(seed=11, artwork="held-out").scenes(range(4), kind="two")
     masks = torch.stack([s.masks[0] for s in drawn])
     assert f"covers {masks.double().mean():.1%} of the picture" in report
-    assert cells(report)["Ground truth"]["energy"] == "1.00 (-)"
-    assert "no interval" in report  # of 4 scenes
+    low, _ = interval([1] * 4)  # all right of 4, a rate
+    assert cells(report)["Ground truth"]["energy"] == f"1.00 ({low:.2f} to 1.00)"
+    assert cells(report)["Ground truth"]["energy minus random"].endswith(" (-)")  # no rates
+    assert "no interval" in report
 
 
 def test_variants_and_blank_maps(capsys: pytest.CaptureFixture[str]) -> None:

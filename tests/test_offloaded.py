@@ -18,6 +18,7 @@ from cci_captum.baselines import METHODS
 from cci_captum.benchmarks.comparison.loading import Loader
 from cci_captum.benchmarks.data import Sample
 from cci_captum.benchmarks.faithfulness import CaptionRetrieval, DeletionInsertion
+from cci_captum.benchmarks.preprocessing import Preprocessing, whole
 
 NAMES = ["fox", "ship", "jar"]
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -129,7 +130,8 @@ class OnePhoto:
 
 def test_photos_go_where_the_model_runs(models, tokenizer) -> None:
     classifier = ZeroShotClassifier(models[1], tokenizer, NAMES)
-    loader = Loader(OnePhoto(), lambda photo: torch.zeros(3, 32, 32), classifier, "true")  # type: ignore[arg-type]
+    black = Preprocessing(lambda photo: torch.zeros(3, 32, 32), (0, 0, 0), (1, 1, 1), whole)
+    loader = Loader(OnePhoto(), black, classifier, "true")  # type: ignore[arg-type]
     (batch,) = loader.batches(1)
     assert batch.inputs.device.type == "cpu"
     assert batch.predicted == [int(classifier(batch.inputs).argmax())]

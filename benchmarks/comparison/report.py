@@ -127,7 +127,9 @@ def areas(comparison: Comparison, protocol: str, reference: str | None = None) -
     """
     reference = comparison.methods[0] if reference is None else reference
     summary = comparison.summary(reference, [*_MAIN, "deletion_rank", "insertion_rank"])
-    return _areas(summary[(summary["protocol"] == protocol) & (summary["check"] == "")], reference)
+    plain = summary[(summary["protocol"] == protocol) & (summary["check"] == "")]
+    shown = _areas(plain, reference)
+    return f"{shown}\n\n{NO_INTERVAL}" if "(-)" in shown else shown
 
 
 def _areas(summary: pd.DataFrame, reference: str) -> str:
@@ -148,12 +150,18 @@ def _areas(summary: pd.DataFrame, reference: str) -> str:
         ]
         lines.append(line)
     shown = table([*head, "deletion rank", "insertion rank"], lines)
-    return "\n\n".join([shown, *(_together(summary, name, reference) for name in _MAIN)])
+    together = (_together(summary, name, reference) for name in _MAIN)
+    return "\n\n".join(filter(None, [shown, *together]))
 
 
 def _together(summary: pd.DataFrame, measure: str, reference: str) -> str:
-    """Which differences hold together, as the intervals do not: each is 95 % sure alone."""
+    """Which differences hold together, as the intervals do not: each is 95 % sure alone.
+
+    Blank where nothing could be compared.
+    """
     rows = summary[(summary["measure"] == measure) & summary["p_holm"].notna()]
+    if rows.empty:
+        return ""
     sure = [title(method) for method in rows.loc[rows["p_holm"] < 0.05, "method"]]
     return (
         f"{heading(measure).capitalize()} other than of {title(reference)}, all {len(rows)} "

@@ -60,6 +60,11 @@ class VisionTower(TowerLayout):
         """What is hidden in this thread's passes of the module now, by whichever adapter."""
         return _HIDDEN.by_entry.get(self.entry)
 
+    @property
+    def hides(self) -> bool:
+        """Whether patches are hidden in this thread's passes of the module now."""
+        return self._hiding is not None
+
     def _hiding_here(self) -> Callable[[], Hiding | None]:
         """`_hiding` of the thread that calls this, in whatever thread it is asked for."""
         by_entry, entry = _HIDDEN.by_entry, self.entry
