@@ -360,8 +360,8 @@ class _Trial:
         assert self.tower is not None
         if not self.grids:
             raise RuntimeError(
-                "nothing was recorded: forward_func did not run the vision tower; pass the "
-                "vision_tower that forward_func calls"
+                "nothing was recorded: forward_func did not run the vision tower (in the same "
+                "thread); pass the vision_tower that forward_func calls"
             )
         (grid,) = self.grids
         mask = _lower_part(grid)
