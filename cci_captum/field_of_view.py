@@ -18,6 +18,7 @@ from torch import Tensor
 _CUBE, _SQUARE, _LINE = 0.5, 0.15, 0.35
 _MISFIT = 0.02  # of the ramp's range: what resizing may leave
 _STRAIGHT = 0.05  # of the ramp's range: what an axis-aligned image may vary along the other axis
+_ROUNDED = 0.0075  # of the ramp's range: what bfloat16 or bytes may change in what is handed on
 
 
 @dataclass(frozen=True)
@@ -61,21 +62,29 @@ class GeometryError(ValueError):
 def ramps(images: Tensor) -> Tensor:
     """An image (1, 3, H, W) whose first and third channel rise to the right, the second downwards.
 
-    In the range of the images' own values, so that it passes as one of them.
+    In the range of the images' own values, so that it passes as one of them; where these hardly
+    differ, between them and half of them.
     """
     _, _, height, width = images.shape
     wide = images.double()
-    low, high = float(wide.mean() - wide.std()), float(wide.mean() + wide.std())
-    if not high - low > 1e-6:  # an image of one colour, or a single pixel
-        low, high = low - 0.5, low + 0.5
+    mean, spread = float(wide.mean()), float(wide.std(correction=0))
+    low, high = max(mean - spread, float(wide.min())), min(mean + spread, float(wide.max()))
+    if high - low < max(abs(low), abs(high)) / 2 or high == low:
+        # So few steps in half precision that nothing could be read off them.
+        low, high = sorted((mean / 2, mean)) if mean else (0.0, 0.5)
+
+    return ((high + low) / 2 + (high - low) / 2 * _ramps(height, width))[None].to(images)
+
+
+def _ramps(height: int, width: int) -> Tensor:
+    """(3, H, W), float64 from -1 to 1."""
 
     def ramp(count: int) -> Tensor:
-        places = (torch.arange(count, dtype=torch.float64) + 0.5) / count * 2 - 1
-        return (high + low) / 2 + (high - low) / 2 * _cubic(places)
+        return _cubic((torch.arange(count, dtype=torch.float64) + 0.5) / count * 2 - 1)
 
     right = ramp(width)[None].expand(height, width)
     down = ramp(height)[:, None].expand(height, width)
-    return torch.stack([right, down, right])[None].to(images)
+    return torch.stack([right, down, right])
 
 
 def find_field_of_view(entered: Tensor, size: tuple[int, int]) -> FieldOfView:
@@ -92,6 +101,8 @@ def find_field_of_view(entered: Tensor, size: tuple[int, int]) -> FieldOfView:
         GeometryError: If the encoder's image is no axis-aligned, upright rectangle of the inputs.
     """
     wide = entered.double().cpu()
+    if _is_as_it_was(wide, size):
+        return FieldOfView(0, 0, *size)
     right, down = wide.mean(dim=1), wide.mean(dim=2)  # (3, w), (3, h): what is left of each ramp
     if wide.shape[0] != 3 or right[1].var() > max(right[0].var(), right[2].var()):
         raise GeometryError("expected upright images, got rows in the place of columns")
@@ -122,6 +133,20 @@ def place(patch_map: Tensor, size: tuple[int, int], mode: str, view: FieldOfView
     maps = F.grid_sample(wide, grid, mode=mode, padding_mode="border", align_corners=False)
     inside = (rows.abs() <= 1)[:, None] & (columns.abs() <= 1)
     return maps[:, 0].masked_fill(~inside.to(maps.device), 0.0).to(patch_map.dtype)
+
+
+def _is_as_it_was(entered: Tensor, size: tuple[int, int]) -> bool:
+    """Whether an image (3, h, w) is that of `ramps`, but for the contrast of channels and rounding.
+
+    Coefficients of a cubic cannot be read off as exactly in half precision.
+    """
+    if entered.shape != (3, *size):
+        return False
+    expected, found = (x - x.mean(dim=(1, 2), keepdim=True) for x in (_ramps(*size), entered))
+    contrast = (expected * found).sum(dim=(1, 2)) / expected.square().sum(dim=(1, 2))
+    missed = (found - contrast[:, None, None] * expected).abs().amax(dim=(1, 2))
+    spread = expected.amax(dim=(1, 2)) - expected.amin(dim=(1, 2))
+    return bool((missed < _ROUNDED * contrast * spread).all())
 
 
 def _cubic(places: Tensor) -> Tensor:
@@ -177,7 +202,7 @@ def _without_padding(profile: Tensor, length: int) -> Tensor:
     blend = 3 + len(profile) // length
     first += blend if first > 0 else 1
     last -= blend if last < len(profile) - 1 else 1
-    return torch.arange(first, last + 1)
+    return torch.arange(first, max(first, last + 1))
 
 
 def _check_straight(image: Tensor) -> None:

@@ -7,11 +7,12 @@ to be hidden, two more passes tell.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from .vision_towers import VisionTower, dynamically_quantized
 from .vision_towers.hooks import after, before, first_output
 
 _REPLACED = "was its forward, or scaled_dot_product_attention, replaced by one without masks?"
+_CHANCE = "expected the same outputs for the same images, got others in a second call"
 _EXACT, _TF32, _HALF = 1e-3, 1e-2, 5e-2  # of what outputs vary: what rounding may change
 
 
@@ -52,9 +54,10 @@ def check_forward_func(
       apart: the output is the same whether hidden places hold the mean of the kept tokens or
       copies of them.
 
-    Attribution methods call it once for each forward_func, image encoder and shapes of inputs;
-    their `check=False` skips it. What it cannot see: a step outside the encoder that treats
-    patches by their place, and what happens for other inputs, targets or batch sizes.
+    Attribution methods call it once for each forward_func, image encoder, shapes of inputs and
+    further numbers and strings; their `check=False` skips it. What it cannot see: a step outside
+    the encoder that treats patches by their place, what happens for other inputs, targets or
+    batch sizes, and chance that happened to give the same outputs again.
 
     Args:
         forward_func: Module or function from images (B, 3, H, W) and any further arguments to
@@ -68,7 +71,7 @@ def check_forward_func(
 
     Returns:
         The part of the inputs under the patch grid, where forward_func resizes, crops or pads
-        them; None where it hands them on as they are, or where it cannot be told.
+        them; None where their size alone says it, or where it cannot be told.
 
     Raises:
         TypeError: If an argument or the output of forward_func has the wrong type.
@@ -96,16 +99,46 @@ class _Seen:
     """What was found out of a forward_func.
 
     Attributes:
-        passed: Keys of the inputs and modes that it was checked for: whether hiding was, too.
-        views: Where the image encoder's grid lies, by encoder and size of the inputs.
+        passed: Keys of the inputs and modes that it was checked for: whether hiding was, too, and
+            where the image encoder's grid lies.
+        views: Where it lay when last asked, by encoder and size of the inputs.
     """
 
     def __init__(self) -> None:
-        self.passed: dict[Any, bool] = {}
+        self.passed: dict[Any, tuple[bool, FieldOfView | None]] = {}
         self.views: dict[Any, FieldOfView | None] = {}
 
 
 _SEEN: WeakKeyDictionary[Any, _Seen] = WeakKeyDictionary()
+
+
+class _Last(threading.local):
+    """The last forward_func of a thread that is no key of `_SEEN`."""
+
+    reference: Callable[[], Any] = staticmethod(lambda: None)
+    seen = _Seen()
+
+
+_LAST = _Last()
+
+
+def _seen_of(forward_func: Callable[..., Tensor]) -> _Seen:
+    """What was found out of a forward_func so far.
+
+    One that has no hash, as data classes, or takes no weak reference is remembered until the next
+    of them.
+    """
+    try:
+        return _SEEN.setdefault(forward_func, _Seen())
+    except TypeError:
+        pass
+    if _LAST.reference() is not forward_func:
+        try:
+            _LAST.reference = ref(forward_func)
+        except TypeError:  # with __slots__
+            _LAST.reference = lambda: forward_func
+        _LAST.seen = _Seen()
+    return _LAST.seen
 
 
 def check_once(
@@ -129,18 +162,18 @@ def check_once(
         _view_key(images, tower),
         images.dtype,
         images.device,
-        tuple(arg.shape[1:] if isinstance(arg, Tensor) and arg.ndim else None for arg in args),
+        tuple(_arg_key(arg) for arg in args),
         _modes(forward_func, tower),
     )
     if tower is not None and tower.hides:
         return  # by the caller, who is told by the method
-    seen = _SEEN.setdefault(forward_func, _Seen())
-    if key in seen.passed and (seen.passed[key] or not hiding):
-        return
-    view = _check(forward_func, images, args, tower, hiding)
+    seen = _seen_of(forward_func)
+    hid, view = seen.passed.get(key, (None, None))
+    if hid is None or (hiding and not hid):
+        view = _check(forward_func, images, args, tower, hiding)
+        seen.passed[key] = (hiding, view)
     if tower is not None:
         seen.views[_view_key(images, tower)] = view
-    seen.passed[key] = hiding
 
 
 def known_field_of_view(
@@ -150,17 +183,23 @@ def known_field_of_view(
 
     Without a tower: what it found for the one image encoder that was asked about.
     """
-    seen = _SEEN.get(forward_func)
-    if seen is None:
-        return None
+    seen = _seen_of(forward_func)
     if tower is not None:
         return seen.views.get(_view_key(images, tower))
-    views = {view for key, view in seen.views.items() if key[1] == images.shape[1:]}
+    views = {view for key, view in list(seen.views.items()) if key[1] == images.shape[1:]}
     return views.pop() if len(views) == 1 else None
 
 
 def _view_key(images: Tensor, tower: VisionTower | None) -> Any:
-    return (id(tower.entry) if tower else None, images.shape[1:])
+    # A reference to what is gone equals no other, as its id might.
+    return (ref(tower.entry) if tower else None, images.shape[1:])
+
+
+def _arg_key(arg: Any) -> Any:
+    """What of a further argument may decide how forward_func treats images."""
+    if isinstance(arg, Tensor):
+        return arg.shape[1:] if arg.ndim else (arg.dtype, arg.item())
+    return (type(arg), arg) if isinstance(arg, (bool, int, float, str)) else type(arg)
 
 
 def _modes(forward_func: Any, tower: VisionTower | None) -> int:
@@ -280,24 +319,20 @@ class _Trial:
         entered = (self.entered.shape[2], self.entered.shape[3])
         if view.is_whole(size) and entered == size:
             return None
-        covered = self.tower.covered(entered, self.grids[0])
+        grid = self.grids[0]
+        covered = self.tower.covered(entered, grid)
         view = view.part((0, covered[0] / entered[0]), (0, covered[1] / entered[1]))
-        return None if view.is_whole(size) else view
+        if not view.is_whole(size):
+            return view
+        # All of it, as the size of the inputs alone says, or, nearly that of the encoder, does not.
+        return None if self.tower.covered(size, grid) == size else FieldOfView(0, 0, *size)
 
     def _explain_difference(self, first: Tensor) -> None:
-        """Say why an image's output was not the same in another batch, by two more passes."""
-        training = {type(m).__name__ for m in _modules(self.forward_func, self.tower) if m.training}
-        quantised = self._quantised()
-        hint = ""
-        if quantised:
-            hint = f"; {quantised}"
-        elif training:
-            hint = f"; it is in train mode ({', '.join(sorted(training)[:4])}): call eval()"
-        if self.differ(self.run(self.images), first):
-            raise ValueError(
-                "forward_func: expected the same outputs for the same images, got others in a "
-                f"second call{hint}"
-            )
+        """Say why an image's output was not the same in another batch, by more passes."""
+        hint = self._hint()
+        # Where little is dropped, by chance the same may be dropped again.
+        if any(self.differ(self.run(self.images), first) for _ in range(3)):
+            raise ValueError(f"forward_func: {_CHANCE}{hint}")
         other = torch.cat([self.images[:1], ramps(self.images)])
         if self.differ(self.run(other)[0], first[0]):
             raise ValueError(
@@ -309,6 +344,15 @@ class _Trial:
             f"got another one in another place{hint}"
         )
 
+    def _hint(self) -> str:
+        """What is known of the model that may be why, behind a semicolon."""
+        if self._quantised():
+            return f"; {self._quantised()}"
+        training = {type(m).__name__ for m in _modules(self.forward_func, self.tower) if m.training}
+        if training:
+            return f"; it is in train mode ({', '.join(sorted(training)[:4])}): call eval()"
+        return ""
+
     # Hiding
 
     def check_hiding(self, view: FieldOfView | None) -> None:
@@ -316,8 +360,8 @@ class _Trial:
         assert self.tower is not None
         if not self.grids:
             raise RuntimeError(
-                "nothing was recorded: forward_func did not run the vision tower; pass the "
-                "vision_tower that forward_func calls"
+                "nothing was recorded: forward_func did not run the vision tower (in the same "
+                "thread); pass the vision_tower that forward_func calls"
             )
         (grid,) = self.grids
         mask = _lower_part(grid)
@@ -372,11 +416,18 @@ class _Trial:
     def _painted(self, mask: Tensor, view: FieldOfView | None) -> Tensor:
         """The images with noise in the pixels of hidden patches, (2, h, w) True."""
         height, width = self.images.shape[2:]
-        # A resize blends pixels of neighbouring patches: half a patch beside kept ones is left.
-        handed_on = self.entered is None or self.entered.shape[2:] == (height, width)
-        margin = 0.0 if view is None and handed_on else 0.5
-        whole = view or FieldOfView(0, 0, height, width)
         h, w = mask.shape[1:]
+        assert self.tower is not None
+        whole = view or FieldOfView(0, 0, *self.tower.covered((height, width), (h, w)))
+        handed_on = self.entered is None or self.entered.shape[2:] == (height, width)
+        margin = 0.0
+        if self.entered is not None and not (view is None and handed_on):
+            # A resize blends pixels of neighbouring patches: what reaches kept ones is left, by
+            # three pixels (Lanczos) of the coarser of both images, and at least half a patch.
+            scales = (height / self.entered.shape[2], width / self.entered.shape[3])
+            sides = (whole.height / h, whole.width / w)
+            reach = [3 * max(1.0, scale) / side for scale, side in zip(scales, sides, strict=True)]
+            margin = max(0.5, *reach)
         rows = (torch.arange(height) + 0.5 - whole.top) / whole.height * h
         columns = (torch.arange(width) + 0.5 - whole.left) / whole.width * w
 
@@ -387,11 +438,13 @@ class _Trial:
         inside = ((rows >= 0) & (rows < h))[:, None] & ((columns >= 0) & (columns < w))
         pixels = hidden_at(rows, columns) & hidden_at(rows - margin, columns - margin)
         pixels = (pixels & inside.to(mask.device))[:, None]
-        return torch.where(pixels, _noise_like(self.images), self.images)
+        return torch.where(pixels, _noise_pixels(self.images), self.images)
 
     def _explain_leak(self, mask: Tensor, painted: Tensor, plain: _Hidden) -> None:
         """Say how hidden patches still count, by more passes."""
         assert self.tower is not None
+        if any(self.differ(self._hidden(self.images, mask).output, plain.output) for _ in range(3)):
+            raise ValueError(f"forward_func: {_CHANCE}{self._hint()}")
         why = "hidden patches still count in the output of forward_func"
         moved = self._hidden(painted, mask)
         if self._entered_differs(moved.entered, plain.entered, mask):
@@ -512,6 +565,14 @@ def _lower_part(grid: tuple[int, int]) -> Tensor | None:
     else:
         hidden[:, w // smallest :] = True
     return hidden
+
+
+def _noise_pixels(images: Tensor) -> Tensor:
+    """Noise between the least and the greatest value of the images and of their ramps."""
+    values = torch.cat([images, ramps(images)]).double()
+    low, high = values.min(), values.max()
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
+    return (low + (high - low) * noise.to(low)).to(images.dtype)
 
 
 def _noise_like(values: Tensor) -> Tensor:

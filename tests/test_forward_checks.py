@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from cci_captum import (
     ZeroShotClassifier,
     check_forward_func,
     find_vision_tower,
+    forward_checks,
 )
 from cci_captum.baselines import RISE, ClusterAblation, GradECLIP, Random
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
@@ -207,6 +209,12 @@ def test_right_ones_pass(name: str) -> None:
     check_forward_func(RIGHT[name](), randn(2, 3, *SIZE))
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Dropout may happen to drop the same again."""
+    torch.manual_seed(0)
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_ones_are_named(name: str) -> None:
     make, reason = BROKEN[name]
@@ -222,6 +230,120 @@ def test_methods_refuse_them_unless_told_not_to(name: str) -> None:
         CCI(model).attribute(images, 0)
     if name != "two views in one call":
         CCI(model).attribute(images, 0, check=False)
+
+
+def test_chance_is_named_when_it_repeats_itself() -> None:
+    """Two calls give the same: the comparison of hidden patches stumbles over it first."""
+    draws, count = randn(20), [0]
+
+    def shifted(model: Any, images: Tensor) -> Tensor:
+        count[0] += 1
+        return model(images) + draws[max(0, count[0] - 2)]
+
+    with pytest.raises(ValueError, match="second call"):
+        check_forward_func(Head(shifted), randn(2, 3, *SIZE))
+
+
+def test_leaks_are_seen_in_images_of_one_colour() -> None:
+    beside = Head(lambda m, x: m(x) + x.mean(dim=(1, 2, 3))[:, None])
+    for colour in (0.0, 1.0):
+        with pytest.raises(RuntimeError, match="beside the image encoder"):
+            check_forward_func(beside, torch.full((2, 3, *SIZE), colour))
+
+
+def test_more_images_in_the_encoder_than_were_given() -> None:
+    both = Head(lambda m, x: m(torch.cat([x, x.flip(-1)])).unflatten(0, (2, -1)).mean(dim=0))
+    for method in (CCI, GradECLIP):
+        with pytest.raises(ValueError, match="its 2 images, it ran it on 4"):
+            method(both).attribute(randn(2, 3, *SIZE), 0)
+
+
+# Right ones in unusual circumstances
+
+
+@pytest.mark.parametrize("size", [(30, 30), (33, 37), (9, 80)])
+def test_padding_up_to_whole_patches(size: tuple[int, int]) -> None:
+    model = vit(dynamic_img_size=True, dynamic_img_pad=True)
+    assert check_forward_func(model, randn(2, 3, *size)) is None
+
+
+@pytest.mark.parametrize("size", [(8, 8), (10, 14), (16, 16)])
+def test_small_images_enlarged_inside(size: tuple[int, int]) -> None:
+    """A kernel's reach in pixels of the small image is more than half a patch."""
+    for options in ({"mode": "bicubic", "antialias": True}, {"mode": "bilinear"}):
+        enlarged = Head(lambda m, x, options=options: m(F.interpolate(x, SIZE, **options)))
+        check_forward_func(enlarged, torch.rand(2, 3, *size))
+
+
+RANGES: dict[str, tuple[float, float]] = {
+    "hardly any contrast": (0.9, 0.91),
+    "no contrast to speak of": (0.9, 0.90001),
+    "far from zero": (200, 200.001),
+    "bytes": (0, 255),
+    "one colour": (1, 1),
+    "black": (0, 0),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", RANGES)
+def test_ranges_and_precisions(name: str, dtype: torch.dtype) -> None:
+    low, high = RANGES[name]
+    images = low + (high - low) * torch.rand(
+        2, 3, 96, 96, generator=torch.Generator().manual_seed(0)
+    )
+    model = Head(lambda m, x: m(x.to(dtype)).float(), vit(dynamic_img_size=True).to(dtype))
+    assert check_forward_func(model, images) is None
+
+
+def test_images_shown_stay_in_the_range_of_the_inputs() -> None:
+    images = (torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(0)) < 0.1).float()
+
+    def strict(model: Any, shown: Tensor) -> Tensor:
+        assert shown.min() >= 0 and shown.max() <= 1
+        return model((shown * 255).to(torch.uint8) / 255)
+
+    for given in (images, torch.rand_like(images), images * 0, images * 0 + 1):
+        assert check_forward_func(Head(strict), given) is None
+
+
+class Unhashable:
+    """As data classes are: equal by their values, hence without a hash."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Callable[[Tensor], Tensor]) -> None:
+        self.run = run
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unhashable) and other.run is self.run
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.run(images)
+
+
+class Slots(Unhashable):
+    """With a hash, but nothing refers to it weakly."""
+
+    __slots__ = ()
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("kind", [Unhashable, Slots])
+def test_callables_that_no_dictionary_takes(kind: type[Unhashable]) -> None:
+    model, count = vit(), [0]
+    model.patch_embed.register_forward_pre_hook(lambda m, a: count.__setitem__(0, count[0] + 1))
+    images = randn(2, 3, 64, 80)
+    cropped = kind(lambda x: model(x[..., 12:44, 16:48]))
+    method = CCI(cropped, model)
+    first = method.attribute(images, 1)
+    assert first[..., 12:44, 16:48].any() and not first[..., :12, :].any()
+    checked = count[0]
+    torch.testing.assert_close(method.attribute(images, 1), first)
+    assert checked - (count[0] - checked) == 4  # once
 
 
 @contextmanager
@@ -387,6 +509,40 @@ def test_maps_lie_where_the_model_looked(method: Any, upsample: Any) -> None:
     rest = found.clone()
     rest[..., 12:44, 16:48] = 0
     assert not rest.any()
+
+
+def test_a_further_argument_may_move_the_crop() -> None:
+    model, images = vit(), randn(2, 3, 64, 80)
+    method = CCI(lambda x, top: model(x[..., top : top + 32, 16:48]), model)
+    for top in (0, 32, 0, torch.tensor(32)):
+        found = method.attribute(images, 1, (top,))
+        inside = found[..., int(top) : int(top) + 32, 16:48]
+        assert inside.any() and found.count_nonzero() == inside.count_nonzero()
+
+
+def test_another_encoder_at_the_same_address() -> None:
+    """What was found of an encoder that is gone is not taken for another's."""
+    images, known = randn(2, 3, *SIZE), set()
+    for _ in range(8):
+        tower: Any = SimpleNamespace(entry=nn.Identity())
+        key = forward_checks._view_key(images, tower)
+        assert key not in known
+        known.add(key)
+        del tower, key  # the next one takes its place in memory
+
+
+def test_resized_to_nearly_the_same_size(make_clip) -> None:
+    """Of images as large as that, the encoder alone would leave the last pixels out."""
+    visual = make_clip(seed=1)[0].visual
+    (height, width), (rows, _) = visual.image_size, visual.patch_size
+    images = randn(1, 3, height + rows // 2, width + rows // 2)
+    alone = CCI(visual).attribute(images, 1)
+    assert not alone[..., height:, :].any() and not alone[..., width:].any()
+
+    def resized(shown: Tensor) -> Tensor:
+        return visual(F.interpolate(shown, (height, width), mode="bilinear"))
+
+    assert CCI(resized, visual).attribute(images, 1)[..., -1, -1].all()
 
 
 def test_curves_of_a_cropping_model_take_patch_maps() -> None:

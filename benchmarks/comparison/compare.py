@@ -358,7 +358,7 @@ def _explain(row: _Row, batch: Batch, labels: list[int], internal_batch_size: in
     if hasattr(row.explainer, "check_forward_func"):
         row.explainer.check_forward_func(batch.inputs)
         view = known_field_of_view(row.explainer.forward_func, batch.inputs, None)
-        if view is not None:
+        if view is not None and not view.is_whole((batch.inputs.shape[2], batch.inputs.shape[3])):
             raise ValueError(
                 "forward_func: expected it to show the image encoder all of its inputs, since "
                 "masks and photos are cut as preprocess cuts them; crop, pad or resize there "
