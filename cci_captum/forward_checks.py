@@ -481,9 +481,8 @@ class _Trial:
 
     def _quantised(self) -> str:
         """A sentence where layers choose their scales from whole tensors, else nothing."""
-        root = self.forward_func if isinstance(self.forward_func, nn.Module) else None
-        root = root or (self.tower and self.tower.module)
-        if root is not None and dynamically_quantized(root):
+        roots = [self.forward_func, self.tower and self.tower.module]
+        if any(isinstance(root, nn.Module) and dynamically_quantized(root) for root in roots):
             return (
                 "its dynamically quantised layers take the scale of a whole tensor, of all images "
                 "and hidden tokens too: explain the model before it was quantised"

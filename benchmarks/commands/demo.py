@@ -185,6 +185,7 @@ def _compare(tiny: _Answers, methods: list[Method], seed: int) -> Comparison:
         Scenes(_FRESH_SCENES, seed=seed),
         forward_func=tiny.classifier,
         preprocess=tiny.preprocess,
+        ties=(),
         show_progress=True,
     )
 
