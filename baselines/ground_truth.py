@@ -68,7 +68,7 @@ class GroundTruth(ImageAttribution):
             ValueError: If masks has not the images' size.
         """
         check_upsample(upsample)
-        images = self._finite_images(inputs)
+        images: Tensor = self._finite_images(inputs)
         if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
             got = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
             raise TypeError(f"masks: expected a bool tensor (True on the object), got {got}")

@@ -188,7 +188,8 @@ def coverage(
 
 def _ours(drawn: Any, groups: Array | None, bounds: tuple[float, float] | None) -> Any:
     if isinstance(drawn, tuple):
-        return paired_interval(*drawn, groups, bounds=bounds, level=_LEVEL)
+        values, others = drawn
+        return paired_interval(values, others, groups, bounds=bounds, level=_LEVEL)
     return interval(drawn, groups, bounds=bounds, level=_LEVEL)
 
 

@@ -125,7 +125,7 @@ class Loader:
             for index, label in zip(batch.indices, batch.predicted, strict=True)
             if label < 0
         ]
-        lists = {
+        lists: dict[str, Any] = {
             name: [values[row] for row in kept]
             for name, values in batch._asdict().items()
             if isinstance(values, list)
