@@ -130,10 +130,11 @@ def tiny_tokens(n: int, seed: int) -> Tensor:
     """The embedded model's patch tokens of scenes, (n, 144, D)."""
     clip = load_clip("tiny")
     scenes = SceneGenerator(artwork="train", seed=seed).scenes(range(n), kind="two")
+    model: Any = clip.model
     preprocess: Any = clip.preprocess  # torchvision's steps, of which the last normalises
     images = preprocess.transforms[-1](torch.stack([scene.image for scene in scenes]))
-    with torch.no_grad(), find_vision_tower(clip.model).record() as recording:
-        clip.model.encode_image(images)
+    with torch.no_grad(), find_vision_tower(model).record() as recording:
+        model.encode_image(images)
     return recording.tokens
 
 
