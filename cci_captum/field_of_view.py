@@ -46,12 +46,19 @@ class FieldOfView:
             (columns[1] - columns[0]) * self.width,
         )
 
-    def is_whole(self, size: tuple[int, int]) -> bool:
-        """Whether it is all of an image of this height and width, as exactly as can be told."""
-        sides = ((self.top, self.height, size[0]), (self.left, self.width, size[1]))
+    def is_whole(self, size: tuple[int, int], entered: tuple[int, int]) -> bool:
+        """Whether it is all of an image, as exactly as can be told.
+
+        Args:
+            size: Height and width of the image.
+            entered: Of what the encoder is handed. Where that is smaller and takes the nearest
+                pixels, it is shifted by up to half of what its own pixels leave out.
+        """
+        sides = zip((self.top, self.left), (self.height, self.width), size, entered, strict=True)
         return all(
-            max(abs(first), abs(length - side)) < max(0.35, 0.005 * side)
-            for first, length, side in sides
+            max(abs(first), abs(length - side))
+            < max(0.35, 0.005 * side, 0.55 * (length / count - 1))
+            for first, length, side, count in sides
         )
 
 

@@ -317,12 +317,12 @@ class _Trial:
                 f"inputs: {error}; do it before, or pass check=False"
             ) from error
         entered = (self.entered.shape[2], self.entered.shape[3])
-        if view.is_whole(size) and entered == size:
+        if view.is_whole(size, entered) and entered == size:
             return None
         grid = self.grids[0]
         covered = self.tower.covered(entered, grid)
         view = view.part((0, covered[0] / entered[0]), (0, covered[1] / entered[1]))
-        if not view.is_whole(size):
+        if not view.is_whole(size, entered):
             return view
         # All of it, as the size of the inputs alone says, or, nearly that of the encoder, does not.
         return None if self.tower.covered(size, grid) == size else FieldOfView(0, 0, *size)

@@ -88,6 +88,7 @@ def test_mean_over_k(scenes: tuple[ZeroShotClassifier, Tensor, list[int]]) -> No
     assert torch.equal(mean, (maps[0] + maps[1]) / 2)
 
 
+@pytest.mark.exhaustive
 def test_the_program_prints_a_row_for_each_choice(capsys: pytest.CaptureFixture[str]) -> None:
     choices.main(["--n", "1", "--threads", "1", "--protocol", "tokens", "--device", "cpu"])
     table, *notes = capsys.readouterr().out.strip().split("\n\n")

@@ -314,6 +314,7 @@ def test_demo(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert table[7].startswith("areas with 95 % intervals over 24 scenes")
 
 
+@pytest.mark.exhaustive
 def test_demo_locates_the_object_that_the_model_is_surest_of() -> None:
     scenes = demo.draw_scenes(0)
     model, preprocess, tokenizer, _ = cci_captum.load_clip("tiny")

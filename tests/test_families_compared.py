@@ -64,6 +64,7 @@ def scores(name: str) -> tuple[nn.Module, transforms.Compose]:
     return ImageClassifier(model).eval(), preprocess
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", CHOSEN)
 def test_methods_are_compared_and_their_passes_counted(name: str) -> None:
     classifier, preprocess = scores(name)

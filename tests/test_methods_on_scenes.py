@@ -43,6 +43,7 @@ def one_object() -> tuple[ZeroShotClassifier, list[Scene], torch.Tensor]:
     return drawn("one", seed=13, count=20)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_beat_random(
     name: str, one_object: tuple[ZeroShotClassifier, list[Scene], torch.Tensor]

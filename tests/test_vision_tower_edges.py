@@ -353,7 +353,7 @@ def test_maps_of_images_that_the_model_resizes() -> None:
     vit = FAMILIES["timm ViT, class token"].make()
 
     def forward(inputs: Tensor) -> Tensor:
-        return vit(nn.functional.interpolate(inputs, (24, 40)))
+        return vit(nn.functional.interpolate(inputs, (24, 40), mode="bilinear", antialias=True))
 
     attributions = CCI(forward, vit).attribute(images_of(2, (50, 70)), target=0)
     assert attributions[:, :, -1].any() and attributions[:, :, :, -1].any()

@@ -32,6 +32,7 @@ from cci_captum.benchmarks.localization import (
 from cci_captum.benchmarks.maps import raw_map
 from cci_captum.benchmarks.preprocessing import Preprocess, normalization
 from cci_captum.clip import ZeroShotClassifier
+from cci_captum.field_of_view import FieldOfView
 from cci_captum.forward_checks import known_field_of_view
 from cci_captum.vision_towers import find_vision_tower
 
@@ -358,7 +359,7 @@ def _explain(row: _Row, batch: Batch, labels: list[int], internal_batch_size: in
     if hasattr(row.explainer, "check_forward_func"):
         row.explainer.check_forward_func(batch.inputs)
         view = known_field_of_view(row.explainer.forward_func, batch.inputs, None)
-        if view is not None and not view.is_whole((batch.inputs.shape[2], batch.inputs.shape[3])):
+        if view not in (None, FieldOfView(0, 0, *batch.inputs.shape[2:])):
             raise ValueError(
                 "forward_func: expected it to show the image encoder all of its inputs, since "
                 "masks and photos are cut as preprocess cuts them; crop, pad or resize there "

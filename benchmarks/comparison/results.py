@@ -177,7 +177,8 @@ def photos_of(rows: pd.DataFrame) -> pd.Series | None:
 
 def _bounds(measure: str, rows: pd.DataFrame) -> tuple[float, float]:
     """The least and the greatest value that a measure can have."""
-    if measure in LOCALIZATION or measure.endswith(("_probability", "_top1", "_top5")):
+    part = measure.split("_")[1] if "_" in measure else ""  # "top1" of "deletion_top1_raster"
+    if measure in (*LOCALIZATION, "tied") or part in ("probability", "top1", "top5"):
         return 0, 1
     if measure.endswith("_rank"):
         return 1, max(2, rows.loc[_is_method(rows), "method"].nunique())
