@@ -203,6 +203,13 @@ def rows_of_args(args: tuple[Any, ...], rows: slice | Tensor) -> tuple[Any, ...]
     )
 
 
+def outside_inference(value: Any) -> Any:
+    """An argument as gradients can take it: a copy of what was made in inference mode."""
+    if isinstance(value, Shared):
+        return Shared(outside_inference(value.tensor))
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+
 def check_passes(passes: int) -> None:
     """Raise RuntimeError unless the vision tower ran once while patches were hidden."""
     if passes != 1:

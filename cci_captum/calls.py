@@ -25,16 +25,13 @@ _CALL: ContextVar[_Call | None] = ContextVar("cci_captum_call", default=None)
 
 
 @contextmanager
-def one_call(*, fresh: bool = False) -> Iterator[None]:
+def one_call() -> Iterator[None]:
     """A call of a method, or part of the one that is running.
-
-    Args:
-        fresh: A call of its own, whatever is running.
 
     Raises:
         ValueError: If a check fails that was put off to the end, where no pass is under way.
     """
-    if _CALL.get() is not None and not fresh:
+    if _CALL.get() is not None:
         yield
         return
     call = _Call()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ._arguments import (
     check_additional_forward_args,
     check_images,
+    outside_inference,
     rows_of_args,
     run_forward,
     tower_of,
@@ -241,18 +242,12 @@ def _check(
     with torch.inference_mode(False), torch.no_grad(), buffers_kept(forward_func, tower):
         pair = images[:2] if len(images) > 1 else torch.cat([images, images.flip(-1)])
         rows = torch.tensor([0, min(1, len(images) - 1)])
-        trial = _Trial(forward_func, pair.clone(), _kept_args(args, rows), tower)
+        own_args = tuple(outside_inference(arg) for arg in rows_of_args(args, rows))
+        trial = _Trial(forward_func, pair.clone(), own_args, tower)
         view = trial.check_outputs()
         if tower is not None and hiding:
             trial.check_hiding(view)
     return view
-
-
-def _kept_args(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:
-    return tuple(
-        arg.clone() if isinstance(arg, Tensor) and arg.is_inference() else arg
-        for arg in rows_of_args(args, rows)
-    )
 
 
 @dataclass

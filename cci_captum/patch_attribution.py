@@ -21,6 +21,7 @@ from ._arguments import (
     check_images,
     check_upsample,
     enlarge,
+    outside_inference,
     rows_of_args,
     rows_of_target,
     run_forward,
@@ -31,7 +32,6 @@ from ._finite import NotFiniteError, check_finite
 from .calls import new_pass, one_call
 from .field_of_view import FieldOfView
 from .forward_checks import buffers_kept, check_once, known_field_of_view
-from .shared import Shared
 from .vision_towers import VisionTower
 
 TensorOrTuple = TypeVar("TensorOrTuple", Tensor, tuple[Tensor, ...])
@@ -270,7 +270,7 @@ class PatchAttribution(ImageAttribution):
         with one_call(), kept, torch.inference_mode(False), torch.no_grad():
             if check:
                 self._check_once(images, args)
-            images, *rest = (_outside_inference(value) for value in (images, *args))
+            images, *rest = (outside_inference(value) for value in (images, *args))
             args = tuple(rest)
             progress = tqdm(
                 total=batch, desc=self.get_name(), unit="img", disable=not show_progress
@@ -332,9 +332,3 @@ def repeat_over_channels(maps: Tensor, inputs: Any) -> Any:
     maps = maps.to(torch.promote_types(images.dtype, torch.float32))
     attributions = maps[:, None].repeat(1, images.shape[1], 1, 1)
     return _format_output(_is_tuple(inputs), (attributions,))
-
-
-def _outside_inference(value: Any) -> Any:
-    if isinstance(value, Shared):
-        return Shared(_outside_inference(value.tensor))
-    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value

@@ -213,6 +213,7 @@ class TestAdditionalForwardArgs:
     def test_a_bare_tensor_and_a_tuple_are_the_same(self, model, images, tokenizer):
         cci = CCI(ImageTextSimilarity(model), clustering=KMeans(3))
         text = tokenizer(["a fox", "b", "c"])
+        cci.check_forward_func(images, text)  # which encodes two texts at a time, in one call alone
         assert torch.equal(cci.attribute(images, None, text), cci.attribute(images, None, (text,)))
 
     @pytest.mark.parametrize("rows", [0, 1, 2, 4])

@@ -97,7 +97,7 @@ def test_hiding_in_half_precision(family, dtype):
 def test_every_method(name, dtype, make_clip, make_images, tokenizer):
     """On the GPU in this dtype, against the CPU in float32, for classes and for texts."""
     options: dict[str, object] = {}
-    if hasattr(METHODS[name].cls, "clustering") or name.startswith(("cci", "cluster")):
+    if name.startswith(("cci", "cluster")):
         options["clustering"] = Halves()
     model, _ = make_clip(seed=5)
     images = make_images(model)
