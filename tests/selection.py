@@ -5,15 +5,18 @@ Two marks say so, and nothing else decides:
 - `exhaustive`: on a test, or on one value of a parameter (`exhaustive_unless`): left out.
 - `thinned`: on a test, a class or a module (`pytestmark`): of the product of its parameters as many
   cases stay as the longest list has values, and every value of every parameter is among them.
+  `thinned(among=n)`: tests of one file share long lists, n or more of them: each takes every n-th
+  value, and the next test the values after these.
 
-So a quick run holds every family, method, strategy, seed and option of a thinned test, but not all
-of them together; conftest.py marks the rest `exhaustive` and leaves it out.
+So a quick run holds every family, method, strategy, seed and option of a thinned test, or of those
+of its file, but not all of them together; conftest.py marks the rest `exhaustive` and leaves it
+out.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
@@ -92,6 +95,28 @@ def _values(item: Any) -> list[Hashable]:
     return [tuple(id(item.callspec.params[name]) for name in names) for names in groups]
 
 
+_SHARED = 12  # values of a list that tests share, at least
+
+
+def share(rows: Sequence[Sequence[Hashable]], among: int, turn: int) -> list[bool]:
+    """Which cases are a test's share, where tests share the values of its longest parameter.
+
+    Args:
+        rows: One a case, with a value of each parameter.
+        among: How many tests share.
+        turn: Which of them this is, counted on and on.
+
+    Returns:
+        One bool a row; all where no parameter has as many values as are worth sharing.
+    """
+    columns = [list(dict.fromkeys(column)) for column in zip(*rows, strict=True)]
+    longest = max(range(len(columns)), key=lambda place: len(columns[place]), default=0)
+    if not columns or len(columns[longest]) < _SHARED:
+        return [True] * len(rows)
+    chosen = set(columns[longest][turn % among :: among])
+    return [row[longest] in chosen for row in rows]
+
+
 def mark_exhaustive(items: Iterable[pytest.Item]) -> None:
     """Add the mark `exhaustive` to what the mark `thinned` leaves out."""
     cases: dict[str, list[Any]] = defaultdict(list)
@@ -99,8 +124,16 @@ def mark_exhaustive(items: Iterable[pytest.Item]) -> None:
         thinned, left_out = map(item.get_closest_marker, ("thinned", "exhaustive"))
         if thinned and not left_out and hasattr(item, "callspec"):
             cases[item.nodeid.partition("[")[0]].append(item)
-    for same in cases.values():
+    turns: Counter[str] = Counter()  # how many tests of a file have had their share
+    for name, same in cases.items():
+        among = same[0].get_closest_marker("thinned").kwargs.get("among", 1)
+        file = name.partition("::")[0]
         rows = [_values(item) for item in same]
-        for item, keep in zip(same, covering(rows), strict=True):
-            if not keep:
+        own = share(rows, among, turns[file])
+        turns[file] += among > 1
+        left = [place for place, mine in enumerate(own) if mine]
+        kept = covering([rows[place] for place in left])
+        stay = {place for place, keep in zip(left, kept, strict=True) if keep}
+        for place, item in enumerate(same):
+            if place not in stay:
                 item.add_marker(pytest.mark.exhaustive)

@@ -12,6 +12,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from selection import exhaustive_unless
 from tqdm.auto import tqdm
 
 import cci_captum
@@ -297,8 +298,24 @@ def test_explain_names_an_image_encoder_without_patches(
 # demo
 
 
-def test_demo(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("demo", "--device", "cpu") == 0
+@pytest.mark.parametrize(
+    ("scenes", "methods"),
+    [
+        (2, ("maskclip", "cci")),
+        exhaustive_unless(False, 24, ("cci", "grad-eclip", "maskclip", "gradcam")),
+    ],
+)
+def test_demo(
+    scenes: int,
+    methods: tuple[str, ...],
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With fewer scenes and methods in a quick run; `.ci/run` runs it as it is twice."""
+    monkeypatch.setattr(demo, "_FRESH_SCENES", scenes)
+    chosen = [] if scenes == 24 else [word for name in methods for word in ("--method", name)]
+    assert run("demo", "--device", "cpu", *chosen) == 0
     assert names(here) == ["cci-captum-demo"]
     pictures = ["clusters.png", "curves.png", "grid.png", "methods.png"]
     assert names(here / "cci-captum-demo") == pictures
@@ -308,10 +325,11 @@ def test_demo(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for text in ("penguin on snow", "cci-captum-demo/methods.png", "cci_captum.CCI(classifier)"):
         assert text in out
-    table = out[out.index("\ngrad-eclip ") :].split("\n\n")[0].strip().splitlines()
-    shown = ("cci", "grad-eclip", "maskclip", "gradcam", "random", "ground-truth")
-    assert [row[:20].strip() for row in table[1:7]] == [find_method(name).title for name in shown]
-    assert table[7].startswith("areas with 95 % intervals over 24 scenes")
+    table = out[out.index("\ngrad-eclip ") :].partition("areas with")[0].strip().splitlines()
+    shown = (*methods, "random", "ground-truth")
+    titles = [row[:20].strip() for row in table[1 : 1 + len(shown)]]
+    assert titles == [find_method(name).title for name in shown]
+    assert f"areas with 95 % intervals over {scenes} scenes" in out
 
 
 @pytest.mark.exhaustive

@@ -184,7 +184,9 @@ def test_compare_reports_it(clip: cci_captum.LoadedCLIP, tmp_path: Path) -> None
         classifier = ZeroShotClassifier(
             clip.model, clip.tokenizer, data.class_names, data.templates
         )
-    comparison = compare(["maskclip"], data, forward_func=classifier, preprocess=clip.preprocess)
+    comparison = compare(
+        ["maskclip"], data, forward_func=classifier, preprocess=clip.preprocess, ties=()
+    )
     summary = report.page(comparison)
     assert "2 of the 4 classes have the same text embedding as another: 'zebra' = 'yak'" in summary
     assert "1 text is longer than the model reads" in summary

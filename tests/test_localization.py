@@ -271,10 +271,10 @@ def test_two_objects(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_variants_and_blank_maps(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--images", "30", "--threads", "1", "--repeats", "1", "--variants"]
+    options = ["--images", "12", "--threads", "1", "--repeats", "1", "--variants"]
     scenes.main([*options, "--method", "grad-eclip"])
     report = capsys.readouterr().out
-    drawn = SceneGenerator(seed=11).scenes(range(30), kind="one")
+    drawn = SceneGenerator(seed=11).scenes(range(12), kind="one")
     model, preprocess, tokenizer, _ = load_clip("tiny")
     classifier = ZeroShotClassifier(model, tokenizer, CLASS_NAMES, TEMPLATES)
     inputs = preprocess.transforms[-1](torch.stack([s.image for s in drawn]))  # type: ignore[attr-defined]

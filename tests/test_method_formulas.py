@@ -32,7 +32,7 @@ from cci_captum.baselines import (
 from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
-pytestmark = pytest.mark.thinned
+pytestmark = pytest.mark.thinned(among=3)
 
 TOLERANCE = 1e-4  # relative, fp32
 

@@ -15,7 +15,7 @@ import cci_captum.baselines
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier
 from cci_captum.baselines import METHODS, find_method
 
-pytestmark = pytest.mark.thinned
+pytestmark = pytest.mark.thinned(among=3)
 
 NAMES = ["fox", "ship", "igloo", "lemon", "jar"]
 OPTIONS = {

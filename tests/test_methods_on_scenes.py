@@ -33,8 +33,8 @@ def drawn(
 
 
 def explained(kind: str, seed: int) -> tuple[list[Scene], ClusterEffects]:
-    """Forty fresh scenes of a kind, and what tiny's zero-shot logits owe to their clusters."""
-    classifier, scenes, inputs = drawn(kind, seed)
+    """Twenty fresh scenes of a kind, and what tiny's zero-shot logits owe to their clusters."""
+    classifier, scenes, inputs = drawn(kind, seed, count=20)
     return scenes, CCI(classifier).effects(inputs)
 
 

@@ -449,9 +449,9 @@ def test_the_first_point_is_the_photo_itself(tiny: Any) -> None:
 
 def test_a_batch_is_its_photos_one_by_one(tiny: Any) -> None:
     preprocess, classifier = tiny
-    sizes = {"chelsea": (151, 100), "coffee": (90, 130), "astronaut": (100, 100)}
+    sizes = {"chelsea": (151, 100), "coffee": (90, 130)}
     photos = [photo_of(name, size) for name, size in sizes.items()]
-    maps = [torch.rand(8, 12), full_map(photos[1]), torch.rand(5, 8)]
+    maps = [torch.rand(8, 12), full_map(photos[1])]
     before = [photo.tobytes() for photo in photos], [one.clone() for one in maps]
     together = shown(photos, maps)
     for photo, heat, found in zip(photos, maps, together, strict=True):
@@ -459,7 +459,7 @@ def test_a_batch_is_its_photos_one_by_one(tiny: Any) -> None:
         for direction in DIRECTIONS:
             assert np.array_equal(arrays(found[direction]), arrays(alone[direction]))
     options = {"preprocess": preprocess}
-    targets = [0, 3, 7]
+    targets = [0, 3]
     of_all = [
         DeletionInsertion(classifier, "grad-eclip-original", internal_batch_size=n, **options)(
             photos, maps, targets

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
-from selection import covering, mark_exhaustive
+from selection import covering, mark_exhaustive, share
 
 SIZES = [(7,), (5, 2), (3, 3, 3), (45, 2, 3), (2, 3, 45), (14, 2, 2, 4), (4, 4, 2), (1, 1), ()]
 
@@ -66,3 +66,17 @@ def test_names_given_together_are_one_parameter() -> None:
 def test_values_that_only_some_cases_have_are_kept() -> None:
     rows = [(0, 0), (1, 0), (2, 0), (2, 1)]
     assert {row[1] for row in kept(rows)} == {0, 1}
+
+
+def test_tests_of_a_file_share_long_lists() -> None:
+    """Three tests hold every one of 14 values, and each of them both values of the other list."""
+    rows = [*itertools.product(range(14), range(2))]
+    shares = [
+        [row for row, own in zip(rows, share(rows, 3, turn), strict=True) if own]
+        for turn in range(3)
+    ]
+    assert {row[0] for rows in shares for row in rows} == set(range(14))
+    for own in shares:
+        assert 4 <= len(kept(own)) <= 5 and {row[1] for row in kept(own)} == {0, 1}
+    short = rows[:6]
+    assert all(share(short, 3, 1))

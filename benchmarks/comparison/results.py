@@ -187,36 +187,43 @@ def _bounds(measure: str, rows: pd.DataFrame) -> tuple[float, float]:
 
 def _summarised(rows: pd.DataFrame, measure: str, reference: str) -> pd.DataFrame:
     """Means, intervals and differences of one measure under one protocol."""
-    wide = rows.pivot(index="index", columns=["check", "method"], values=measure)
-    wide = wide[list(dict.fromkeys(zip(rows["check"], rows["method"], strict=True)))]
-    wide = wide.dropna(axis="columns", how="all").astype(np.float64)
-    photos, bounds, own = photos_of(rows), _bounds(measure, rows), ("", reference)
-    numbers = ["mean", "low", "high", "difference", "difference_low", "difference_high", "p_holm"]
-    found = pd.DataFrame(np.nan, index=wide.columns, columns=numbers).assign(n=wide.notna().sum())
-    for names, known, groups in _tables(wide, photos):
-        table = known.to_numpy()
-        ends = interval(table, groups, bounds=bounds)
-        found.loc[names, numbers[:3]] = np.stack([table.mean(axis=0), *ends], axis=1)
-    compared = wide.columns.drop(own) if own in wide else []
-    if len(compared):
-        differences = wide[compared].sub(wide[own], axis="index")
-        for names, known, groups in _tables(differences, photos):
-            values = wide.loc[known.index, names].to_numpy()
-            others = np.broadcast_to(wide.loc[known.index, [own]].to_numpy(), values.shape)
-            low, high = paired_interval(values, others, groups, bounds=bounds)
-            p_values = paired_p_value(values, others, groups, bounds=bounds)
-            mean = known.to_numpy().mean(axis=0)
-            found.loc[names, numbers[3:]] = np.stack([mean, low, high, p_values], axis=1)
-    found["p_holm"] = found.groupby("check")["p_holm"].transform(holm)
-    return found.reset_index().assign(measure=measure)
+    keys = list(zip(rows["check"], rows["method"], strict=True))
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    images, indices = pd.factorize(rows["index"], sort=True)
+    wide = np.full((len(indices), len(places)), np.nan)  # an image a row, a key a column
+    wide[images, [places[key] for key in keys]] = rows[measure].to_numpy(np.float64)
+    photos, bounds = photos_of(rows), _bounds(measure, rows)
+    groups = None if photos is None else photos[indices].to_numpy()
+    found = np.full((len(places), 7), np.nan)
+    for columns, known in _tables(wide):
+        values = wide[np.ix_(known, columns)]
+        ends = interval(values, None if groups is None else groups[known], bounds=bounds)
+        found[columns, :3] = np.stack([values.mean(axis=0), *ends], axis=1)
+    own = places.get(("", reference))
+    if own is not None:
+        differences = wide - wide[:, [own]]
+        differences[:, own] = np.nan
+        for columns, known in _tables(differences):
+            values = wide[np.ix_(known, columns)]
+            others = np.broadcast_to(wide[known][:, [own]], values.shape)
+            pairs = (values, others, None if groups is None else groups[known])
+            ends = paired_interval(*pairs, bounds=bounds)
+            p_values = paired_p_value(*pairs, bounds=bounds)
+            mean = differences[np.ix_(known, columns)].mean(axis=0)
+            found[columns, 3:] = np.stack([mean, *ends, p_values], axis=1)
+    summary = pd.DataFrame(list(places), columns=["check", "method"])
+    names = ["mean", "low", "high", "difference", "difference_low", "difference_high", "p_holm"]
+    summary[names] = found
+    summary["p_holm"] = summary.groupby("check")["p_holm"].transform(holm)
+    summary["n"] = (~np.isnan(wide)).sum(axis=0)
+    return summary[summary["n"] > 0].assign(measure=measure)
 
 
-def _tables(
-    wide: pd.DataFrame, photos: pd.Series | None
-) -> Iterator[tuple[list[Any], pd.DataFrame, NDArray[Any] | None]]:
-    """Columns without a missing value together, others alone: names, values and their photos."""
-    whole = list(wide.columns[wide.notna().all()])
-    for names in filter(len, [whole, *([name] for name in wide if name not in whole)]):
-        known = wide[names].dropna()
-        if len(known):
-            yield names, known, None if photos is None else photos[known.index].to_numpy()
+def _tables(wide: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Columns without a missing value together, others alone, with the rows that they have."""
+    missing = np.isnan(wide)
+    whole = ~missing.any(axis=0)
+    if whole.any():
+        yield whole.nonzero()[0], np.arange(len(wide))
+    for column in (~whole & ~missing.all(axis=0)).nonzero()[0]:
+        yield np.array([column]), (~missing[:, column]).nonzero()[0]
