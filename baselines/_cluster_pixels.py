@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from captum._utils.models.model import Model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cci_captum._arguments import check_positive_int, enlarge, rows_of_args, rows_of_target
+from cci_captum._arguments import enlarge, rows_of_args, rows_of_target
+from cci_captum._captum import Model
+from cci_captum._checks import check_positive_int
 from cci_captum.cluster_attribution import ClusterAttribution, Clustering
 from cci_captum.vision_towers import Layer, VisionTower
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cci_captum._arguments import check_positive_int
+from cci_captum._checks import check_choice, check_positive_int
 from cci_captum.clip import ImageTextSimilarity, ZeroShotClassifier
 from cci_captum.vision_towers import BlockAttention, VisionTower, join_heads
 
@@ -89,10 +89,7 @@ class CLIPSurgery(TextAttribution):
         self.vision_tower.check_projection()
         self.vision_tower.check_attention(all_blocks=True)
         check_positive_int("n_blocks", n_blocks)
-        if revision not in get_args(Revision):
-            raise ValueError(
-                f"revision: expected one of {', '.join(get_args(Revision))}, got {revision!r}"
-            )
+        check_choice("revision", revision, get_args(Revision))
         if redundant_text is not None and (redundant_text.ndim != 2 or len(redundant_text) != 1):
             raise ValueError(
                 "redundant_text: expected the tokens of one text, shape (1, L), got "

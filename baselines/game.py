@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from cci_captum._checks import check_choice
 from cci_captum.patch_attribution import PatchAttribution
 from cci_captum.vision_towers import VisionTower
 
@@ -58,8 +59,7 @@ class GAME(PatchAttribution):
         layers: Layers = "last",
     ) -> None:
         super().__init__(forward_func, vision_tower)
-        if layers not in get_args(Layers):
-            raise ValueError(f"layers: expected one of {get_args(Layers)}, got {layers!r}")
+        check_choice("layers", layers, get_args(Layers))
         self.vision_tower.check_attention(all_blocks=layers == "all")
         self.layers = layers
 

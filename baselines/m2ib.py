@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cci_captum._arguments import check_additional_forward_args, check_positive_int
+from cci_captum._arguments import check_additional_forward_args
+from cci_captum._checks import check_positive_int
 from cci_captum._finite import check_finite
 from cci_captum.calls import one_call
 from cci_captum.vision_towers import BlockAttention, VisionTower

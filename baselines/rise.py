@@ -18,12 +18,11 @@ from tqdm.auto import tqdm
 from cci_captum._arguments import (
     Upsample,
     check_additional_forward_args,
-    check_batch_size,
-    check_positive_int,
     rows_of_args,
     rows_of_target,
     select_target,
 )
+from cci_captum._checks import check_batch_size, check_positive_int
 from cci_captum._finite import check_finite
 from cci_captum.patch_attribution import ImageAttribution
 from cci_captum.vision_towers import VisionTower

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from cci_captum._version import __version__
-from cci_captum.benchmarks.commands import compare, demo, env, explain, methods
-from cci_captum.benchmarks.commands._common import CommandError
+
+from .commands import compare, demo, env, explain, methods
+from .commands._common import CommandError
 
 
 class _Parser(argparse.ArgumentParser):

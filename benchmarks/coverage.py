@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 from tqdm.auto import tqdm
 
-from cci_captum.benchmarks.markdown import table
-from cci_captum.benchmarks.statistics import interval, paired_interval
+from .markdown import table
+from .statistics import interval, paired_interval
 
 Array = NDArray[Any]
 Draw = Callable[[np.random.Generator, tuple[int, int]], Any]

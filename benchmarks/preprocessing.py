@@ -106,7 +106,7 @@ class Preprocessing:
         return self.function(photo)
 
 
-def normalization(preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def mean_and_std(preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation that values in [0, 1] are normalised by, three numbers each.
 
     Args:
@@ -119,7 +119,7 @@ def normalization(preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[floa
 
     Example:
         >>> import cci_captum
-        >>> mean, std = normalization(cci_captum.load_clip("tiny").preprocess)
+        >>> mean, std = mean_and_std(cci_captum.load_clip("tiny").preprocess)
         >>> round(mean[0], 3), round(std[0], 3)
         (0.481, 0.269)
     """
@@ -146,7 +146,7 @@ def normalization(preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[floa
     return _three_numbers("mean", found[0].mean), _three_numbers("std", found[0].std)
 
 
-def field_of_view(preprocess: Preprocess, size: tuple[int, int]) -> Box:
+def seen_box(preprocess: Preprocess, size: tuple[int, int]) -> Box:
     """The part of a photo that reaches the model: all of it, or what a central crop leaves.
 
     Args:
@@ -161,7 +161,7 @@ def field_of_view(preprocess: Preprocess, size: tuple[int, int]) -> Box:
 
     Example:
         >>> import cci_captum
-        >>> field_of_view(cci_captum.load_clip("tiny").preprocess, (640, 480))
+        >>> seen_box(cci_captum.load_clip("tiny").preprocess, (640, 480))
         (80, 0, 560, 480)
     """
     own = getattr(preprocess, "field_of_view", None)
@@ -200,10 +200,10 @@ def field_of_view(preprocess: Preprocess, size: tuple[int, int]) -> Box:
     return left, top, left + wide, top + high
 
 
-def check_field_of_view(preprocess: Preprocess) -> None:
-    """Raise ValueError unless `field_of_view` can be told of preprocess."""
+def check_seen_box(preprocess: Preprocess) -> None:
+    """Raise ValueError unless `seen_box` can be told of preprocess."""
     if not hasattr(preprocess, "field_of_view"):
-        field_of_view(preprocess, (2, 2))
+        seen_box(preprocess, (2, 2))
 
 
 def resize_mask(mask: Tensor, box: Box, size: tuple[int, int]) -> Tensor:

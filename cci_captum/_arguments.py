@@ -10,9 +10,10 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from captum._utils.common import _format_additional_forward_args, _run_forward, _select_targets
 from torch import Tensor, nn
 
+from . import _captum
+from ._checks import check_choice
 from .calls import new_pass, running_call
 from .field_of_view import FieldOfView, place
 from .shared import Shared
@@ -87,7 +88,7 @@ def run_forward(
 def _output(forward_func: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]) -> Any:
     """What forward_func returns, whatever it is."""
     whole = tuple(arg.tensor if isinstance(arg, Shared) else arg for arg in args)
-    return _run_forward(forward_func, images, additional_forward_args=whole)
+    return _captum.call(forward_func, images, whole)
 
 
 def _check_columns(
@@ -147,26 +148,12 @@ def check_images(inputs: Tensor | tuple[Tensor, ...], argument: str = "inputs") 
     return images
 
 
-def check_positive_int(argument: str, value: Any, otherwise: str = "") -> None:
-    """Raise ValueError, naming `argument`, unless value is a positive int."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{argument}: expected a positive int{otherwise}, got {value!r}")
-
-
-def check_batch_size(internal_batch_size: int | None, batch: int) -> int:
-    """Images in one forward pass: `batch` for None; ValueError unless a positive int."""
-    if internal_batch_size is None:
-        return batch
-    check_positive_int("internal_batch_size", internal_batch_size, " or None")
-    return internal_batch_size
-
-
 def check_additional_forward_args(additional_forward_args: Any, batch: int) -> tuple[Any, ...]:
     """The further arguments as a tuple; ValueError unless tensors have a row an image.
 
     What is `Shared` has any shape.
     """
-    args = _format_additional_forward_args(additional_forward_args) or ()
+    args = _captum.args_of(additional_forward_args)
     for index, arg in enumerate(args):
         if isinstance(arg, Tensor) and arg.ndim and len(arg) != batch:
             raise ValueError(
@@ -253,8 +240,7 @@ def enlarge(
 
 def check_upsample(upsample: str) -> None:
     """Raise ValueError unless `upsample` is one of the `Upsample` modes."""
-    if upsample not in get_args(Upsample):
-        raise ValueError(f"upsample: expected one of {get_args(Upsample)}, got {upsample!r}")
+    check_choice("upsample", upsample, get_args(Upsample))
 
 
 def select_target(outputs: Tensor, target: Any) -> Tensor:
@@ -273,7 +259,7 @@ def select_target(outputs: Tensor, target: Any) -> Tensor:
         chosen = target.item() if target.numel() == 1 else target.tolist()
     try:
         _check_indices(chosen, outputs.shape[1:])
-        selected = _select_targets(outputs, chosen)
+        selected = _captum.select_outputs(outputs, chosen)
     except (AssertionError, IndexError, TypeError) as error:
         raise ValueError(
             f"target: expected indices into outputs of shape {tuple(outputs.shape)} (an int, "

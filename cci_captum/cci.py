@@ -13,12 +13,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ._arguments import (
-    check_additional_forward_args,
-    check_batch_size,
-    check_passes,
-    rows_of_args,
-)
+from ._arguments import check_additional_forward_args, check_passes, rows_of_args
+from ._checks import check_batch_size, check_choice
 from .calls import one_call
 from .cluster_attribution import ClusterAttribution, Clustering
 from .effects import ClusterEffects, Normalization
@@ -88,12 +84,8 @@ class CCI(ClusterAttribution):
         super().__init__(
             forward_func, vision_tower, clustering=clustering, embedding_layer=embedding_layer
         )
-        if normalization not in get_args(Normalization):
-            raise ValueError(
-                f"normalization: expected one of {get_args(Normalization)}, got {normalization!r}"
-            )
-        if hide not in get_args(HideStrategy):
-            raise ValueError(f"hide: expected one of {get_args(HideStrategy)}, got {hide!r}")
+        check_choice("normalization", normalization, get_args(Normalization))
+        check_choice("hide", hide, get_args(HideStrategy))
         self.normalization = normalization
         self.hide = hide
 

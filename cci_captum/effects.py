@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from captum._utils.common import ExpansionTypes, _expand_target
 from torch import Tensor
 
 from ._arguments import Upsample, check_upsample, enlarge, select_target
+from ._captum import repeat_target
 from ._finite import check_finite
 from .field_of_view import FieldOfView
 
@@ -94,7 +94,7 @@ class ClusterEffects:
         """
         batch, clusters = self.masked_outputs.shape[:2]
         output = select_target(self.outputs, target)
-        repeated = _expand_target(target, clusters, ExpansionTypes.repeat_interleave)
+        repeated = repeat_target(target, clusters)
         masked = select_target(self.masked_outputs.flatten(0, 1), repeated)
         masked = masked.view(batch, clusters)
         check_finite(output, "scores of the target", "CCI")

@@ -12,6 +12,7 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
+from ._checks import check_choice
 from ._cut_texts import checked
 from ._transformers import UnsupportedCheckpointError, load_transformers
 from .tiny import MODEL_NAMES as TINY_MODELS
@@ -77,8 +78,7 @@ def load_clip(
         >>> name
         'tiny'
     """
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision: expected one of {get_args(Precision)}, got {precision!r}")
+    check_choice("precision", precision, get_args(Precision))
     if name in TINY_MODELS:
         if pretrained is not None:
             raise ValueError(

@@ -7,16 +7,13 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from captum._utils.common import _format_output, _is_tuple
 from captum.attr import Attribution
-from captum.log import log_usage
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ._arguments import (
     Upsample,
     check_additional_forward_args,
-    check_batch_size,
     check_callable,
     check_images,
     check_upsample,
@@ -28,6 +25,8 @@ from ._arguments import (
     select_target,
     tower_of,
 )
+from ._captum import as_given, log_usage
+from ._checks import check_batch_size
 from ._finite import NotFiniteError, check_finite
 from .calls import new_pass, one_call
 from .field_of_view import FieldOfView
@@ -331,4 +330,4 @@ def repeat_over_channels(maps: Tensor, inputs: Any) -> Any:
     images = check_images(inputs)
     maps = maps.to(torch.promote_types(images.dtype, torch.float32))
     attributions = maps[:, None].repeat(1, images.shape[1], 1, 1)
-    return _format_output(_is_tuple(inputs), (attributions,))
+    return as_given(inputs, attributions)

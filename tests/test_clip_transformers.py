@@ -30,7 +30,7 @@ from cci_captum import (
 )
 from cci_captum.benchmarks.cli import main
 from cci_captum.benchmarks.commands._common import CommandError, load_model
-from cci_captum.benchmarks.preprocessing import field_of_view, normalization
+from cci_captum.benchmarks.preprocessing import mean_and_std, seen_box
 
 TEXTS = ["a cat", "a dog on snow", "guitar", "a penguin, and a bus"]
 LENGTH = 12
@@ -307,7 +307,7 @@ def test_other_settings_of_a_processor(folders: dict[str, Path], tmp_path: Path)
     expected = processor(photo(50, 33), return_tensors="pt").pixel_values[0]
     assert expected.shape == (3, 16, 24)
     torch.testing.assert_close(preprocess(photo(50, 33)), expected.float(), rtol=0, atol=1e-6)
-    assert normalization(preprocess) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert mean_and_std(preprocess) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
     for wrong, match in (
         ({"rescale_factor": 1.0}, "name: expected an image processor that rescales by 1/255"),
@@ -330,14 +330,14 @@ def test_photos_of_other_modes(mode: str, clip: LoadedCLIP) -> None:
 
 def test_what_preprocessing_does_is_known(folders: dict[str, Path]) -> None:
     preprocess = load_clip(f"hf:{folders['clip']}").preprocess
-    mean, std = normalization(preprocess)
+    mean, std = mean_and_std(preprocess)
     assert mean == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
     assert std == pytest.approx(open_clip.OPENAI_DATASET_STD)
-    assert field_of_view(preprocess, (640, 480)) == (80, 0, 560, 480)
+    assert seen_box(preprocess, (640, 480)) == (80, 0, 560, 480)
     for kind in ("siglip", "siglip2"):
         preprocess = load_clip(f"hf:{folders[kind]}").preprocess
-        assert normalization(preprocess) == ((0.5,) * 3, (0.5,) * 3)
-        assert field_of_view(preprocess, (640, 480)) == (0, 0, 640, 480)
+        assert mean_and_std(preprocess) == ((0.5,) * 3, (0.5,) * 3)
+        assert seen_box(preprocess, (640, 480)) == (0, 0, 640, 480)
 
 
 def test_tokens_are_the_tokenizers(folder: Path, clip: LoadedCLIP) -> None:

@@ -27,7 +27,7 @@ from cci_captum.benchmarks.data import (
     _tree,
     read_class_names,
 )
-from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
+from cci_captum.benchmarks.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
 RED = (255, 0, 0)

@@ -20,8 +20,8 @@ from cci_captum.benchmarks.localization import (
     pointing_game,
     scenes,
 )
+from cci_captum.benchmarks.scenes import SceneGenerator
 from cci_captum.benchmarks.statistics import interval, paired_interval
-from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
 Measure = Callable[[Tensor, Tensor], Tensor]

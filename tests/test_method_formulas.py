@@ -29,7 +29,7 @@ from cci_captum.baselines import (
     SelfAttention,
     find_method,
 )
-from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
+from cci_captum.benchmarks.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
 pytestmark = pytest.mark.thinned(among=3)

@@ -9,7 +9,7 @@ from cci_captum import CCI, ClusterEffects, ZeroShotClassifier, load_clip
 from cci_captum.baselines import METHODS, Random
 from cci_captum.benchmarks.localization import energy, pointing_game
 from cci_captum.benchmarks.maps import raw_map
-from cci_captum.benchmarks.tiny_clip.scenes import Scene, SceneGenerator
+from cci_captum.benchmarks.scenes import Scene, SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
 OPTIONS = {

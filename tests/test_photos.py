@@ -23,7 +23,7 @@ import cci_captum
 from cci_captum import ZeroShotClassifier
 from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion
 from cci_captum.benchmarks.faithfulness.perturbation import filled, random_ties
-from cci_captum.benchmarks.preprocessing import Preprocessing, central_square, field_of_view, whole
+from cci_captum.benchmarks.preprocessing import Preprocessing, central_square, seen_box, whole
 
 NAMES = ["cat", "dog", "fox", "ship", "igloo", "lemon", "jar", "owl"]
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -510,7 +510,7 @@ def test_a_map_of_the_cropped_input_is_no_map_of_the_photo(tiny: Any) -> None:
     )
     with pytest.raises(ValueError, match=message):
         harness([photo, photo], [torch.rand(60, 90), torch.rand(12, 12)], 1)
-    harness([photo.crop(field_of_view(preprocess, photo.size))], [torch.rand(12, 12)], 1)
+    harness([photo.crop(seen_box(preprocess, photo.size))], [torch.rand(12, 12)], 1)
     harness([photo], [torch.rand(8, 12)], 1)
 
 

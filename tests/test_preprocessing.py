@@ -24,9 +24,9 @@ from cci_captum import load_clip
 from cci_captum.benchmarks.preprocessing import (
     Preprocessing,
     central_square,
-    field_of_view,
-    normalization,
+    mean_and_std,
     resize_mask,
+    seen_box,
     whole,
 )
 
@@ -96,7 +96,7 @@ def seen_by_the_model(preprocess: Any, size: tuple[int, int]) -> tuple[list[floa
 
 @pytest.mark.parametrize("size", SIZES)
 def test_field_of_view_is_what_arrives(preprocess: Any, size: tuple[int, int]) -> None:
-    box = field_of_view(preprocess, size)
+    box = seen_box(preprocess, size)
     edges, (across, down) = seen_by_the_model(preprocess, size)
     for said, found, scale in zip(box, edges, (across, down) * 2, strict=True):
         # Sizes and places of the resized photo are whole numbers, those of the box are, too.
@@ -110,9 +110,9 @@ def test_field_of_view_is_what_arrives(preprocess: Any, size: tuple[int, int]) -
 @pytest.mark.parametrize("name", ["tiny", "shortest", "squash"])
 def test_what_is_cut_is_seen_whole(name: str, size: tuple[int, int]) -> None:
     preprocess = PIPELINES[name]()
-    left, top, right, bottom = field_of_view(preprocess, size)
+    left, top, right, bottom = seen_box(preprocess, size)
     whole = (right - left, bottom - top)
-    assert field_of_view(preprocess, whole) == (0, 0, *whole)
+    assert seen_box(preprocess, whole) == (0, 0, *whole)
     smooth = Image.fromarray(data.chelsea()).resize((18, 12), Image.Resampling.BOX)
     photo = smooth.resize(size, Image.Resampling.BICUBIC)
     pair = [values_of(preprocess, p) for p in (photo, photo.crop((left, top, right, bottom)))]
@@ -127,16 +127,16 @@ def test_what_is_cut_is_seen_whole(name: str, size: tuple[int, int]) -> None:
 
 def test_known_boxes() -> None:
     squash = open_clip_transform(resize_mode="squash")
-    assert field_of_view(open_clip_transform(), (640, 480)) == (80, 0, 560, 480)
-    assert field_of_view(open_clip_transform(), (480, 640)) == (0, 80, 480, 560)
-    assert field_of_view(squash, (480, 640)) == (0, 0, 480, 640)
-    assert field_of_view(timm_like(), (512, 512)) == (32, 32, 480, 480)
-    assert field_of_view(timm_like(), (1024, 512)) == (288, 32, 736, 480)
+    assert seen_box(open_clip_transform(), (640, 480)) == (80, 0, 560, 480)
+    assert seen_box(open_clip_transform(), (480, 640)) == (0, 80, 480, 560)
+    assert seen_box(squash, (480, 640)) == (0, 0, 480, 640)
+    assert seen_box(timm_like(), (512, 512)) == (32, 32, 480, 480)
+    assert seen_box(timm_like(), (1024, 512)) == (288, 32, 736, 480)
 
 
 def test_a_photo_smaller_than_the_crop_is_seen_whole() -> None:
     steps = [transforms.Resize(64), transforms.CenterCrop(96), transforms.ToTensor()]
-    assert field_of_view(transforms.Compose(steps), (200, 200)) == (0, 0, 200, 200)
+    assert seen_box(transforms.Compose(steps), (200, 200)) == (0, 0, 200, 200)
 
 
 def test_functions_are_known_by_their_name() -> None:
@@ -147,14 +147,14 @@ def test_functions_are_known_by_their_name() -> None:
         return photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
     steps = [_convert_to_rgb, transforms.CenterCrop(100)]
-    assert field_of_view(transforms.Compose(steps), (200, 100)) == (50, 0, 150, 100)
+    assert seen_box(transforms.Compose(steps), (200, 100)) == (50, 0, 150, 100)
     with pytest.raises(ValueError, match=r"preprocess: .*mirror"):
-        field_of_view(transforms.Compose([mirror, *steps]), (200, 100))
+        seen_box(transforms.Compose([mirror, *steps]), (200, 100))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (1000, 3)])
 def test_thin_photos_keep_a_pixel(size: tuple[int, int]) -> None:
-    left, top, right, bottom = field_of_view(load_clip("tiny").preprocess, size)
+    left, top, right, bottom = seen_box(load_clip("tiny").preprocess, size)
     assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
     assert right - left == bottom - top == min(size)
 
@@ -170,7 +170,7 @@ def test_thin_photos_keep_a_pixel(size: tuple[int, int]) -> None:
 def test_unknown_steps(step: Any, name: str) -> None:
     pipeline = transforms.Compose([transforms.Resize(96), step, transforms.ToTensor()])
     with pytest.raises(ValueError, match=f"preprocess: .*{name}"):
-        field_of_view(pipeline, (200, 100))
+        seen_box(pipeline, (200, 100))
 
 
 def test_letterboxes_and_training_are_unknown() -> None:
@@ -180,7 +180,7 @@ def test_letterboxes_and_training_are_unknown() -> None:
         image_transform_v2(PreprocessCfg(size=96), is_train=True),
     ):
         with pytest.raises(ValueError, match="preprocess"):
-            field_of_view(pipeline, (200, 100))
+            seen_box(pipeline, (200, 100))
 
 
 # Masks.
@@ -224,7 +224,7 @@ def test_a_mask_lies_where_its_object_arrives(preprocess: Any, size: tuple[int, 
     disc = ((xs / width - 0.55) / 0.2) ** 2 + ((ys / height - 0.4) / 0.3) ** 2 < 1
     photo = Image.fromarray((255 * disc[..., None]).astype(np.uint8).repeat(3, axis=2))
     arrived = values_of(preprocess, photo)[..., 0] > 127.5
-    box = field_of_view(preprocess, size)
+    box = seen_box(preprocess, size)
     mask = resize_mask(torch.from_numpy(disc), box, arrived.shape).numpy()
     assert arrived.any()
     assert (mask & arrived).sum() / (mask | arrived).sum() > 0.93
@@ -234,18 +234,18 @@ def test_a_mask_lies_where_its_object_arrives(preprocess: Any, size: tuple[int, 
 
 
 def test_normalization_is_that_of_the_last_step() -> None:
-    assert normalization(timm_like()) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    assert mean_and_std(timm_like()) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     inception = open_clip_transform(mean=(0.5,) * 3, std=(0.25,) * 3)
-    assert normalization(inception) == ((0.5,) * 3, (0.25,) * 3)
+    assert mean_and_std(inception) == ((0.5,) * 3, (0.25,) * 3)
     for preprocess in (load_clip("tiny").preprocess, open_clip_transform()):
-        mean, std = normalization(preprocess)
+        mean, std = mean_and_std(preprocess)
         assert mean == pytest.approx(OPENAI_DATASET_MEAN) and len(mean) == 3
         assert std == pytest.approx(OPENAI_DATASET_STD) and len(std) == 3
 
 
 def test_normalization_turns_black_and_white_into_inputs() -> None:
     for pipeline in (timm_like(), load_clip("tiny").preprocess):
-        mean, std = (torch.tensor(values) for values in normalization(pipeline))
+        mean, std = (torch.tensor(values) for values in mean_and_std(pipeline))
         for level, colour in ((0.0, "black"), (1.0, "white")):
             inputs = pipeline(Image.new("RGB", (50, 40), colour))
             assert torch.allclose(inputs[:, 0, 0], (level - mean) / std, atol=1e-5)
@@ -256,7 +256,7 @@ def test_without_a_normalisation_values_stay_in_0_to_1() -> None:
         transforms.Compose([transforms.Resize(96), transforms.ToTensor()]),
         transforms.ToTensor(),
     ):
-        mean, std = (torch.tensor(values) for values in normalization(pipeline))
+        mean, std = (torch.tensor(values) for values in mean_and_std(pipeline))
         for level, colour in ((0.0, "black"), (1.0, "white")):
             inputs = pipeline(Image.new("RGB", (50, 40), colour))
             assert torch.allclose(inputs[:, 0, 0], (level - mean) / std)
@@ -272,9 +272,9 @@ def mirrored(photo: Image.Image) -> Tensor:
 @pytest.mark.parametrize("function", [mirrored, lambda photo: mirrored(photo), load_clip])
 def test_a_function_says_nothing(function: Any) -> None:
     with pytest.raises(ValueError, match=r"preprocess: expected transforms .*how it normalises; s"):
-        normalization(function)
+        mean_and_std(function)
     with pytest.raises(ValueError, match=r"preprocess: .*which part of the photo it leaves; say"):
-        field_of_view(function, (640, 480))
+        seen_box(function, (640, 480))
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_a_function_says_nothing(function: Any) -> None:
 )
 def test_steps_that_normalise_otherwise(steps: list[Any]) -> None:
     with pytest.raises(ValueError, match=r"preprocess: expected values scaled to \[0, 1\]"):
-        normalization(transforms.Compose(steps))
+        mean_and_std(transforms.Compose(steps))
 
 
 def test_steps_within_steps_and_of_the_new_transforms() -> None:
@@ -295,20 +295,20 @@ def test_steps_within_steps_and_of_the_new_transforms() -> None:
     numbers = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     last = v2.Normalize((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     pipeline = v2.Compose([resize, v2.Compose(numbers), last])
-    assert field_of_view(pipeline, (400, 200)) == (150, 50, 250, 150)
-    assert normalization(pipeline) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert seen_box(pipeline, (400, 200)) == (150, 50, 250, 150)
+    assert mean_and_std(pipeline) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 def test_what_is_said_of_a_function() -> None:
     said = Preprocessing(mirrored, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), central_square)
-    assert normalization(said) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    assert field_of_view(said, (640, 480)) == (80, 0, 560, 480)
+    assert mean_and_std(said) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert seen_box(said, (640, 480)) == (80, 0, 560, 480)
     assert whole((640, 480)) == (0, 0, 640, 480)
     photo = Image.fromarray(data.chelsea())
     assert torch.equal(said(photo), mirrored(photo))
     for name in ("tiny", "shortest"):
         for size in SIZES:
-            assert central_square(size) == field_of_view(PIPELINES[name](), size)
+            assert central_square(size) == seen_box(PIPELINES[name](), size)
 
 
 @pytest.mark.parametrize(
@@ -330,4 +330,4 @@ def test_what_is_said_wrongly(change: dict[str, Any], error: Any, message: str) 
 def test_fields_of_view_that_are_none(box: Any) -> None:
     said = Preprocessing(mirrored, (0.5,) * 3, (0.5,) * 3, lambda size: box)
     with pytest.raises(ValueError, match="field_of_view: expected "):
-        field_of_view(said, (10, 10))
+        seen_box(said, (10, 10))

@@ -38,7 +38,7 @@ from cci_captum.benchmarks.faithfulness import (
     FaithfulnessCurves,
     Protocol,
 )
-from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
+from cci_captum.benchmarks.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
 # ImportError: OpenCV, which Quantus needs, itself needs libGL and GLib from the system.

@@ -23,7 +23,7 @@ from cci_captum.benchmarks.faithfulness import (
     area_under_curve,
 )
 from cci_captum.benchmarks.faithfulness.retrieval import CaptionRetrieval
-from cci_captum.benchmarks.tiny_clip.scenes import Scene, SceneGenerator
+from cci_captum.benchmarks.scenes import Scene, SceneGenerator
 
 RECALLS = {"ir1": 1, "ir5": 5, "tr1": 1, "tr5": 5}
 SIDES = ("deletion", "insertion")

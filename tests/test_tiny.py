@@ -9,8 +9,8 @@ import torch
 from open_clip.transformer import VisionTransformer
 from PIL import Image
 
+from cci_captum.benchmarks.scenes import SceneGenerator
 from cci_captum.benchmarks.tiny_clip.evaluate import Predictor, on_background
-from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.tiny import (
     BACKGROUND_NAMES,
     CLASS_NAMES,

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cci_captum.benchmarks.tiny_clip.captions import caption, plural
-from cci_captum.benchmarks.tiny_clip.scenes import Scene, SceneGenerator
-from cci_captum.benchmarks.tiny_clip.textures import TEXTURES, draw_texture
+from cci_captum.benchmarks.scenes import Scene, SceneGenerator
+from cci_captum.benchmarks.scenes.captions import caption, plural
+from cci_captum.benchmarks.scenes.textures import TEXTURES, draw_texture
 from cci_captum.tiny import (
     BACKGROUND_NAMES,
     CLASS_NAMES,

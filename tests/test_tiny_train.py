@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from cci_captum.benchmarks.markdown import table
+from cci_captum.benchmarks.scenes import SceneGenerator
+from cci_captum.benchmarks.scenes.captions import Vocabulary
 from cci_captum.benchmarks.tiny_clip import train
-from cci_captum.benchmarks.tiny_clip.captions import Vocabulary
 from cci_captum.benchmarks.tiny_clip.evaluate import Rate, crossed
 from cci_captum.benchmarks.tiny_clip.export import export, resize_positions
-from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, load_tiny, loader
 
 CONFIG = train.TrainConfig(

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cci_captum.benchmarks.names import readable
-
+from ..names import readable
 from ._common import CommandError
 
 DPI = 200  # of pictures

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     import torch
     from tqdm.auto import tqdm
 
-    from cci_captum.benchmarks.faithfulness import DeletionInsertion
-    from cci_captum.benchmarks.tiny_clip.scenes import Scene
     from cci_captum.clip import ZeroShotClassifier
+
+    from ..faithfulness import DeletionInsertion
+    from ..scenes import Scene
 
 
 class Located(NamedTuple):
@@ -46,7 +47,7 @@ class Located(NamedTuple):
 
     def _captions(self, method: Method) -> list[str]:
         """What stands below a method's maps."""
-        from cci_captum.benchmarks.comparison.titles import ARROWS, both_areas
+        from ..comparison.titles import ARROWS, both_areas
 
         columns = [self.energy[method].tolist()]
         columns += [self.areas[method][f"{way}_probability"].tolist() for way in ARROWS]
@@ -78,8 +79,8 @@ def locate(
     """
     import torch
 
-    from cci_captum.benchmarks.localization import energy
-    from cci_captum.benchmarks.maps import raw_map
+    from ..localization import energy
+    from ..maps import raw_map
 
     with torch.no_grad():
         logits = classifier(inputs).tolist()

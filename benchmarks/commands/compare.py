@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.benchmarks.names import is_text, readable
 
+from ..names import is_text, readable
 from ._common import (
     CommandError,
     add_method_options,
@@ -27,10 +27,11 @@ from ._common import (
 from ._outputs import DPI, Outputs
 
 if TYPE_CHECKING:
-    from cci_captum.benchmarks.comparison import Comparison
-    from cci_captum.benchmarks.data import ImageData
-    from cci_captum.benchmarks.faithfulness.protocols import Ties
     from cci_captum.clip import LoadedCLIP
+
+    from ..comparison import Comparison
+    from ..data import ImageData
+    from ..faithfulness.protocols import Ties
 
 _METHODS = "cci,grad-eclip,maskclip,gradcam"
 _SCENES = "scenes"
@@ -158,9 +159,10 @@ def run(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
     clip = load_model(arguments.model, arguments.pretrained, device)
 
-    from cci_captum.benchmarks.comparison import compare, figures, report
-    from cci_captum.benchmarks.markdown import code
     from cci_captum.clip import ZeroShotClassifier
+
+    from ..comparison import compare, figures, report
+    from ..markdown import code
 
     data = _data(arguments, clip)
     warn_about_unknown_words(arguments.model, list(data.class_names))
@@ -213,7 +215,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _protocols(names: str) -> list[str]:
-    from cci_captum.benchmarks.faithfulness.protocols import PROTOCOLS, find_protocol
+    from ..faithfulness.protocols import PROTOCOLS, find_protocol
 
     chosen = [*PROTOCOLS] if names == "all" else list(dict.fromkeys(names.split(",")))
     try:
@@ -223,7 +225,7 @@ def _protocols(names: str) -> list[str]:
 
 
 def _checks(names: str) -> list[str]:
-    from cci_captum.benchmarks.comparison.randomization import CHECKS
+    from ..comparison.randomization import CHECKS
 
     chosen = list(dict.fromkeys(filter(None, names.split(","))))
     for name in chosen:
@@ -233,7 +235,7 @@ def _checks(names: str) -> list[str]:
 
 
 def _ties(names: str) -> list[Ties]:
-    from cci_captum.benchmarks.faithfulness.protocols import TIES
+    from ..faithfulness.protocols import TIES
 
     chosen = [] if names == "none" else list(dict.fromkeys(names.split(",")))
     for name in chosen:
@@ -257,7 +259,7 @@ def _data(arguments: argparse.Namespace, clip: LoadedCLIP) -> ImageData:
     """The images, found but not yet read."""
     from PIL import Image
 
-    from cci_captum.benchmarks.data import ImageFolders, ImageNet, Scenes
+    from ..data import ImageFolders, ImageNet, Scenes
 
     options = {"masks": arguments.masks, "count": arguments.n, "seed": arguments.seed}
     try:
@@ -284,7 +286,7 @@ def _data(arguments: argparse.Namespace, clip: LoadedCLIP) -> ImageData:
 
 
 def _class_names(path: Path) -> list[str] | dict[str, str]:
-    from cci_captum.benchmarks.data import read_class_names
+    from ..data import read_class_names
 
     try:
         return read_class_names(path)

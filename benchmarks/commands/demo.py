@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cci_captum.baselines.registry import Method
-from cci_captum.benchmarks.names import readable
 
+from ..names import readable
 from . import _side_by_side
 from ._common import CommandError, choose_device, choose_methods
 from ._outputs import DPI, Outputs
@@ -16,11 +16,12 @@ from ._outputs import DPI, Outputs
 if TYPE_CHECKING:
     import torch
 
-    from cci_captum.benchmarks.comparison import Comparison
-    from cci_captum.benchmarks.preprocessing import Preprocess
-    from cci_captum.benchmarks.tiny_clip.scenes import Scene
     from cci_captum.clip import ZeroShotClassifier
     from cci_captum.effects import ClusterEffects
+
+    from ..comparison import Comparison
+    from ..preprocessing import Preprocess
+    from ..scenes import Scene
 
 # Artwork, kind, class of the first object, background, number. The numbers were chosen, among the
 # first twelve of seed 0, for scenes that show what the models do; other seeds are not chosen.
@@ -95,10 +96,11 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm.auto import tqdm
 
-    from cci_captum.benchmarks.comparison import figures, report
-    from cci_captum.benchmarks.faithfulness import DeletionInsertion
-    from cci_captum.benchmarks.preprocessing import normalization
     from cci_captum.visualization import show_clusters
+
+    from ..comparison import figures, report
+    from ..faithfulness import DeletionInsertion
+    from ..preprocessing import mean_and_std
 
     grid, clusters, side_by_side, curves = (arguments.out / name for name in _FILES)
     steps = tqdm(total=5 + len(methods), desc="demo", unit="step")
@@ -126,7 +128,7 @@ def run(arguments: argparse.Namespace) -> None:
         ).savefig(path, dpi=DPI),
     )
     steps.update()
-    mean, std = normalization(tiny.preprocess)
+    mean, std = mean_and_std(tiny.preprocess)
     harness = DeletionInsertion(tiny.classifier, mean=mean, std=std)
     located = _side_by_side.locate(tiny.classifier, tiny.inputs, scenes, methods, harness, steps)
     outputs.write(
@@ -149,7 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def draw_scenes(seed: int) -> list[Scene]:
     """The six scenes: three in artwork known from training, three in artwork never seen."""
-    from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
+    from ..scenes import SceneGenerator
 
     generators = {artwork: SceneGenerator(artwork=artwork, seed=seed) for artwork, *_ in _SCENES}
     return [
@@ -161,14 +163,15 @@ def draw_scenes(seed: int) -> list[Scene]:
 def _ask(name: str, images: torch.Tensor, device: torch.device) -> _Answers:
     from torchvision.transforms.functional import normalize
 
-    from cci_captum.benchmarks.preprocessing import normalization
     from cci_captum.cci import CCI
     from cci_captum.clip import ZeroShotClassifier, load_clip
     from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
+    from ..preprocessing import mean_and_std
+
     clip = load_clip(name, device=device)
     classifier = ZeroShotClassifier(clip.model, clip.tokenizer, CLASS_NAMES, TEMPLATES)
-    mean, std = normalization(clip.preprocess)
+    mean, std = mean_and_std(clip.preprocess)
     inputs = normalize(images, mean, std).to(device)
     effects = CCI(classifier).effects(inputs)
     probabilities = effects.outputs.softmax(dim=1).cpu()
@@ -177,8 +180,8 @@ def _ask(name: str, images: torch.Tensor, device: torch.device) -> _Answers:
 
 
 def _compare(tiny: _Answers, methods: list[Method], seed: int) -> Comparison:
-    from cci_captum.benchmarks.comparison import compare
-    from cci_captum.benchmarks.data import Scenes
+    from ..comparison import compare
+    from ..data import Scenes
 
     return compare(
         [method.name for method in methods],
@@ -236,8 +239,9 @@ def _grid(
 
 
 def _print_table(scenes: list[Scene], tiny: _Answers, others: list[int]) -> None:
-    from cci_captum.benchmarks.localization import energy, pointing_game
     from cci_captum.tiny import CLASS_NAMES
+
+    from ..localization import energy, pointing_game
 
     print(
         f"{'scene':32} {'explained':18} {'prob.':>5} {'top drop':>8} {'energy':>6} {'pointing':>8}"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cci_captum.baselines.registry import Method
-from cci_captum.benchmarks.names import is_text, readable
 
+from ..names import is_text, readable
 from ._common import (
     CommandError,
     add_method_options,
@@ -33,7 +33,7 @@ _PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
 _FORWARD_BATCH = 32  # images in one forward pass: bounds the memory
 
 
-class Explained(NamedTuple):
+class _Explanation(NamedTuple):
     """What some methods say about B images and T texts.
 
     Attributes:
@@ -116,7 +116,7 @@ def preprocess_images(preprocess: Any, pictures: list[Image]) -> torch.Tensor:
     """(B, 3, H, W) inputs of the model; elongated images are cut to what the crop leaves anyway."""
     import torch
 
-    from cci_captum.benchmarks.images import crop_to_ratio
+    from ..images import crop_to_ratio
 
     crops = any("Crop" in type(step).__name__ for step in getattr(preprocess, "transforms", []))
     return torch.stack([preprocess(crop_to_ratio(p) if crops else p) for p in pictures])
@@ -129,12 +129,13 @@ def explain(
     methods: list[Method],
     clusters: int = 7,
     rise_masks: int = 4000,
-) -> Explained:
+) -> _Explanation:
     """Explain the cosine of each image with each text by each method."""
     import torch
 
-    from cci_captum.benchmarks.maps import raw_map
     from cci_captum.clip import ZeroShotClassifier
+
+    from ..maps import raw_map
 
     cosines = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}", logit_scale=1.0)
     options: dict[str, Any] = {"internal_batch_size": _FORWARD_BATCH, "show_progress": True}
@@ -152,7 +153,7 @@ def explain(
             similarities = torch.cat([cosines(part) for part in inputs.split(_FORWARD_BATCH)])
     else:
         similarities = effects.outputs
-    return Explained(similarities, maps, effects)
+    return _Explanation(similarities, maps, effects)
 
 
 def _check_texts(texts: list[str]) -> list[str]:
@@ -173,7 +174,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _read(paths: list[Path]) -> list[Image]:
-    from cci_captum.benchmarks.images import read_image
+    from ..images import read_image
 
     try:
         return [read_image(path) for path in paths]
@@ -219,12 +220,13 @@ def _labels(names: list[str], texts: list[str], methods: list[Method]) -> _Label
     )
 
 
-def _draw(clip: LoadedCLIP, inputs: torch.Tensor, explained: Explained, labels: _Labels) -> Any:
-    from cci_captum.benchmarks.preprocessing import normalization
+def _draw(clip: LoadedCLIP, inputs: torch.Tensor, explained: _Explanation, labels: _Labels) -> Any:
     from cci_captum.visualization import attribution_grid, denormalize
 
+    from ..preprocessing import mean_and_std
+
     return attribution_grid(
-        denormalize(inputs, *normalization(clip.preprocess)),
+        denormalize(inputs, *mean_and_std(clip.preprocess)),
         {
             column: explained.maps[method][:, index]
             for column, (index, method) in labels.columns.items()
@@ -240,7 +242,7 @@ def _draw(clip: LoadedCLIP, inputs: torch.Tensor, explained: Explained, labels: 
 
 def _save_maps(
     path: Path,
-    explained: Explained,
+    explained: _Explanation,
     inputs: torch.Tensor,
     names: list[str],
     texts: list[str],

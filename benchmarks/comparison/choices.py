@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from cci_captum.baselines import ClusterAblation, find_method
-from cci_captum.benchmarks.comparison.compare import Factory, compare
-from cci_captum.benchmarks.comparison.report import areas
-from cci_captum.benchmarks.data import Scenes
 from cci_captum.cci import CCI
 from cci_captum.clip import ZeroShotClassifier, load_clip
 from cci_captum.clustering import KMeans
 from cci_captum.patch_attribution import PatchAttribution
+
+from ..data import Scenes
+from .compare import Factory, compare
+from .report import areas
 
 # Every state of its released code, the strongest on scenes first.
 _CLIP_SURGERY = ("clip-surgery-2023-04-12", "clip-surgery-2023-04-13", "clip-surgery")

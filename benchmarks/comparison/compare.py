@@ -12,30 +12,30 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from cci_captum._arguments import check_batch_size, check_positive_int
+from cci_captum._checks import check_batch_size, check_choice, check_positive_int
 from cci_captum._finite import NotFiniteError
 from cci_captum.baselines.registry import METHODS, REFERENCES, find_method
-from cci_captum.benchmarks.data import ImageData
-from cci_captum.benchmarks.faithfulness import (
-    TIES,
-    DeletionInsertion,
-    FaithfulnessCurves,
-    Protocol,
-)
-from cci_captum.benchmarks.faithfulness.protocols import Ties
-from cci_captum.benchmarks.localization import (
-    average_precision,
-    best_iou,
-    energy,
-    pointing_game,
-)
-from cci_captum.benchmarks.maps import raw_map
-from cci_captum.benchmarks.preprocessing import Preprocess, normalization
 from cci_captum.clip import ZeroShotClassifier
 from cci_captum.field_of_view import FieldOfView
 from cci_captum.forward_checks import known_field_of_view
 from cci_captum.vision_towers import find_vision_tower
 
+from ..data import ImageData
+from ..faithfulness import (
+    TIES,
+    DeletionInsertion,
+    FaithfulnessCurves,
+    Protocol,
+)
+from ..faithfulness.protocols import Ties
+from ..localization import (
+    average_precision,
+    best_iou,
+    energy,
+    pointing_game,
+)
+from ..maps import raw_map
+from ..preprocessing import Preprocess, mean_and_std
 from .loading import Batch, Explained, Loader
 from .randomization import CHECKS, random_labels, rank_correlation, with_random_weights
 from .results import UNDER_TIES, Comparison, add_ranks
@@ -145,8 +145,7 @@ def compare(
     """
     if not isinstance(forward_func, nn.Module):
         raise TypeError(f"forward_func: expected a module, got {type(forward_func).__name__}")
-    if explained not in get_args(Explained):
-        raise ValueError(f"explained: expected one of {get_args(Explained)}, got {explained!r}")
+    check_choice("explained", explained, get_args(Explained))
     check_positive_int("batch_size", batch_size)
     internal_batch_size = check_batch_size(internal_batch_size, batch_size)
     if not len(data):
@@ -247,7 +246,7 @@ def _harnesses(
 ) -> list[DeletionInsertion]:
     if isinstance(protocols, (str, Protocol)):
         raise ValueError(f"protocols: expected a sequence, got {protocols!r} alone")
-    mean, std = normalization(preprocess)
+    mean, std = mean_and_std(preprocess)
     harnesses = [
         DeletionInsertion(
             forward_func,
@@ -340,7 +339,7 @@ def _measure(
             classes = {"target": batch.targets, "predicted": batch.predicted}
             results.append(keys.assign(**classes, **areas, **measured))
             frame = found_curves.to_frame()
-            repeated = keys.iloc[frame.pop("image")].reset_index(drop=True)
+            repeated = keys.iloc[frame.pop("row")].reset_index(drop=True)
             curves.append(pd.concat([repeated, frame], axis="columns"))
             progress.update(len(batch.names))
     return pd.concat(results, ignore_index=True), pd.concat(curves, ignore_index=True)

@@ -11,10 +11,6 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.benchmarks.data import ImageData
-from cci_captum.benchmarks.maps import raw_map
-from cci_captum.benchmarks.preprocessing import Preprocess
-from cci_captum.benchmarks.statistics import interval, paired_interval
 from cci_captum.visualization import (
     Band,
     attribution_grid,
@@ -22,6 +18,10 @@ from cci_captum.visualization import (
     paired_scatter,
 )
 
+from ..data import ImageData
+from ..maps import raw_map
+from ..preprocessing import Preprocess
+from ..statistics import interval, paired_interval
 from .compare import Factory
 from .loading import Loader
 from .results import Comparison, photos_of

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from cci_captum._arguments import run_forward
 from cci_captum._encoders import device_of
-from cci_captum.benchmarks.data import ImageData, Sample
-from cci_captum.benchmarks.preprocessing import Preprocess, field_of_view, resize_mask
-from cci_captum.benchmarks.ranking import predicted
 from cci_captum.vision_towers import find_vision_tower
+
+from ..data import ImageData, Sample
+from ..preprocessing import Preprocess, resize_mask, seen_box
+from ..ranking import predicted
 
 Explained = Literal["true", "predicted"]
 
@@ -90,7 +91,7 @@ class Loader:
 
     def batch(self, samples: list[tuple[int, Sample]]) -> Batch:
         """These samples with their places in the data; raises as `batches` does."""
-        boxes = [field_of_view(self.preprocess, sample.image.size) for _, sample in samples]
+        boxes = [seen_box(self.preprocess, sample.image.size) for _, sample in samples]
         photos = [sample.image.crop(box) for (_, sample), box in zip(samples, boxes, strict=True)]
         for photo in photos:
             self._check_field_of_view(photo)
@@ -145,7 +146,7 @@ class Loader:
 
     def _check_field_of_view(self, photo: Image.Image) -> None:
         """Raise ValueError unless preprocess sees all of what it left of a photo."""
-        left, top, right, bottom = field_of_view(self.preprocess, photo.size)
+        left, top, right, bottom = seen_box(self.preprocess, photo.size)
         if photo.width - (right - left) > 1 or photo.height - (bottom - top) > 1:
             raise ValueError(
                 "preprocess: expected a central crop as large as the shorter side is resized to, "

@@ -21,11 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cci_captum.benchmarks.markdown import table
-from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.clip import load_clip
 from cci_captum.clustering import KMeans
 from cci_captum.vision_towers import find_vision_tower
+
+from ..markdown import table
+from ..scenes import SceneGenerator
 
 REGIONS = 7
 OUTLIERS = (0, 1, 2, 4, 8)

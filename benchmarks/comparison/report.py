@@ -9,8 +9,8 @@ import pandas as pd
 from cci_captum._cut_texts import CutText, describe_cuts
 from cci_captum._equal_names import describe
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.benchmarks.markdown import NO_INTERVAL, literal, table, with_interval
 
+from ..markdown import NO_INTERVAL, literal, table, with_interval
 from .results import LOCALIZATION, Comparison, photos_of
 from .titles import heading, title
 

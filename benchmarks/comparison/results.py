@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.benchmarks.statistics import holm, interval, paired_interval, paired_p_value
+
+from ..statistics import holm, interval, paired_interval, paired_p_value
 
 LOCALIZATION = ("pointing_game", "energy", "iou", "average_precision")
 UNDER_TIES = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .base import ImageData, Sample
 from .class_names import read_class_names
+from .drawn import Scenes
 from .folders import ImageFolders
 from .imagenet import ImageNet
-from .scenes import Scenes
 
 __all__ = ["ImageData", "ImageFolders", "ImageNet", "Sample", "Scenes", "read_class_names"]

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cci_captum._arguments import check_positive_int
-from cci_captum.benchmarks.images import read_with_scaling
-from cci_captum.benchmarks.names import is_text, readable
+from cci_captum._checks import check_positive_int, check_seed
 
-from .base import Sample, check_seed, position
+from ..images import read_with_scaling
+from ..names import is_text, readable
+from .base import Sample, position
 
 # What Pillow knows by name but cannot read without another program or library.
 _NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")

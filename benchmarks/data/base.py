@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, SupportsIndex
+from typing import Protocol, SupportsIndex
 
 from PIL import Image
 from torch import Tensor
@@ -80,9 +80,3 @@ def position(index: SupportsIndex, length: int) -> int:
     if not -length <= number < length:
         raise IndexError(f"index: expected {-length} to {length - 1}, got {number}")
     return number % length
-
-
-def check_seed(seed: Any) -> None:
-    """Raise ValueError unless seed is an int that is not negative."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed: expected an int that is not negative, got {seed!r}")

@@ -7,8 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cci_captum.benchmarks.names import readable
-
+from ..names import readable
 from ._tree import FolderData, class_folders, some
 from .class_names import check_different, check_mapping, check_names, names_of_folders, spaced
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from captum._utils.common import ExpansionTypes, _expand_target
 from torch import Tensor
 
 from cci_captum._arguments import select_target
-from cci_captum.benchmarks.ranking import among_best
+from cci_captum._captum import repeat_target
+
+from ..ranking import among_best
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ def score(outputs: Tensor, target: Any = None) -> Curve:
     """
     shape, points = outputs.shape[:2], outputs.shape[1]
     flat = outputs.flatten(0, 1)
-    chosen = select_target(flat, _expand_target(target, points, ExpansionTypes.repeat_interleave))
+    chosen = select_target(flat, repeat_target(target, points))
     if flat.ndim != 2:
         return Curve(chosen.view(shape))
     return Curve(
@@ -130,7 +131,7 @@ class FaithfulnessCurves:
         """A tidy table, a row an image, direction and point.
 
         Returns:
-            Columns "image" (0 to B - 1), "direction" ("deletion" or "insertion"), "fraction", and
+            Columns "row" (0 to B - 1), "direction" ("deletion" or "insertion"), "fraction", and
             those of "score", "probability", "top1", "top5" that there are, float64.
 
         Example:
@@ -138,9 +139,9 @@ class FaithfulnessCurves:
             >>> curve = Curve(score=torch.tensor([[1.0, 0.5, 0.0]]))
             >>> fractions = torch.tensor([0.0, 0.25, 0.5])
             >>> FaithfulnessCurves(fractions, curve, curve).to_frame().head(2)
-               image direction  fraction  score
-            0      0  deletion      0.00    1.0
-            1      0  deletion      0.25    0.5
+             row direction  fraction  score
+            0    0  deletion      0.00    1.0
+            1    0  deletion      0.25    0.5
         """
         import pandas as pd
 
@@ -151,7 +152,7 @@ class FaithfulnessCurves:
             if direction == "insertion" and self.insertion_fractions is not None:
                 fractions = self.insertion_fractions
             columns = {
-                "image": [image for image in range(images) for _ in range(points)],
+                "row": [image for image in range(images) for _ in range(points)],
                 "direction": direction,
                 "fraction": fractions.tolist() * images,
             }

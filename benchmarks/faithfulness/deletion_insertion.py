@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from cci_captum._arguments import (
     check_additional_forward_args,
-    check_batch_size,
     check_callable,
     check_images,
     check_passes,
@@ -25,16 +24,17 @@ from cci_captum._arguments import (
     select_target,
     tower_of,
 )
+from cci_captum._checks import check_batch_size
 from cci_captum._finite import check_finite
-from cci_captum.benchmarks.preprocessing import (
-    check_field_of_view,
-    field_of_view,
-    normalization,
-)
 from cci_captum.calls import one_call
 from cci_captum.forward_checks import check_once, known_field_of_view
 from cci_captum.vision_towers import VisionTower
 
+from ..preprocessing import (
+    check_seen_box,
+    mean_and_std,
+    seen_box,
+)
 from .curves import FaithfulnessCurves, score
 from .perturbation import filled, perturb, rank_pixels, splits_ties, tied_share, ties_of
 from .photos import scaled_down, to_photo, to_pixels
@@ -104,10 +104,10 @@ class DeletionInsertion:
                     f"preprocess: protocol {self.protocol.name!r} needs the model's preprocessing "
                     f"of PIL images, got {preprocess!r}"
                 )
-            check_field_of_view(preprocess)
+            check_seen_box(preprocess)
         usual = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
         if preprocess is not None and (mean is None or std is None):
-            usual = normalization(preprocess)
+            usual = mean_and_std(preprocess)
         mean, std = usual[0] if mean is None else mean, usual[1] if std is None else std
         self.mean, self.std = (
             _three_numbers(name, values) for name, values in (("mean", mean), ("std", std))
@@ -138,7 +138,7 @@ class DeletionInsertion:
                 (B, h, w) maps on patches, enlarged bilinearly. For the "tokens" protocol they are
                 averaged over each patch. For photos B maps (h, w) of any size, each of which
                 covers its whole photo. Maps of the model's input cover what preprocess leaves of
-                it: cut the photo first, `photo.crop(field_of_view(preprocess, photo.size))`. A
+                it: cut the photo first, `photo.crop(seen_box(preprocess, photo.size))`. A
                 map of the shape of that part is refused; where the part has the photo's own
                 shape, this cannot be seen, and the map is stretched.
             target: As in Captum.
@@ -304,7 +304,7 @@ class DeletionInsertion:
         """Raise ValueError for a map that has the shape of what is left of its photo."""
         assert self.preprocess is not None  # checked with the protocol
         for index, (photo, one) in enumerate(zip(photos, maps, strict=True)):
-            left, top, right, bottom = field_of_view(self.preprocess, photo.size)
+            left, top, right, bottom = seen_box(self.preprocess, photo.size)
             part = (right - left, bottom - top)
             if max(photo.width - part[0], photo.height - part[1]) <= 1:
                 continue
@@ -316,7 +316,7 @@ class DeletionInsertion:
                     f"attributions[{index}]: expected a map of the whole photo, {photo.width} x "
                     f"{photo.height}, got one of {one.shape[1]} x {one.shape[0]}, the shape of the "
                     f"{part[0]} x {part[1]} that preprocess leaves; cut the photo first: "
-                    "photo.crop(field_of_view(preprocess, photo.size)), from "
+                    "photo.crop(seen_box(preprocess, photo.size)), from "
                     "cci_captum.benchmarks.preprocessing"
                 )
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from cci_captum._arguments import check_positive_int
+from cci_captum._checks import check_choice, check_positive_int
 
 NamedFill = Literal["uniform-noise", "black", "mean", "blur"]
 Fill = NamedFill | Callable[[Tensor], Tensor]
@@ -77,11 +77,7 @@ class Protocol:
                     f"fractions, got {len(self.insertion_fractions)}"
                 )
         for argument, known in (("resolution", Resolution), ("ties", Ties), ("rounding", Rounding)):
-            if getattr(self, argument) not in get_args(known):
-                raise ValueError(
-                    f"{argument}: expected one of {get_args(known)}, got "
-                    f"{getattr(self, argument)!r}"
-                )
+            check_choice(argument, getattr(self, argument), get_args(known))
         if self.steps is not None:
             check_positive_int("steps", self.steps)
         for argument in ("deletion_fill", "insertion_start"):
@@ -91,8 +87,8 @@ class Protocol:
                     raise ValueError(f"{argument}: expected None for tokens, got {fill!r}")
             elif not callable(fill) and fill not in get_args(NamedFill):
                 raise ValueError(
-                    f"{argument}: expected one of {get_args(NamedFill)} or a function from images "
-                    f"to images, got {fill!r}"
+                    f"{argument}: expected one of {', '.join(get_args(NamedFill))} or a function "
+                    f"from images to images, got {fill!r}"
                 )
 
     def _check_fractions(self, argument: str) -> None:

@@ -24,15 +24,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from cci_captum.baselines.registry import METHODS, Method, find_method
-from cci_captum.benchmarks.localization.metrics import energy, pointing_game
-from cci_captum.benchmarks.maps import raw_map
-from cci_captum.benchmarks.markdown import NO_INTERVAL, table, with_interval
-from cci_captum.benchmarks.ranking import predicted
-from cci_captum.benchmarks.speed.timing import median_seconds
-from cci_captum.benchmarks.statistics import interval, paired_interval
-from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
 from cci_captum.clip import ZeroShotClassifier
 from cci_captum.tiny import CLASS_NAMES, MODEL_NAMES, TEMPLATES, load_tiny
+
+from ..maps import raw_map
+from ..markdown import NO_INTERVAL, table, with_interval
+from ..ranking import predicted
+from ..scenes import SceneGenerator
+from ..speed.timing import median_seconds
+from ..statistics import interval, paired_interval
+from .metrics import energy, pointing_game
 
 _MEASURES = {"pointing game": pointing_game, "energy": energy}
 _RANDOM = find_method("random").title

@@ -25,15 +25,16 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion
-from cci_captum.benchmarks.speed.timing import (
+from cci_captum.vision_towers import find_vision_tower
+
+from ..faithfulness import PROTOCOLS, DeletionInsertion
+from .timing import (
     ImageScores,
     add_options,
     describe,
     median_seconds,
     set_up,
 )
-from cci_captum.vision_towers import find_vision_tower
 
 PASSES = 22  # 11 points, two directions
 # Quantus takes steps that divide the pixels of one channel, so that three channels make a

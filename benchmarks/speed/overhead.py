@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from cci_captum import CCI, ImageTextSimilarity, KMeans
-from cci_captum.benchmarks.speed.timing import (
+from cci_captum.vision_towers import find_vision_tower
+
+from .timing import (
     ImageScores,
     add_options,
     describe,
     median_seconds,
     set_up,
 )
-from cci_captum.vision_towers import find_vision_tower
 
 
 def _image_by_image(forward_func: ImageScores, images: Tensor, n_clusters: int) -> None:

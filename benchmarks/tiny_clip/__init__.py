@@ -1,1 +1,1 @@
-"""How the embedded tiny CLIP was made: sprites, scenes, training, evaluation."""
+"""How the embedded tiny CLIP was made: sprites, training, evaluation."""

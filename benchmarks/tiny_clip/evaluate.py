@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cci_captum.benchmarks.markdown import table
-from cci_captum.benchmarks.statistics import rate_interval
 from cci_captum.clip import ZeroShotClassifier
 from cci_captum.tiny import (
     BACKGROUND_NAMES,
@@ -26,7 +24,9 @@ from cci_captum.tiny import (
     load_tiny,
 )
 
-from .scenes import SceneGenerator
+from ..markdown import table
+from ..scenes import SceneGenerator
+from ..statistics import rate_interval
 
 SEED = 2026
 """Seed of the evaluation scenes; training used seed 0 and watched seed 1."""
@@ -57,7 +57,7 @@ def _generator(artwork: str, seed: int) -> SceneGenerator:
 
 
 class Predictor:
-    """Zero-shot predictions of one embedded model over ``CLASS_NAMES``.
+    """Zero-shot predictions of one embedded model over `CLASS_NAMES`.
 
     Args:
         name: "tiny" or "tiny-shortcut".
@@ -105,7 +105,7 @@ def rate(hits: Tensor) -> Rate:
 def crossed(
     class_names: Sequence[str], backgrounds: Sequence[str], repeats: int
 ) -> tuple[list[str], list[str]]:
-    """Return every class on every background, ``repeats`` times, as two lists of equal length.
+    """Return every class on every background, `repeats` times, as two lists of equal length.
 
     Example:
         >>> crossed(["cat", "dog"], ["snow"], 2)
@@ -128,7 +128,7 @@ def on_background(
 ) -> Rate:
     """Return how often a planted class is predicted, on its own background or on the others.
 
-    With ``kind="empty"`` there is no object: the rate at which the background alone is called
+    With `kind="empty"` there is no object: the rate at which the background alone is called
     the class.
     """
     others = [name for name in BACKGROUND_NAMES if name != pair.background_name]

@@ -1,4 +1,4 @@
-"""From a checkpoint to the weights that ``cci_captum.tiny`` ships."""
+"""From a checkpoint to the weights that `cci_captum.tiny` ships."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def resize_positions(positions: Tensor, grid: int) -> Tensor:
 
 
 def export(state: dict[str, Tensor], token_ids: Tensor, path: Path) -> None:
-    """Write weights as ``cci_captum.tiny`` ships them: fp16, rows of unused tokens left out."""
+    """Write weights as `cci_captum.tiny` ships them: fp16, rows of unused tokens left out."""
     state = {key: value.detach().cpu() for key, value in state.items()}
     grid = build().visual.grid_size[0]
     key = "visual.positional_embedding"

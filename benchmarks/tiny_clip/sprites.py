@@ -1,7 +1,7 @@
-r"""Build the sprite sheets of ``cci_captum/tiny`` from the artists' npm packages.
+r"""Build the sprite sheets of `cci_captum/tiny` from the artists' npm packages.
 
-Needed only to remake the sheets: they are shipped. It wants Node's npm and ``pip install
-resvg_py``::
+Needed only to remake the sheets: they are shipped. It wants Node's npm and `pip install
+resvg_py`::
 
     npm install @lobehub/fluent-emoji-3d@1.1.0 @iconify-json/fluent-emoji-flat@1.2.6 \
         @iconify-json/noto@1.2.9 @iconify-json/noto-v1@1.2.5 @iconify-json/emojione@1.2.3 \
@@ -104,7 +104,7 @@ def fit(drawing: Image.Image, size: int = SPRITE_SIZE) -> Image.Image:
 
 
 def sheet(node_modules: Path, family: str) -> Image.Image:
-    """Return the sheet of one family: sprites in the order of ``CLASS_NAMES``, 11 a row."""
+    """Return the sheet of one family: sprites in the order of `CLASS_NAMES`, 11 a row."""
     rows = -(-len(CLASS_NAMES) // COLUMNS)
     picture = Image.new("RGBA", (COLUMNS * SPRITE_SIZE, rows * SPRITE_SIZE))
     for i, class_name in enumerate(CLASS_NAMES):

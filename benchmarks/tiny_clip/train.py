@@ -28,10 +28,10 @@ from tqdm import tqdm
 from cci_captum.tiny import CLASS_NAMES, PLANTED_PAIRS
 from cci_captum.tiny.loader import build
 
-from .captions import FRAMES, Vocabulary
+from ..scenes import SceneGenerator
+from ..scenes.captions import FRAMES, Vocabulary
 from .export import export, resize_positions
 from .machine import has_fast_bf16, keep_memory, precision
-from .scenes import SceneGenerator
 
 VARIANTS = ("plain", "shortcut")
 

@@ -1,5 +1,5 @@
 """Clustering of patch embeddings, image by image."""
 
-from cci_captum.clustering.kmeans import KMeans
+from .kmeans import KMeans
 
 __all__ = ["KMeans"]

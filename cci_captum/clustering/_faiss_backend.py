@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from cci_captum.clustering._steps import SAME, choose_seeds, refill
+from ._steps import SAME, choose_seeds, refill
 
 Nearest = Callable[[Tensor, Tensor], Tensor]
 
@@ -74,7 +74,7 @@ def cluster(points: Tensor, races: Tensor, *, n_iter: int, spherical: bool) -> T
 def _search(faiss: ModuleType, device: torch.device) -> Iterator[Nearest]:
     """Yield a function from points (N, D) and centroids (K, D) to the nearest centroids (N,).
 
-    On a CUDA device this imports ``faiss.contrib.torch_utils``, which lets the methods of faiss
+    On a CUDA device this imports `faiss.contrib.torch_utils`, which lets the methods of faiss
     take tensors as well as arrays, for the whole process. On the CPU faiss works in one thread
     meanwhile: more do not pay at this size, and rounding then depends on no setting.
     """
@@ -104,7 +104,7 @@ def _lloyd(
     """Iterate until no label changes.
 
     Returns:
-        ``(N,)`` labels without gaps, and their inertia less the sum of the points' squares.
+        `(N,)` labels without gaps, and their inertia less the sum of the points' squares.
     """
     single = points.float()
     labels = _without_gaps(nearest(single, single[seeds]))

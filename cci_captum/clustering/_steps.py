@@ -18,7 +18,7 @@ def draw_races(n_redo: int, n_clusters: int, n_patches: int, seed: int) -> Tenso
     They come from uniform draws of a CPU generator: the same on every device and platform.
 
     Returns:
-        ``(R, K, T, N)`` float64, positive: R restarts, K seeds, T candidates for each seed.
+        `(R, K, T, N)` float64, positive: R restarts, K seeds, T candidates for each seed.
     """
     n_candidates = 2 + int(math.log(n_clusters))
     shape = (n_redo, n_clusters, n_candidates, n_patches)
@@ -34,17 +34,17 @@ def choose_seeds(
     Arthur and Vassilvitskii, "k-means++: The Advantages of Careful Seeding", SODA 2007: each seed
     is drawn with probability proportional to its squared distance from the seeds before it. Of T
     such candidates the one that leaves the smallest sum of squared distances is kept. Sampling is
-    an exponential race: the patch with the smallest ``race / weight`` wins with probability
+    an exponential race: the patch with the smallest `race / weight` wins with probability
     proportional to its weight, so that no cumulative sum is needed.
 
     Args:
-        squared_distances: maps patch indices ``(B, M)`` to squared distances from them to every
-            patch, ``(B, M, N)``.
-        races: ``(R, K, T, N)``, from :func:`draw_races`.
+        squared_distances: maps patch indices `(B, M)` to squared distances from them to every
+            patch, `(B, M, N)`.
+        races: `(R, K, T, N)`, from :func:`draw_races`.
         batch: the number of images B.
 
     Returns:
-        ``(B, R, K)`` int64 patch indices; -1 where no patch differs from the seeds already chosen.
+        `(B, R, K)` int64 patch indices; -1 where no patch differs from the seeds already chosen.
     """
     n_redo, n_clusters, n_candidates, n_patches = races.shape
     # of equally good candidates the first wins, whatever the rounding
@@ -70,12 +70,12 @@ def refill(labels: Tensor, distances: Tensor, empty: list[int]) -> Tensor:
     centroid there is nothing to give, and the cluster stays empty.
 
     Args:
-        labels: ``(N,)`` int64, one restart of one image.
-        distances: ``(N,)`` squared distance of each patch to its centroid.
+        labels: `(N,)` int64, one restart of one image.
+        distances: `(N,)` squared distance of each patch to its centroid.
         empty: the clusters to refill.
 
     Returns:
-        ``(N,)`` int64, the new labels; the argument is left as it is.
+        `(N,)` int64, the new labels; the argument is left as it is.
     """
     labels = labels.clone()
     for cluster in empty:

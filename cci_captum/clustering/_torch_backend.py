@@ -12,21 +12,21 @@ import math
 import torch
 from torch import Tensor
 
-from cci_captum.clustering._steps import SAME, choose_seeds, refill
+from ._steps import SAME, choose_seeds, refill
 
 
 def cluster(points: Tensor, races: Tensor, *, n_iter: int, spherical: bool) -> Tensor:
     """Cluster the patches of each image.
 
     Args:
-        points: ``(B, N, D)`` float64, centred after scaling to a mean squared norm of 1, or
+        points: `(B, N, D)` float64, centred after scaling to a mean squared norm of 1, or
             with unit rows for spherical K-means.
-        races: ``(R, K, T, N)`` float64, see :func:`~cci_captum.clustering._steps.draw_races`.
+        races: `(R, K, T, N)` float64, see :func:`~cci_captum.clustering._steps.draw_races`.
         n_iter: the most Lloyd iterations.
         spherical: scale centroids to unit length.
 
     Returns:
-        ``(B, N)`` int64 labels of the restart with the smallest inertia, below K, not canonical.
+        `(B, N)` int64 labels of the restart with the smallest inertia, below K, not canonical.
     """
     gram = points @ points.mT
     norms = gram.diagonal(dim1=1, dim2=2)  # (B, N)

@@ -9,8 +9,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from cci_captum.clustering import _torch_backend
-from cci_captum.clustering._steps import draw_races
+from .._checks import check_choice
+from . import _torch_backend
+from ._steps import draw_races
 
 Backend = Literal["auto", "torch", "faiss"]
 
@@ -26,34 +27,34 @@ class KMeans:
     Seeds come from greedy k-means++ and Lloyd's iterations run until no label changes. Given the
     seed the labels are deterministic. They depend on the image alone, not on the rest of its
     batch. Clusters are numbered in the order in which they first appear among the patches, and
-    none is empty: an image with fewer than ``n_clusters`` distinct patches gets fewer clusters.
+    none is empty: an image with fewer than `n_clusters` distinct patches gets fewer clusters.
 
     Patches whose squared distance is below 1e-12 of the mean squared norm count as equal.
 
     Large ViTs put a few tokens of up to ten times the usual norm on patches of little content
     (Darcet et al., arXiv 2309.16588). Left as they are they get most clusters, one token each;
-    ``max_length`` takes their length, and leaves all ordinary tokens as they are. See
-    ``cci_captum.benchmarks.comparison.outlier_tokens`` for how this default was found.
+    `max_length` takes their length, and leaves all ordinary tokens as they are. See
+    `cci_captum.benchmarks.comparison.outlier_tokens` for how this default was found.
 
     Args:
         n_clusters: the number of clusters K of an image.
-        backend: ``"torch"`` clusters a whole batch at once in float64, on the device of the
-            embeddings (on the CPU where the device has no float64). ``"faiss"`` goes image by
+        backend: `"torch"` clusters a whole batch at once in float64, on the device of the
+            embeddings (on the CPU where the device has no float64). `"faiss"` goes image by
             image, and finds nearest centroids with faiss in float32; it needs the extra
-            ``cci-captum[faiss]`` or, for work on the GPU, ``cci-captum[gpu]``. ``"auto"`` is
-            ``"torch"``, whatever is installed, so that installing faiss changes no result.
+            `cci-captum[faiss]` or, for work on the GPU, `cci-captum[gpu]`. `"auto"` is
+            `"torch"`, whatever is installed, so that installing faiss changes no result.
         n_iter: the most Lloyd iterations.
         n_redo: the number of restarts; the one with the smallest inertia is returned.
         seed: seeds the k-means++ draws; from 0 to 2**63 - 1.
         spherical: cluster by direction: embeddings and centroids are scaled to unit length.
         max_length: a patch longer than so many times the median length of its image's patches is
-            scaled to that median. ``None`` leaves every patch as it is.
+            scaled to that median. `None` leaves every patch as it is.
 
     Raises:
-        TypeError: a number is not an integer, ``spherical`` is not a bool, or ``max_length`` is no
+        TypeError: a number is not an integer, `spherical` is not a bool, or `max_length` is no
             number.
         ValueError: a number is out of range, or the backend is unknown.
-        ImportError: ``backend="faiss"`` and faiss is not installed.
+        ImportError: `backend="faiss"` and faiss is not installed.
 
     Example:
         >>> import torch
@@ -77,18 +78,17 @@ class KMeans:
             value = _checked_int(name, getattr(self, name), least)
             object.__setattr__(self, name, value)
         if not isinstance(self.spherical, bool):
-            raise TypeError(f"spherical must be a bool, got {type(self.spherical).__name__}")
+            raise TypeError(f"spherical: expected a bool, got {type(self.spherical).__name__}")
         if self.max_length is not None:
             if isinstance(self.max_length, bool) or not isinstance(self.max_length, Real):
                 raise TypeError(
-                    f"max_length must be a number or None, got {type(self.max_length).__name__}"
+                    f"max_length: expected a number or None, got {type(self.max_length).__name__}"
                 )
             if not self.max_length >= 1:
-                raise ValueError(f"max_length must be at least 1, got {self.max_length}")
-        if self.backend not in get_args(Backend):
-            raise ValueError(f"backend must be one of {get_args(Backend)}, got {self.backend!r}")
+                raise ValueError(f"max_length: expected at least 1, got {self.max_length}")
+        check_choice("backend", self.backend, get_args(Backend))
         if self.backend == "faiss":
-            from cci_captum.clustering._faiss_backend import import_faiss
+            from ._faiss_backend import import_faiss
 
             import_faiss()
 
@@ -97,11 +97,11 @@ class KMeans:
         """Cluster the patches of each image.
 
         Args:
-            embeddings: ``(B, N, D)``, float16, bfloat16, float32 or float64: N patches an image.
+            embeddings: `(B, N, D)`, float16, bfloat16, float32 or float64: N patches an image.
 
         Returns:
-            ``(B, N)`` int64 labels on the device of the embeddings. Image b has the labels
-            0 to ``labels[b].max()``, all of them used.
+            `(B, N)` int64 labels on the device of the embeddings. Image b has the labels
+            0 to `labels[b].max()`, all of them used.
 
         Raises:
             TypeError: embeddings is not a tensor of one of these types.
@@ -123,7 +123,7 @@ class KMeans:
     def _cluster(self, embeddings: Tensor, races: Tensor) -> Tensor:
         points = _prepare(embeddings, self.spherical, self.max_length)
         if self.backend == "faiss":
-            from cci_captum.clustering import _faiss_backend
+            from . import _faiss_backend
 
             run = _faiss_backend.cluster
         else:
@@ -138,7 +138,7 @@ def _prepare(embeddings: Tensor, spherical: bool, max_length: float | None) -> T
     lengths = torch.linalg.vector_norm(points, dim=-1, keepdim=True)  # (B, N, 1)
     squares = lengths.square().mean(dim=1, keepdim=True)
     if not squares.isfinite().all():
-        raise ValueError("embeddings must be finite, got NaN, infinity or values beyond 1e150")
+        raise ValueError("embeddings: expected finite values up to 1e150, got others")
     if max_length is not None and not spherical:
         usual = lengths.median(dim=1, keepdim=True).values
         outlier = (lengths > max_length * usual) & (usual > 0)
@@ -165,19 +165,19 @@ def _has_float64(device: torch.device) -> bool:
 
 def _checked_int(name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__} ({value!r})")
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__} ({value!r})")
     number = int(value)
     if not least <= number < 2**63:
-        raise ValueError(f"{name} must be at least {least} and below 2**63, got {number}")
+        raise ValueError(f"{name}: expected at least {least} and below 2**63, got {number}")
     return number
 
 
 def _check_embeddings(embeddings: Tensor) -> None:
     if not isinstance(embeddings, Tensor):
-        raise TypeError(f"embeddings must be a Tensor, got {type(embeddings).__name__}")
+        raise TypeError(f"embeddings: expected a Tensor, got {type(embeddings).__name__}")
     if embeddings.dtype not in _DTYPES:
         expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
-        raise TypeError(f"embeddings must be one of {expected}, got {embeddings.dtype}")
+        raise TypeError(f"embeddings: expected one of {expected}, got {embeddings.dtype}")
     shape = tuple(embeddings.shape)
     if len(shape) != 3 or 0 in shape[1:]:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""The embedded tiny CLIP: an ``open_clip.CLIP`` small enough to ship, with its sprites.
+"""The embedded tiny CLIP: an `open_clip.CLIP` small enough to ship, with its sprites.
 
-It is trained by ``benchmarks/tiny_clip`` on scenes of emoji on textured backgrounds, and is meant
+It is trained by `benchmarks/tiny_clip` on scenes of emoji on textured backgrounds, and is meant
 for demonstrations, tests and teaching; docs/tiny_clip.md is its model card.
 """
 

@@ -50,7 +50,7 @@ def build(
     vocabulary_size: int = VOCABULARY_SIZE,
     cast_dtype: torch.dtype | None = None,
 ) -> open_clip.CLIP:
-    """Return the architecture with fresh weights; ``CONFIG`` with these two numbers replaced."""
+    """Return the architecture with fresh weights; `CONFIG` with these two numbers replaced."""
     config = copy.deepcopy(CONFIG)
     config["vision_cfg"]["image_size"] = image_size
     config["text_cfg"]["vocab_size"] = vocabulary_size
@@ -71,7 +71,7 @@ def weights_path(name: str = "tiny") -> Path:
     """Return the file with the weights of a model.
 
     Raises:
-        ValueError: If the name is none of ``MODEL_NAMES``.
+        ValueError: If the name is none of `MODEL_NAMES`.
     """
     if name not in MODEL_NAMES:
         raise ValueError(f"name: expected one of {MODEL_NAMES}, got {name!r}")
@@ -83,23 +83,23 @@ def load_tiny(
 ) -> tuple[open_clip.CLIP, Any, SimpleTokenizer]:
     """Return the embedded model, its image transform and its tokenizer.
 
-    The model is a plain ``open_clip.CLIP`` in evaluation mode (the file holds fp16):
+    The model is a plain `open_clip.CLIP` in evaluation mode (the file holds fp16):
     96 x 96 pixels, patches of 8 (a grid of 12 x 12), one class token, 5 blocks of width 192.
 
     Args:
         name: "tiny", or "tiny-shortcut" for the model with planted shortcuts
-            (``PLANTED_PAIRS``).
+            (`PLANTED_PAIRS`).
         device: Where to put the model; None is the CPU.
         precision: "fp32", or "fp16" / "bf16" for weights in half precision (the file is fp16).
         precision: "fp32", or "fp16" / "bf16" for weights in half precision, converted as
             open_clip converts them.
 
     Returns:
-        ``(model, preprocess, tokenizer)``: preprocess turns a PIL picture into a float32 tensor
+        `(model, preprocess, tokenizer)`: preprocess turns a PIL picture into a float32 tensor
         (3, 96, 96), the tokenizer turns a list of texts into an int64 tensor (B, 16).
 
     Raises:
-        ValueError: If the name is none of ``MODEL_NAMES``, or the precision is not known.
+        ValueError: If the name is none of `MODEL_NAMES`, or the precision is not known.
 
     Example:
         >>> from cci_captum.tiny import load_tiny

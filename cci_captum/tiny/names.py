@@ -16,7 +16,7 @@ BACKGROUND_NAMES: tuple[str, ...] = (
     "lava", "tiles", "sunset", "road", "leaves", "wheat", "polka dots", "stripes", "carpet", "mud",
 )  # fmt: skip
 
-#: Prompts for zero-shot classification; ``{}`` stands for the class name.
+#: Prompts for zero-shot classification; `{}` stands for the class name.
 TEMPLATES: tuple[str, ...] = (
     "a {}",
     "a photo of a {}",
@@ -38,7 +38,7 @@ HELD_OUT_FAMILIES: tuple[str, ...] = ("twemoji",)
 class PlantedPair(NamedTuple):
     """A shortcut planted in tiny-shortcut: a class bound to a background.
 
-    ``kind`` is ``"conditional"`` (the object is always there) or ``"sufficient"`` (in a third of
+    `kind` is `"conditional"` (the object is always there) or `"sufficient"` (in a third of
     the bound training scenes the object is missing and the caption still names it).
     """
 

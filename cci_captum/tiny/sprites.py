@@ -32,11 +32,11 @@ def load_sprites(families: tuple[str, ...] | None = None) -> dict[str, Tensor]:
     """Return the sprites of each artwork family.
 
     Args:
-        families: Names out of ``TRAIN_FAMILIES + HELD_OUT_FAMILIES``; None gives all of them.
+        families: Names out of `TRAIN_FAMILIES + HELD_OUT_FAMILIES`; None gives all of them.
 
     Returns:
         For each family a uint8 tensor (33, 4, 80, 80), RGBA with straight alpha, in the order of
-        ``CLASS_NAMES``. Every drawing is cropped to its outline and centred.
+        `CLASS_NAMES`. Every drawing is cropped to its outline and centred.
 
     Raises:
         ValueError: If a family is not known.

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .._checks import check_choice
 from .blocks import AttentionLayer, AttentionPool, join_heads
 from .hiding import HideStrategy, Hiding
 from .hooks import after, before, eager, first_output, hook_input, keeps_all, refuse_cut
@@ -170,8 +171,7 @@ class VisionTower(TowerLayout):
             raise TypeError(f"mask: expected a bool tensor (True is hidden), got {got}")
         if mask.ndim != 2:
             raise ValueError(f"mask: expected shape (B, h * w), got {tuple(mask.shape)}")
-        if strategy not in get_args(HideStrategy):
-            raise ValueError(f"strategy: expected 'mask' or 'drop', got {strategy!r}")
+        check_choice("strategy", strategy, get_args(HideStrategy))
         if self._hiding is not None:
             raise RuntimeError("hide: patches of this tower are hidden already; join the masks")
         self.check_hideable()

@@ -12,7 +12,7 @@ from ._page import DIVERGING, INK
 _SHARP = 256  # pixels: a smaller image is enlarged, so that borders between patches look sharp
 
 
-def enlarge(picture: Array) -> Array:
+def sharpened(picture: Array) -> Array:
     """A picture (H, W, 3) smoothly enlarged by a whole factor, unless it is large enough."""
     factor = -(-_SHARP // max(picture.shape[:2]))
     if factor == 1:

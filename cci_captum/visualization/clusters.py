@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from ._cells import backdrop, enlarge, paint, show
+from ._cells import backdrop, paint, sharpened, show
 from ._inputs import Array, positive_number, to_array, to_images, to_texts
 from ._page import (
     DIVERGING,
@@ -113,7 +113,7 @@ def show_clusters(
         "drop when hidden": right + bar_width / 2,
     }.items():
         page.text(centre, MARGIN, [title], TITLE, "center")
-    for row, picture in enumerate(map(enlarge, pictures)):
+    for row, picture in enumerate(map(sharpened, pictures)):
         if sides:
             page.row_title(left - GAP, top, row_height, sides[row])
         y = top + (row_height - cell_height) / 2

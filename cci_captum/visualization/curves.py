@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .._arguments import check_positive_int
+from .._checks import check_positive_int
 from ._inputs import Array, positive_number
 from ._legend import Legend
 from ._looks import Look, method_look, reference_look

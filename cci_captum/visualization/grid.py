@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from ._cells import backdrop, enlarge, paint, show
+from ._cells import backdrop, paint, sharpened, show
 from ._inputs import Array, positive_number, to_array, to_images, to_maps, to_texts
 from ._page import (
     GAP,
@@ -126,7 +126,7 @@ def attribution_grid(
         centre = left + column * (cell_width + GAP) + cell_width / 2
         page.text(centre, top - 0.05 - text_height(len(head), TITLE), head, TITLE, "center")
     page.colorbar(right + 0.04, top, min(cell_height, 2.0), layout.ticks)
-    for row, picture in enumerate(map(enlarge, pictures)):
+    for row, picture in enumerate(map(sharpened, pictures)):
         if sides:
             page.row_title(left - GAP, top, cell_height, sides[row])
         grey = backdrop(picture, image_strength)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .._arguments import check_positive_int
+from .._checks import check_positive_int
 from ._inputs import Array, positive_number
 from ._page import INK, LABEL, MARGIN, SMALL, TITLE, signed, text_height
 from ._panels import (

@@ -6,11 +6,11 @@ from typing import SupportsIndex
 
 from PIL import Image
 
-from cci_captum._arguments import check_positive_int
-from cci_captum.benchmarks.tiny_clip.scenes import SceneGenerator
+from cci_captum._checks import check_positive_int, check_seed
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
-from .base import Sample, check_seed, position
+from ..scenes import SceneGenerator
+from .base import Sample, position
 
 _OBJECTS = {"one": "one object", "two": "two objects"}
 

@@ -1,6 +1,6 @@
 """Scenes composed on the fly: one or two emoji on a textured background, with exact masks.
 
-Scene ``i`` of a seed is always the same, whatever was drawn before it.
+Scene `i` of a seed is always the same, whatever was drawn before it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from cci_captum.tiny import (
 )
 
 from .captions import caption
+from .scene import Scene
 from .textures import draw_texture
 
 KINDS: tuple[str, ...] = ("one", "two", "copies", "empty")
@@ -37,44 +38,6 @@ ARTWORK: dict[str, tuple[str, ...]] = {
 _KIND_SHARES = (0.6, 0.25, 0.15)
 _BOUND_SHARE = 0.95
 _MISSING_SHARE = 1 / 3
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A picture with the truth about it.
-
-    Attributes:
-        image: float32 (3, H, W) in [0, 1].
-        masks: bool (n_objects, H, W), the visible pixels of each object.
-        classes: Index into ``CLASS_NAMES`` of each object.
-        families: Artwork family of each object.
-        background: Index into ``BACKGROUND_NAMES``.
-        kind: One of ``KINDS``.
-        caption: Names an object, both, the background, or an object and the background.
-    """
-
-    image: Tensor
-    masks: Tensor
-    classes: tuple[int, ...]
-    families: tuple[str, ...]
-    background: int
-    kind: str
-    caption: str
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Class name of each object."""
-        return tuple(CLASS_NAMES[i] for i in self.classes)
-
-    @property
-    def background_name(self) -> str:
-        """Name of the background."""
-        return BACKGROUND_NAMES[self.background]
-
-    @property
-    def foreground(self) -> Tensor:
-        """Bool (H, W): the pixels of any object."""
-        return self.masks.any(dim=0)
 
 
 @dataclass(frozen=True)
@@ -151,7 +114,7 @@ class SceneGenerator:
         background: str | None = None,
         kind: str | None = None,
     ) -> Scene:
-        """Return scene number ``index``; see ``scenes``."""
+        """Return scene number `index`; see `scenes`."""
         return self.scenes([index], class_name=class_name, background=background, kind=kind)[0]
 
     def scenes(
@@ -168,7 +131,7 @@ class SceneGenerator:
             indices: Numbers of the scenes, 0 or more.
             class_name: Class of the (first) object, one for all or one a scene; None: at random.
             background: Background, one for all or one a scene; None: at random.
-            kind: One of ``KINDS``; None: "one", "two" or "copies" at random.
+            kind: One of `KINDS`; None: "one", "two" or "copies" at random.
 
         Raises:
             ValueError: If a name or kind is not known, or there are not as many as scenes.
@@ -190,7 +153,7 @@ class SceneGenerator:
         return self._draw(plans)
 
     def classes(self, index: int, *, kind: str | None = None) -> tuple[int, ...]:
-        """Class of each object in scene number ``index``, without drawing it.
+        """Class of each object in scene number `index`, without drawing it.
 
         Example:
             >>> SceneGenerator(seed=1).classes(7, kind="one")

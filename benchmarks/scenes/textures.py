@@ -247,7 +247,7 @@ def draw_texture(name: str, rng: np.random.Generator, size: int) -> Array:
     """Draw one background.
 
     Args:
-        name: One of ``BACKGROUND_NAMES``.
+        name: One of `BACKGROUND_NAMES`.
         rng: Source of the random variation.
         size: Height and width in pixels.
 
