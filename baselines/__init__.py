@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .grad_cam import GradCAM
     from .grad_eclip import GradECLIP
     from .ground_truth import GroundTruth
+    from .layer_grad_cam import LayerGradCAM
     from .m2ib import M2IB
     from .mask_clip import MaskCLIP
     from .random import Random
@@ -39,6 +40,7 @@ _MODULES = {
     "GradCAM": "grad_cam",
     "GradECLIP": "grad_eclip",
     "GroundTruth": "ground_truth",
+    "LayerGradCAM": "layer_grad_cam",
     "MaskCLIP": "mask_clip",
     "Method": "registry",
     "Random": "random",
@@ -59,6 +61,7 @@ __all__ = [
     "GradCAM",
     "GradECLIP",
     "GroundTruth",
+    "LayerGradCAM",
     "MaskCLIP",
     "Method",
     "Random",

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cci_captum._arguments import enlarge, rows_of_args, rows_of_target
 from cci_captum._captum import Model
 from cci_captum._checks import check_positive_int
-from cci_captum.cluster_attribution import ClusterAttribution, Clustering
+from cci_captum.attribution.clusters import ClusterAttribution, Clustering
+from cci_captum.attribution.inputs import rows_of_args
+from cci_captum.attribution.resizing import enlarge
+from cci_captum.attribution.targets import rows_of_target
 from cci_captum.vision_towers import Layer, VisionTower
 
 _ROUNDINGS = 16  # in units of the dtype's epsilon: what a difference of two scores makes of one

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cci_captum._arguments import select_target
-from cci_captum.clip import ImageTextSimilarity, ZeroShotClassifier
-from cci_captum.patch_attribution import PatchAttribution
+from cci_captum.attribution.base import PatchAttribution
+from cci_captum.attribution.targets import select_target
+from cci_captum.models.clip import ImageTextSimilarity, ZeroShotClassifier
 from cci_captum.shared import Shared
 from cci_captum.vision_towers import BlockAttention, VisionTower
 

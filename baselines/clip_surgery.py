@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cci_captum._checks import check_choice, check_positive_int
-from cci_captum.clip import ImageTextSimilarity, ZeroShotClassifier
+from cci_captum.models.clip import ImageTextSimilarity, ZeroShotClassifier
 from cci_captum.vision_towers import BlockAttention, VisionTower, join_heads
 
 from ._text import TextAttribution, class_features, class_index

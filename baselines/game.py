@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cci_captum._checks import check_choice
-from cci_captum.patch_attribution import PatchAttribution
+from cci_captum.attribution.base import PatchAttribution
 from cci_captum.vision_towers import VisionTower
 
 from ._gradients import gradients

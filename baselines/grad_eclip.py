@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cci_captum.patch_attribution import PatchAttribution
+from cci_captum.attribution.base import PatchAttribution
 from cci_captum.vision_towers import VisionTower, join_heads
 
 from ._gradients import gradients

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cci_captum._arguments import Upsample, check_upsample
-from cci_captum.patch_attribution import ImageAttribution, TensorOrTuple, repeat_over_channels
+from cci_captum.attribution.base import ImageAttribution, TensorOrTuple, repeat_over_channels
+from cci_captum.attribution.finite import check_finite
+from cci_captum.attribution.inputs import check_images
+from cci_captum.attribution.resizing import Upsample, check_upsample
 from cci_captum.vision_towers import VisionTower
 
 
@@ -68,7 +70,8 @@ class GroundTruth(ImageAttribution):
             ValueError: If masks has not the images' size.
         """
         check_upsample(upsample)
-        images: Tensor = self._finite_images(inputs)
+        images = check_images(inputs)
+        check_finite(images, "inputs", self.get_name())
         if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
             got = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
             raise TypeError(f"masks: expected a bool tensor (True on the object), got {got}")

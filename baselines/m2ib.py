@@ -13,10 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cci_captum._arguments import check_additional_forward_args
 from cci_captum._checks import check_positive_int
-from cci_captum._finite import check_finite
-from cci_captum.calls import one_call
+from cci_captum.attribution.finite import check_finite
 from cci_captum.vision_towers import BlockAttention, VisionTower
 
 from ._text import TextAttribution
@@ -131,11 +129,8 @@ class M2IB(TextAttribution):
             TypeError: See `attribute`.
             ValueError: See `attribute`.
         """
-        images = self._finite_images(inputs)
-        args = check_additional_forward_args(additional_forward_args, len(images))
-        with torch.no_grad(), one_call():
-            self._check_once(images, args)
-            bottleneck = self._fit(images, target, args)
+        with self._explaining(inputs, target, additional_forward_args, None, True) as given:
+            bottleneck = self._fit(given.images, given.target, given.args)
         check_finite(bottleneck.patch_map, "maps", self.get_name())
         return bottleneck
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cci_captum._arguments import select_target
-from cci_captum._finite import check_finite
-from cci_captum._seeds import generator_of
-from cci_captum.patch_attribution import PatchAttribution
+from cci_captum.attribution.base import PatchAttribution
+from cci_captum.attribution.finite import check_finite
+from cci_captum.attribution.seeds import generator_of
+from cci_captum.attribution.targets import select_target
 from cci_captum.vision_towers import VisionTower
 
 

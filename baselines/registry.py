@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from cci_captum.patch_attribution import ImageAttribution
+    from cci_captum.attribution.base import ImageAttribution
 
 
 @dataclass(frozen=True)

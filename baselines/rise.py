@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from cci_captum._arguments import (
-    Upsample,
-    check_additional_forward_args,
-    rows_of_args,
-    rows_of_target,
-    select_target,
-)
-from cci_captum._checks import check_batch_size, check_positive_int
-from cci_captum._finite import check_finite
-from cci_captum.patch_attribution import ImageAttribution
+from cci_captum._checks import check_positive_int
+from cci_captum.attribution.base import ImageAttribution
+from cci_captum.attribution.finite import check_finite
+from cci_captum.attribution.inputs import Inputs, rows_of_args
+from cci_captum.attribution.resizing import Upsample
+from cci_captum.attribution.targets import select_target
 from cci_captum.vision_towers import VisionTower
 
 _BATCH = 32  # masked images in one forward pass where the caller does not say
@@ -88,20 +83,9 @@ class RISE(ImageAttribution):
         self.seed = seed
         self.baseline = baseline
 
-    @torch.no_grad()
-    def _pixel_map(
-        self,
-        images: Tensor,
-        target: Any,
-        additional_forward_args: Any,
-        *,
-        internal_batch_size: int | None,
-        show_progress: bool,
-        upsample: Upsample,
-    ) -> Tensor:
-        batch = len(images)
-        args = check_additional_forward_args(additional_forward_args, batch)
-        limit = check_batch_size(internal_batch_size, max(batch, _BATCH))
+    def _pixel_map(self, given: Inputs, upsample: Upsample, show_progress: bool) -> Tensor:
+        images, batch = given.images, len(given)
+        limit = given.batch_size or max(batch, _BATCH)
         baseline = torch.as_tensor(self.baseline).to(images).expand_as(images)
         # (n, grid * grid + 2): whether each cell is kept, and the shift along both sides.
         draws = torch.rand(
@@ -111,15 +95,12 @@ class RISE(ImageAttribution):
         with tqdm(
             total=batch * self.n_masks, desc="RISE", unit="pass", disable=not show_progress
         ) as progress:
-            for start in range(0, batch, limit):
-                rows = slice(start, start + limit)
-                chunk, fill = images[rows], baseline[rows]
-                chunk_args = rows_of_args(args, rows)
-                chunk_target = rows_of_target(target, rows, batch)
-                for some in draws.split(max(1, limit // len(chunk))):
+            for places, part in given.parts(limit):
+                rows = slice(places.start, places.stop)
+                for some in draws.split(max(1, limit // len(part))):
                     masks = self._masks(some, images)
-                    with self._running_on(range(batch)[rows]):
-                        scores = self._scores(chunk, fill, masks, chunk_target, chunk_args)
+                    with self._running_on(places):
+                        scores = self._scores(part, baseline[rows], masks)
                     total[rows] += torch.einsum("bm,mhw->bhw", scores, masks.double())
                     progress.update(scores.numel())
         return total / (self.n_masks * self.p)
@@ -138,17 +119,15 @@ class RISE(ImageAttribution):
         ]
         return torch.stack(masks).to(images.device)
 
-    def _scores(
-        self, images: Tensor, fill: Tensor, masks: Tensor, target: Any, args: tuple[Any, ...]
-    ) -> Tensor:
+    def _scores(self, given: Inputs, fill: Tensor, masks: Tensor) -> Tensor:
         """(b, m) scores of b images under m masks, in one forward pass, in float64."""
-        count = len(masks)
+        count, images = len(masks), given.images
         seen = masks.to(images.dtype)[None, :, None]  # (1, m, 1, H, W)
         masked = (images[:, None] * seen + fill[:, None] * (1 - seen)).flatten(0, 1)
         index = torch.arange(len(images)).repeat_interleave(count)
-        outputs = self._run_forward(masked, rows_of_args(args, index))
+        outputs = self._run_forward(masked, rows_of_args(given.args, index))
         outputs = outputs.unflatten(0, (-1, count))
-        chosen = [select_target(outputs[:, m], target) for m in range(count)]
+        chosen = [select_target(outputs[:, m], given.target) for m in range(count)]
         scores = torch.stack(chosen, dim=1).double()
         check_finite(scores, "scores of the target under masks")
         return scores

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cci_captum.patch_attribution import PatchAttribution
+from cci_captum.attribution.base import PatchAttribution
 from cci_captum.vision_towers import VisionTower
 
 

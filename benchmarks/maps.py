@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from cci_captum.attribution.base import GridAttribution, ImageAttribution
 from cci_captum.baselines import GroundTruth
-from cci_captum.patch_attribution import ImageAttribution, PatchAttribution
 
 
 def raw_map(
@@ -49,7 +49,7 @@ def raw_map(
         "internal_batch_size": internal_batch_size,
         "show_progress": show_progress,
     }
-    if isinstance(explainer, PatchAttribution):
+    if isinstance(explainer, GridAttribution):
         return explainer.patch_map(inputs, target, **options)
     if isinstance(explainer, GroundTruth):
         if masks is None:

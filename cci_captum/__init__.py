@@ -13,43 +13,38 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .attribution.base import PatchAttribution
+    from .attribution.field_of_view import FieldOfView
+    from .attribution.forward_checks import check_forward_func
     from .calls import call_memory
     from .cci import CCI
-    from .clip import ImageTextSimilarity, ZeroShotClassifier
     from .clustering import KMeans
     from .effects import ClusterEffects
-    from .field_of_view import FieldOfView
-    from .forward_checks import check_forward_func
-    from .image_classifier import ImageClassifier
-    from .loading import LoadedCLIP, load_clip
-    from .patch_attribution import PatchAttribution
+    from .models.classifier import ImageClassifier
+    from .models.clip import ImageTextSimilarity, ZeroShotClassifier
+    from .models.loading import LoadedCLIP, load_clip
     from .shared import Shared
     from .vision_towers import VisionTower, find_vision_tower, register_vision_tower
-    from .visualization import (
-        attribution_grid,
-        faithfulness_curves,
-        paired_scatter,
-        show_clusters,
-    )
+    from .visualization import attribution_grid, faithfulness_curves, paired_scatter, show_clusters
 
 _MODULES = {
     "CCI": "cci",
     "ClusterEffects": "effects",
-    "FieldOfView": "field_of_view",
-    "ImageClassifier": "image_classifier",
-    "ImageTextSimilarity": "clip",
+    "FieldOfView": "attribution.field_of_view",
+    "ImageClassifier": "models.classifier",
+    "ImageTextSimilarity": "models.clip",
     "KMeans": "clustering",
-    "LoadedCLIP": "loading",
-    "PatchAttribution": "patch_attribution",
+    "LoadedCLIP": "models.loading",
+    "PatchAttribution": "attribution.base",
     "Shared": "shared",
     "VisionTower": "vision_towers",
-    "ZeroShotClassifier": "clip",
+    "ZeroShotClassifier": "models.clip",
     "attribution_grid": "visualization",
     "call_memory": "calls",
-    "check_forward_func": "forward_checks",
+    "check_forward_func": "attribution.forward_checks",
     "faithfulness_curves": "visualization",
     "find_vision_tower": "vision_towers",
-    "load_clip": "loading",
+    "load_clip": "models.loading",
     "paired_scatter": "visualization",
     "register_vision_tower": "vision_towers",
     "show_clusters": "visualization",

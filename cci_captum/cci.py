@@ -7,18 +7,18 @@ Cluster-Importance Approach", CVPR 2026, arXiv 2511.12978.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ._arguments import check_additional_forward_args, check_passes, rows_of_args
-from ._checks import check_batch_size, check_choice
-from .calls import one_call
-from .cluster_attribution import ClusterAttribution, Clustering
+from ._checks import check_choice
+from .attribution.clusters import ClusterAttribution, Clustering
+from .attribution.forward import check_passes
+from .attribution.inputs import Inputs, rows_of_args
 from .effects import ClusterEffects, Normalization
-from .forward_checks import buffers_kept
 from .vision_towers import HideStrategy, Layer, VisionTower
 
 
@@ -89,27 +89,6 @@ class CCI(ClusterAttribution):
         self.normalization = normalization
         self.hide = hide
 
-    def patch_map(
-        self,
-        inputs: Tensor | tuple[Tensor, ...],
-        target: Any = None,
-        additional_forward_args: Any = None,
-        *,
-        internal_batch_size: int | None = None,
-        show_progress: bool = False,
-        check: bool = True,
-    ) -> Tensor:
-        """The weight of each patch's cluster, (B, h, w); see `PatchAttribution.patch_map`."""
-        effects = self.effects(
-            inputs,
-            additional_forward_args,
-            internal_batch_size=internal_batch_size,
-            show_progress=show_progress,
-            check=check,
-        )
-        return effects.patch_map(target)
-
-    @torch.no_grad()
     def effects(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -136,17 +115,20 @@ class CCI(ClusterAttribution):
             ValueError: See `attribute`.
             RuntimeError: See `attribute`.
         """
-        images = self._finite_images(inputs)
-        args = check_additional_forward_args(additional_forward_args, len(images))
-        batch_size = check_batch_size(internal_batch_size, len(images))
-        kept = buffers_kept(self.forward_func, self.vision_tower)
-        bar = tqdm(total=len(images), desc="CCI", unit="img", disable=not show_progress)
-        with one_call(), kept, bar as progress:
-            if check:
-                self._check_once(images, args)
-            outputs, labels = self._run_whole(images, args, batch_size, progress)
-            masked_outputs = self._run_masked(images, args, outputs, labels, batch_size, progress)
-        _, channels, height, width = images.shape
+        with self._explaining(
+            inputs, None, additional_forward_args, internal_batch_size, check
+        ) as given:
+            return self._effects(given, show_progress)
+
+    def _patch_maps(self, given: Inputs, show_progress: bool) -> Tensor:
+        """The weight of each patch's cluster."""
+        return self._effects(given, show_progress).patch_map(given.target)
+
+    def _effects(self, given: Inputs, show_progress: bool) -> ClusterEffects:
+        with tqdm(total=len(given), desc="CCI", unit="img", disable=not show_progress) as progress:
+            outputs, labels = self._run_whole(given, progress)
+            masked_outputs = self._run_masked(given, outputs, labels, progress)
+        _, channels, height, width = given.images.shape
         _, h, w = labels.shape
         return ClusterEffects(
             labels=labels,
@@ -154,41 +136,31 @@ class CCI(ClusterAttribution):
             masked_outputs=masked_outputs,
             image_shape=(channels, height, width),
             normalization=self.normalization,
-            covered=self._covered(images, (h, w)),
+            covered=self._covered(given.images, (h, w)),
         )
 
-    def _run_whole(
-        self, images: Tensor, args: tuple[Any, ...], batch_size: int, progress: tqdm
-    ) -> tuple[Tensor, Tensor]:
+    def _run_whole(self, given: Inputs, progress: tqdm) -> tuple[Tensor, Tensor]:
         """Outputs with nothing hidden, and the clusters (B, h, w)."""
         outputs, labels = [], []
-        for start in range(0, len(images), batch_size):
-            rows = slice(start, start + batch_size)
-            with self._running_on(range(len(images))[rows]):
-                chunk_outputs, chunk_labels = self._cluster(images[rows], rows_of_args(args, rows))
+        for places, part in replace(given, target=None).parts():
+            with self._running_on(places):
+                chunk_outputs, chunk_labels = self._cluster(part.images, part.args)
             outputs.append(chunk_outputs)
             labels.append(chunk_labels)
-            progress.update(len(chunk_labels))
+            progress.update(len(part))
         return torch.cat(outputs), torch.cat(labels)
 
-    def _run_masked(
-        self,
-        images: Tensor,
-        args: tuple[Any, ...],
-        outputs: Tensor,
-        labels: Tensor,
-        batch_size: int,
-        progress: tqdm,
-    ) -> Tensor:
+    def _run_masked(self, given: Inputs, outputs: Tensor, labels: Tensor, progress: tqdm) -> Tensor:
         """Outputs with each cluster hidden, (B, K, ...); absent clusters repeat `outputs`."""
         n_clusters = self.clustering.n_clusters
         masked_outputs = outputs[:, None].repeat(1, n_clusters, *[1] * (outputs.ndim - 1))
         flat_labels = labels.flatten(1)
+        batch_size = given.batch_size or len(given)
         for rows, clusters in self._passes(flat_labels, n_clusters, batch_size, progress):
             mask = flat_labels[rows] == clusters[:, None]
             with self.vision_tower.hide(mask, self.hide) as hiding:
                 masked_outputs[rows, clusters] = self._run_forward(
-                    images[rows], rows_of_args(args, rows)
+                    given.images[rows], rows_of_args(given.args, rows)
                 )
             check_passes(hiding.passes)
             progress.update(len(rows))

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._arguments import Upsample, check_upsample, enlarge, select_target
 from ._captum import repeat_target
-from ._finite import check_finite
-from .field_of_view import FieldOfView
+from .attribution.field_of_view import FieldOfView
+from .attribution.finite import check_finite
+from .attribution.resizing import Upsample, check_upsample, enlarge
+from .attribution.targets import select_target
 
 Normalization = Literal["relative", "paper", "none"]
 

@@ -18,14 +18,7 @@ from tqdm.auto import tqdm
 import cci_captum
 from cci_captum.baselines.registry import METHODS, find_method
 from cci_captum.benchmarks import cli
-from cci_captum.benchmarks.commands import (
-    _common,
-    _outputs,
-    _side_by_side,
-    demo,
-    env,
-    explain,
-)
+from cci_captum.benchmarks.commands import _common, _outputs, _side_by_side, demo, env, explain
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
 from cci_captum.benchmarks.localization import energy
 from cci_captum.tiny import CLASS_NAMES, HELD_OUT_FAMILIES, TEMPLATES
@@ -290,7 +283,7 @@ def test_explain_names_an_image_encoder_without_patches(
     vision = {"layers": (1, 1, 1, 1), "width": 8, "image_size": 32}
     model = open_clip.CLIP(16, vision, {"width": 16, "heads": 1, "layers": 1, "vocab_size": 8})
     loaded = cci_captum.LoadedCLIP(model, None, None, "resnet")  # type: ignore[arg-type]
-    monkeypatch.setattr(cci_captum.clip, "load_clip", lambda *_: loaded)
+    monkeypatch.setattr(cci_captum.models.clip, "load_clip", lambda *_: loaded)
     arguments = ["explain", str(chelsea), "--text", "a cat", "--model", "resnet"]
     check_error(arguments, "ModifiedResNet", here, capsys)
 

@@ -30,7 +30,7 @@ from cci_captum import (
 )
 from cci_captum.benchmarks.cli import main
 from cci_captum.benchmarks.commands._common import CommandError, load_model
-from cci_captum.benchmarks.preprocessing import mean_and_std, seen_box
+from cci_captum.models.preprocessing import mean_and_std, seen_box
 
 TEXTS = ["a cat", "a dog on snow", "guitar", "a penguin, and a bus"]
 LENGTH = 12

@@ -24,13 +24,7 @@ from torchvision import transforms
 
 from cci_captum import CCI, ZeroShotClassifier
 from cci_captum.baselines import METHODS, find_method
-from cci_captum.benchmarks.comparison import (
-    CHECKS,
-    Comparison,
-    compare,
-    figures,
-    report,
-)
+from cci_captum.benchmarks.comparison import CHECKS, Comparison, compare, figures, report
 from cci_captum.benchmarks.comparison.randomization import (
     random_labels,
     rank_correlation,
@@ -39,12 +33,7 @@ from cci_captum.benchmarks.comparison.randomization import (
 from cci_captum.benchmarks.comparison.results import add_ranks
 from cci_captum.benchmarks.data import Sample
 from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion, Protocol
-from cci_captum.benchmarks.localization import (
-    average_precision,
-    best_iou,
-    energy,
-    pointing_game,
-)
+from cci_captum.benchmarks.localization import average_precision, best_iou, energy, pointing_game
 from cci_captum.benchmarks.maps import raw_map
 from cci_captum.benchmarks.statistics import holm, interval, paired_interval, paired_p_value
 from cci_captum.clustering import KMeans

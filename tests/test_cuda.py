@@ -19,7 +19,7 @@ from cci_captum.benchmarks import cli
 from cci_captum.benchmarks.comparison import compare
 from cci_captum.benchmarks.data import Scenes
 from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion
-from cci_captum.loading import load_clip
+from cci_captum.models.loading import load_clip
 
 pytestmark = [
     pytest.mark.cuda,

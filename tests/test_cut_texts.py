@@ -18,12 +18,12 @@ from PIL import Image
 
 import cci_captum
 from cci_captum import ZeroShotClassifier, load_clip
-from cci_captum._cut_texts import CheckedTokenizer, CutText
-from cci_captum._equal_names import equal_rows
 from cci_captum.benchmarks.cli import main
 from cci_captum.benchmarks.comparison import compare, report
 from cci_captum.benchmarks.data import ImageFolders
 from cci_captum.benchmarks.faithfulness import CaptionRetrieval
+from cci_captum.models._cut_texts import CheckedTokenizer, CutText
+from cci_captum.models._equal_names import equal_rows
 
 # The tiny models read 16 tokens: the beginning, 14 of words, the end.
 FITS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"

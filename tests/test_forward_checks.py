@@ -29,8 +29,8 @@ from cci_captum import (
     ZeroShotClassifier,
     check_forward_func,
     find_vision_tower,
-    forward_checks,
 )
+from cci_captum.attribution import forward_checks
 from cci_captum.baselines import RISE, ClusterAblation, GradECLIP, Random
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
 

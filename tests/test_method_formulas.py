@@ -25,6 +25,7 @@ from cci_captum.baselines import (
     ClusterLime,
     GradCAM,
     GradECLIP,
+    LayerGradCAM,
     MaskCLIP,
     SelfAttention,
     find_method,
@@ -386,7 +387,7 @@ def test_grad_cam_of_a_cnn_is_captums(target, layer):
     images = torch.randn(3, 3, 21, 16)
     module = model.features[layer]
     expected = LayerGradCam(model, module).attribute(images, target, relu_attributions=True)
-    method = GradCAM(model, layer=module)
+    method = LayerGradCAM(model, module)
     assert (expected > 0).any()
     assert oracles.relative_error(method.patch_map(images, target), expected[:, 0]) < 1e-6
     attributions = method.attribute(images, target)
@@ -401,7 +402,7 @@ def test_grad_cam_of_the_patch_convolution_is_captums(case, score):
     captums = LayerGradCam(function, layer)
     for relu in (True, False):
         expected = captums.attribute(case.images, target, text, relu_attributions=relu)
-        actual = GradCAM(function, layer=layer, relu=relu).patch_map(case.images, target, text)
+        actual = LayerGradCAM(function, layer, relu=relu).patch_map(case.images, target, text)
         assert oracles.relative_error(actual, expected[:, 0]) < 1e-6
 
 
@@ -413,7 +414,7 @@ def test_grad_cam_of_a_clip_resnet_is_captums(make_clip, tokenizer):
     for layer in (model.visual.layer4, model.visual.layer2):
         captums = LayerGradCam(function, layer)
         expected = captums.attribute(images, additional_forward_args=text, relu_attributions=True)
-        actual = GradCAM(function, layer=layer).patch_map(images, additional_forward_args=text)
+        actual = LayerGradCAM(function, layer).patch_map(images, additional_forward_args=text)
         assert (expected > 0).any()
         assert oracles.relative_error(actual, expected[:, 0]) < 1e-6
 

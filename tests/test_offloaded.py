@@ -18,7 +18,7 @@ from cci_captum.baselines import METHODS
 from cci_captum.benchmarks.comparison.loading import Loader
 from cci_captum.benchmarks.data import Sample
 from cci_captum.benchmarks.faithfulness import CaptionRetrieval, DeletionInsertion
-from cci_captum.benchmarks.preprocessing import Preprocessing, whole
+from cci_captum.models.preprocessing import Preprocessing, whole
 
 NAMES = ["fox", "ship", "jar"]
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -23,7 +23,7 @@ import cci_captum
 from cci_captum import ZeroShotClassifier
 from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion
 from cci_captum.benchmarks.faithfulness.perturbation import filled, random_ties
-from cci_captum.benchmarks.preprocessing import Preprocessing, central_square, seen_box, whole
+from cci_captum.models.preprocessing import Preprocessing, central_square, seen_box, whole
 
 NAMES = ["cat", "dog", "fox", "ship", "igloo", "lemon", "jar", "owl"]
 MEAN = (0.48145466, 0.4578275, 0.40821073)

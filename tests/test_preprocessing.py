@@ -21,7 +21,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from cci_captum import load_clip
-from cci_captum.benchmarks.preprocessing import (
+from cci_captum.models.preprocessing import (
     Preprocessing,
     central_square,
     mean_and_std,

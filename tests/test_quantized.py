@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from toy import ToyTokenizer
 
 from cci_captum import ImageTextSimilarity, find_vision_tower
-from cci_captum.baselines import GAME, M2IB, GradCAM, GradECLIP
+from cci_captum.baselines import GAME, M2IB, GradCAM, GradECLIP, LayerGradCAM
 from cci_captum.benchmarks.comparison.randomization import with_random_weights
 from cci_captum.vision_towers import dynamically_quantized
 
@@ -72,7 +72,7 @@ def test_gradients_from_a_convolution() -> None:
     similarity = ImageTextSimilarity(model)
     text = ToyTokenizer()(["a cat", "a dog"])
     with pytest.raises(RuntimeError, match="no gradient passes"):
-        GradCAM(similarity, layer=model.visual.conv1).patch_map(
+        LayerGradCAM(similarity, model.visual.conv1).patch_map(
             FAMILIES[name].images(2), additional_forward_args=text, check=False
         )
 

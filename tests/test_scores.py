@@ -12,15 +12,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cci_captum import CCI, ClusterEffects, ImageTextSimilarity, KMeans, ZeroShotClassifier
-from cci_captum._arguments import select_target
+from cci_captum.attribution.targets import select_target
 from cci_captum.baselines import M2IB, METHODS, RISE, ClusterLime, Random
 from cci_captum.benchmarks.comparison import compare
 from cci_captum.benchmarks.comparison.loading import Loader
 from cci_captum.benchmarks.data import Sample
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
 from cci_captum.benchmarks.faithfulness.curves import score
-from cci_captum.benchmarks.preprocessing import Preprocessing, whole
 from cci_captum.benchmarks.ranking import among_best, predicted
+from cci_captum.models.preprocessing import Preprocessing, whole
 
 NAN, INF = math.nan, math.inf
 NAMES = ["fox", "ship", "igloo", "lemon", "jar"]

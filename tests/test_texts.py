@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor
 
 from cci_captum import load_clip
-from cci_captum._texts import FamilyTokenizer
+from cci_captum.models._texts import FamilyTokenizer
 
 LENGTH = 16
 WORDS = ["a cat", "a dog on snow", "A Cat, a Dog.", "polar bear", "naïve café", "fish and chips"]

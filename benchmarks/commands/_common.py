@@ -13,7 +13,7 @@ from cci_captum.baselines.registry import METHODS, Method, find_method
 if TYPE_CHECKING:
     import torch
 
-    from cci_captum.clip import LoadedCLIP
+    from cci_captum.models.clip import LoadedCLIP
 
 
 class CommandError(Exception):
@@ -61,7 +61,7 @@ def choose_device(name: str) -> torch.device:
 
 def load_model(name: str, pretrained: str | None, device: torch.device) -> LoadedCLIP:
     """The model of that name, or the reason why it cannot be explained."""
-    from cci_captum.clip import load_clip
+    from cci_captum.models.clip import load_clip
     from cci_captum.vision_towers import find_vision_tower
 
     try:

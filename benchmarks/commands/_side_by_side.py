@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
     from tqdm.auto import tqdm
 
-    from cci_captum.clip import ZeroShotClassifier
+    from cci_captum.models.clip import ZeroShotClassifier
 
     from ..faithfulness import DeletionInsertion
     from ..scenes import Scene

@@ -27,7 +27,7 @@ from ._common import (
 from ._outputs import DPI, Outputs
 
 if TYPE_CHECKING:
-    from cci_captum.clip import LoadedCLIP
+    from cci_captum.models.clip import LoadedCLIP
 
     from ..comparison import Comparison
     from ..data import ImageData
@@ -159,7 +159,7 @@ def run(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
     clip = load_model(arguments.model, arguments.pretrained, device)
 
-    from cci_captum.clip import ZeroShotClassifier
+    from cci_captum.models.clip import ZeroShotClassifier
 
     from ..comparison import compare, figures, report
     from ..markdown import code

@@ -16,11 +16,11 @@ from ._outputs import DPI, Outputs
 if TYPE_CHECKING:
     import torch
 
-    from cci_captum.clip import ZeroShotClassifier
     from cci_captum.effects import ClusterEffects
+    from cci_captum.models.clip import ZeroShotClassifier
+    from cci_captum.models.preprocessing import Preprocess
 
     from ..comparison import Comparison
-    from ..preprocessing import Preprocess
     from ..scenes import Scene
 
 # Artwork, kind, class of the first object, background, number. The numbers were chosen, among the
@@ -96,11 +96,11 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm.auto import tqdm
 
+    from cci_captum.models.preprocessing import mean_and_std
     from cci_captum.visualization import show_clusters
 
     from ..comparison import figures, report
     from ..faithfulness import DeletionInsertion
-    from ..preprocessing import mean_and_std
 
     grid, clusters, side_by_side, curves = (arguments.out / name for name in _FILES)
     steps = tqdm(total=5 + len(methods), desc="demo", unit="step")
@@ -164,10 +164,9 @@ def _ask(name: str, images: torch.Tensor, device: torch.device) -> _Answers:
     from torchvision.transforms.functional import normalize
 
     from cci_captum.cci import CCI
-    from cci_captum.clip import ZeroShotClassifier, load_clip
+    from cci_captum.models.clip import ZeroShotClassifier, load_clip
+    from cci_captum.models.preprocessing import mean_and_std
     from cci_captum.tiny import CLASS_NAMES, TEMPLATES
-
-    from ..preprocessing import mean_and_std
 
     clip = load_clip(name, device=device)
     classifier = ZeroShotClassifier(clip.model, clip.tokenizer, CLASS_NAMES, TEMPLATES)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from cci_captum.clip import LoadedCLIP
     from cci_captum.effects import ClusterEffects
+    from cci_captum.models.clip import LoadedCLIP
 
 _PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
 _FORWARD_BATCH = 32  # images in one forward pass: bounds the memory
@@ -133,7 +133,7 @@ def explain(
     """Explain the cosine of each image with each text by each method."""
     import torch
 
-    from cci_captum.clip import ZeroShotClassifier
+    from cci_captum.models.clip import ZeroShotClassifier
 
     from ..maps import raw_map
 
@@ -221,9 +221,8 @@ def _labels(names: list[str], texts: list[str], methods: list[Method]) -> _Label
 
 
 def _draw(clip: LoadedCLIP, inputs: torch.Tensor, explained: _Explanation, labels: _Labels) -> Any:
+    from cci_captum.models.preprocessing import mean_and_std
     from cci_captum.visualization import attribution_grid, denormalize
-
-    from ..preprocessing import mean_and_std
 
     return attribution_grid(
         denormalize(inputs, *mean_and_std(clip.preprocess)),

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cci_captum.attribution.base import PatchAttribution
 from cci_captum.baselines import ClusterAblation, find_method
 from cci_captum.cci import CCI
-from cci_captum.clip import ZeroShotClassifier, load_clip
 from cci_captum.clustering import KMeans
-from cci_captum.patch_attribution import PatchAttribution
+from cci_captum.models.clip import ZeroShotClassifier, load_clip
 
 from ..data import Scenes
 from .compare import Factory, compare

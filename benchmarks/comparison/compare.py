@@ -13,29 +13,19 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from cci_captum._checks import check_batch_size, check_choice, check_positive_int
-from cci_captum._finite import NotFiniteError
+from cci_captum.attribution.field_of_view import FieldOfView
+from cci_captum.attribution.finite import NotFiniteError
+from cci_captum.attribution.forward_checks import known_field_of_view
 from cci_captum.baselines.registry import METHODS, REFERENCES, find_method
-from cci_captum.clip import ZeroShotClassifier
-from cci_captum.field_of_view import FieldOfView
-from cci_captum.forward_checks import known_field_of_view
+from cci_captum.models.clip import ZeroShotClassifier
+from cci_captum.models.preprocessing import Preprocess, mean_and_std
 from cci_captum.vision_towers import find_vision_tower
 
 from ..data import ImageData
-from ..faithfulness import (
-    TIES,
-    DeletionInsertion,
-    FaithfulnessCurves,
-    Protocol,
-)
+from ..faithfulness import TIES, DeletionInsertion, FaithfulnessCurves, Protocol
 from ..faithfulness.protocols import Ties
-from ..localization import (
-    average_precision,
-    best_iou,
-    energy,
-    pointing_game,
-)
+from ..localization import average_precision, best_iou, energy, pointing_game
 from ..maps import raw_map
-from ..preprocessing import Preprocess, mean_and_std
 from .loading import Batch, Explained, Loader
 from .randomization import CHECKS, random_labels, rank_correlation, with_random_weights
 from .results import UNDER_TIES, Comparison, add_ranks
@@ -99,7 +89,7 @@ def compare(
         forward_func: Module from images (B, 3, H, W) to (B, C) scores of the data's classes, such
             as a `ZeroShotClassifier`.
         preprocess: From a PIL image to an input (3, H, W) of the model, as `load_clip` returns it.
-            Of a function of your own `cci_captum.benchmarks.preprocessing.Preprocessing` says how
+            Of a function of your own `cci_captum.models.preprocessing.Preprocessing` says how
             it normalises and which part of a photo it leaves.
         explained: The "true" class, or the "predicted" one, for which masks are not used.
         checks: Of `CHECKS`: "random-weights" explains a copy of the model with shuffled weights,

@@ -11,16 +11,11 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.visualization import (
-    Band,
-    attribution_grid,
-    faithfulness_curves,
-    paired_scatter,
-)
+from cci_captum.models.preprocessing import Preprocess
+from cci_captum.visualization import Band, attribution_grid, faithfulness_curves, paired_scatter
 
 from ..data import ImageData
 from ..maps import raw_map
-from ..preprocessing import Preprocess
 from ..statistics import interval, paired_interval
 from .compare import Factory
 from .loading import Loader

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cci_captum._arguments import run_forward
-from cci_captum._encoders import device_of
+from cci_captum.attribution.forward import run_forward
+from cci_captum.models._encoders import device_of
+from cci_captum.models.preprocessing import Preprocess, resize_mask, seen_box
 from cci_captum.vision_towers import find_vision_tower
 
 from ..data import ImageData, Sample
-from ..preprocessing import Preprocess, resize_mask, seen_box
 from ..ranking import predicted
 
 Explained = Literal["true", "predicted"]

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cci_captum.clip import load_clip
 from cci_captum.clustering import KMeans
+from cci_captum.models.clip import load_clip
 from cci_captum.vision_towers import find_vision_tower
 
 from ..markdown import table

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cci_captum._seeds import generator_of
+from cci_captum.attribution.seeds import generator_of
 from cci_captum.vision_towers import find_vision_tower
 from cci_captum.vision_towers.quantized import is_quantized
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cci_captum._cut_texts import CutText, describe_cuts
-from cci_captum._equal_names import describe
 from cci_captum.baselines.registry import REFERENCES
+from cci_captum.models._cut_texts import CutText, describe_cuts
+from cci_captum.models._equal_names import describe
 
 from ..markdown import NO_INTERVAL, literal, table, with_interval
 from .results import LOCALIZATION, Comparison, photos_of

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from cci_captum._arguments import select_target
 from cci_captum._captum import repeat_target
+from cci_captum.attribution.targets import select_target
 
 from ..ranking import among_best
 

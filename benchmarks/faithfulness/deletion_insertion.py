@@ -12,29 +12,17 @@ from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from PIL import Image
 from torch import Tensor, nn
 
-from cci_captum._arguments import (
-    check_additional_forward_args,
-    check_callable,
-    check_images,
-    check_passes,
-    enlarge,
-    rows_of_args,
-    rows_of_target,
-    run_forward,
-    select_target,
-    tower_of,
-)
 from cci_captum._checks import check_batch_size
-from cci_captum._finite import check_finite
+from cci_captum.attribution.finite import check_finite
+from cci_captum.attribution.forward import check_callable, check_passes, run_forward, tower_of
+from cci_captum.attribution.forward_checks import check_once, known_field_of_view
+from cci_captum.attribution.inputs import check_additional_forward_args, check_images, rows_of_args
+from cci_captum.attribution.resizing import enlarge
+from cci_captum.attribution.targets import rows_of_target, select_target
 from cci_captum.calls import one_call
-from cci_captum.forward_checks import check_once, known_field_of_view
+from cci_captum.models.preprocessing import check_seen_box, mean_and_std, seen_box
 from cci_captum.vision_towers import VisionTower
 
-from ..preprocessing import (
-    check_seen_box,
-    mean_and_std,
-    seen_box,
-)
 from .curves import FaithfulnessCurves, score
 from .perturbation import filled, perturb, rank_pixels, splits_ties, tied_share, ties_of
 from .photos import scaled_down, to_photo, to_pixels
@@ -60,7 +48,7 @@ class DeletionInsertion:
         std: The same.
         preprocess: From a PIL image to an input (3, H, W) of the model, as `load_clip` returns it,
             where the protocol's resolution is "original"; of a function of your own
-            `cci_captum.benchmarks.preprocessing.Preprocessing` says what it does.
+            `cci_captum.models.preprocessing.Preprocessing` says what it does.
         internal_batch_size: Most images in one forward pass; None is as many as come.
 
     Raises:
@@ -317,7 +305,7 @@ class DeletionInsertion:
                     f"{photo.height}, got one of {one.shape[1]} x {one.shape[0]}, the shape of the "
                     f"{part[0]} x {part[1]} that preprocess leaves; cut the photo first: "
                     "photo.crop(seen_box(preprocess, photo.size)), from "
-                    "cci_captum.benchmarks.preprocessing"
+                    "cci_captum.models.preprocessing"
                 )
 
     def _canvas(self, images: Tensor, maps: Tensor, ties: Sequence[Ties]) -> _Canvas:

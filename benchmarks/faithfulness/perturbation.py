@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cci_captum._seeds import generator_of
+from cci_captum.attribution.seeds import generator_of
 
 from .protocols import Fill, Rounding, Ties
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cci_captum._arguments import check_images
 from cci_captum._checks import check_positive_int
-from cci_captum._cut_texts import checked
-from cci_captum._encoders import device_of, text_device
-from cci_captum.clip import ImageTextSimilarity
+from cci_captum.attribution.inputs import check_images
+from cci_captum.models._cut_texts import checked
+from cci_captum.models._encoders import device_of, text_device
+from cci_captum.models.clip import ImageTextSimilarity
 
 from .curves import Curve, FaithfulnessCurves
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from cci_captum.baselines.registry import METHODS, Method, find_method
-from cci_captum.clip import ZeroShotClassifier
+from cci_captum.models.clip import ZeroShotClassifier
 from cci_captum.tiny import CLASS_NAMES, MODEL_NAMES, TEMPLATES, load_tiny
 
 from ..maps import raw_map

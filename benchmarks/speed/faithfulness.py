@@ -28,13 +28,7 @@ from torch import Tensor
 from cci_captum.vision_towers import find_vision_tower
 
 from ..faithfulness import PROTOCOLS, DeletionInsertion
-from .timing import (
-    ImageScores,
-    add_options,
-    describe,
-    median_seconds,
-    set_up,
-)
+from .timing import ImageScores, add_options, describe, median_seconds, set_up
 
 PASSES = 22  # 11 points, two directions
 # Quantus takes steps that divide the pixels of one channel, so that three channels make a

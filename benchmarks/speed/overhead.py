@@ -20,13 +20,7 @@ from torch import Tensor
 from cci_captum import CCI, ImageTextSimilarity, KMeans
 from cci_captum.vision_towers import find_vision_tower
 
-from .timing import (
-    ImageScores,
-    add_options,
-    describe,
-    median_seconds,
-    set_up,
-)
+from .timing import ImageScores, add_options, describe, median_seconds, set_up
 
 
 def _image_by_image(forward_func: ImageScores, images: Tensor, n_clusters: int) -> None:

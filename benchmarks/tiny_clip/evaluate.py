@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cci_captum.clip import ZeroShotClassifier
+from cci_captum.models.clip import ZeroShotClassifier
 from cci_captum.tiny import (
     BACKGROUND_NAMES,
     CLASS_NAMES,

@@ -19,13 +19,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .base import VisionTower
-from .blocks import (
-    AttentionBlock,
-    MultiheadPool,
-    multihead_qkv,
-    split_heads,
-    unread_projection,
-)
+from .blocks import AttentionBlock, MultiheadPool, multihead_qkv, split_heads, unread_projection
 from .hiding import Hiding
 from .hooks import hide_keys, hook_output, skip
 from .layout import READ_BY_POOL, check_as_released, refuse_part

@@ -32,7 +32,7 @@ _IN_PLACE = (
 )
 _MOVING = ("Resize", "CenterCrop")
 _REMEDY = (
-    "say what it does by cci_captum.benchmarks.preprocessing.Preprocessing(function, mean, std, "
+    "say what it does by cci_captum.models.preprocessing.Preprocessing(function, mean, std, "
     "field_of_view)"
 )
 

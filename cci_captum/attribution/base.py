@@ -11,27 +11,16 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ._arguments import (
-    Upsample,
-    check_additional_forward_args,
-    check_callable,
-    check_images,
-    check_upsample,
-    enlarge,
-    outside_inference,
-    rows_of_args,
-    rows_of_target,
-    run_forward,
-    select_target,
-    tower_of,
-)
-from ._captum import as_given, log_usage
-from ._checks import check_batch_size
-from ._finite import NotFiniteError, check_finite
-from .calls import new_pass, one_call
+from .._captum import as_given, log_usage
+from ..calls import new_pass, one_call
+from ..vision_towers import VisionTower
 from .field_of_view import FieldOfView
+from .finite import NotFiniteError, check_finite
+from .forward import check_callable, run_forward, tower_of
 from .forward_checks import buffers_kept, check_once, known_field_of_view
-from .vision_towers import VisionTower
+from .inputs import Inputs, check_images
+from .resizing import Upsample, check_upsample, enlarge
+from .targets import select_target
 
 TensorOrTuple = TypeVar("TensorOrTuple", Tensor, tuple[Tensor, ...])
 
@@ -41,6 +30,9 @@ class ImageAttribution(Attribution):
 
     Subclasses write `_pixel_map`.
 
+    Attributes:
+        vision_tower: Adapter of the image encoder; None for methods that look into none.
+
     Args:
         forward_func: Module or function from images (B, 3, H, W) and any further arguments to
             (B,) scores or (B, C) outputs.
@@ -48,6 +40,8 @@ class ImageAttribution(Attribution):
     Raises:
         TypeError: If forward_func is not callable.
     """
+
+    vision_tower: VisionTower | None = None
 
     def __init__(self, forward_func: Callable[..., Tensor]) -> None:
         check_callable(forward_func)
@@ -101,33 +95,38 @@ class ImageAttribution(Attribution):
                 patches still count in its outputs.
         """
         check_upsample(upsample)
-        images = self._finite_images(inputs)
-        with one_call(), buffers_kept(self.forward_func):
-            if check:
-                self.check_forward_func(images, additional_forward_args)
-            maps = self._pixel_map(
-                images,
-                target,
-                additional_forward_args,
-                internal_batch_size=internal_batch_size,
-                show_progress=show_progress,
-                upsample=upsample,
-            )
+        with self._explaining(
+            inputs, target, additional_forward_args, internal_batch_size, check
+        ) as given:
+            maps = self._pixel_map(given, upsample, show_progress)
         check_finite(maps, "maps", self.get_name())
         return repeat_over_channels(maps, inputs)
 
-    def _pixel_map(
+    def _pixel_map(self, given: Inputs, upsample: Upsample, show_progress: bool) -> Tensor:
+        """(B, H, W) maps of what was given to `attribute`. Called without gradients."""
+        raise NotImplementedError(f"{type(self).__name__} has no _pixel_map")
+
+    @contextmanager
+    def _explaining(
         self,
-        images: Tensor,
+        inputs: Any,
         target: Any,
         additional_forward_args: Any,
-        *,
         internal_batch_size: int | None,
-        show_progress: bool,
-        upsample: Upsample,
-    ) -> Tensor:
-        """(B, H, W) maps of checked images."""
-        raise NotImplementedError(f"{type(self).__name__} has no _pixel_map")
+        check: bool,
+    ) -> Iterator[Inputs]:
+        """What every public call begins and ends with.
+
+        Arguments are checked and cut loose from inference mode, in which the caller may be; texts
+        are encoded once; buffers of the model keep their values; forward_func is checked once.
+        """
+        given = Inputs.of(inputs, target, additional_forward_args, internal_batch_size)
+        check_finite(given.images, "inputs", self.get_name())
+        kept = buffers_kept(self.forward_func, self.vision_tower)
+        with one_call(), kept, torch.inference_mode(False), torch.no_grad():
+            if check:
+                self._check_once(given.images, given.args)
+            yield given.outside_inference()
 
     def check_forward_func(self, inputs: Any, additional_forward_args: Any = None) -> None:
         """What `attribute` checks before it explains, once; see `check_forward_func`.
@@ -141,9 +140,8 @@ class ImageAttribution(Attribution):
             ValueError: See `attribute`.
             RuntimeError: See `attribute`.
         """
-        images = check_images(inputs)
-        args = check_additional_forward_args(additional_forward_args, len(images))
-        self._check_once(images, args)
+        given = Inputs.of(inputs, None, additional_forward_args)
+        self._check_once(given.images, given.args)
 
     def _check_once(self, images: Tensor, args: tuple[Any, ...]) -> None:
         check_once(self.forward_func, images, args, None, hiding=False)
@@ -167,12 +165,6 @@ class ImageAttribution(Attribution):
         check_finite(scores, "scores of the target")
         return scores
 
-    def _finite_images(self, inputs: Any) -> Tensor:
-        """The checked images of `inputs`, or an error that names those that are not finite."""
-        images = check_images(inputs)
-        check_finite(images, "inputs", self.get_name())
-        return images
-
     @contextmanager
     def _running_on(self, images: Sequence[int]) -> Iterator[None]:
         """Where only some of the images are run: errors name them by their places in the batch."""
@@ -182,7 +174,81 @@ class ImageAttribution(Attribution):
             raise error.within(self.get_name(), images) from None
 
 
-class PatchAttribution(ImageAttribution):
+class GridAttribution(ImageAttribution):
+    """A Captum method whose map is coarser than the image.
+
+    Subclasses write `_patch_map`.
+    """
+
+    def patch_map(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        internal_batch_size: int | None = None,
+        show_progress: bool = False,
+        check: bool = True,
+    ) -> Tensor:
+        """The method's raw values, before any resizing or normalisation.
+
+        Args:
+            inputs: See `attribute`.
+            target: See `attribute`.
+            additional_forward_args: See `attribute`.
+            internal_batch_size: See `attribute`.
+            show_progress: See `attribute`.
+            check: See `attribute`.
+
+        Returns:
+            (B, h, w) map on the patch grid, detached, at least float32.
+
+        Raises:
+            TypeError: See `attribute`.
+            ValueError: See `attribute`.
+            RuntimeError: See `attribute`.
+        """
+        with self._explaining(
+            inputs, target, additional_forward_args, internal_batch_size, check
+        ) as given:
+            return self._patch_maps(given, show_progress)
+
+    def _patch_maps(self, given: Inputs, show_progress: bool) -> Tensor:
+        """(B, h, w) maps, internal_batch_size images at a time."""
+        maps = []
+        progress = tqdm(
+            total=len(given), desc=self.get_name(), unit="img", disable=not show_progress
+        )
+        with progress:
+            for places, part in given.parts():
+                new_pass()
+                with self._running_on(places):
+                    chunk = self._patch_map(part.images, part.target, part.args)
+                    check_finite(chunk, "maps")
+                maps.append(chunk.detach().to(given.images.device))
+                progress.update(len(chunk))
+        joined = torch.cat(maps)
+        return joined.to(torch.promote_types(joined.dtype, torch.float32))
+
+    def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
+        """(B, h, w) maps of a batch: checked images, their targets and forward arguments.
+
+        Called without gradients; `VisionTower.record_attention(requires_grad=True)` gives them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no _patch_map")
+
+    def _pixel_map(self, given: Inputs, upsample: Upsample, show_progress: bool) -> Tensor:
+        patch_map = self._patch_maps(given, show_progress)
+        size = (given.images.shape[2], given.images.shape[3])
+        grid = (patch_map.shape[1], patch_map.shape[2])
+        return enlarge(patch_map, size, upsample, self._covered(given.images, grid))
+
+    def _covered(self, images: Tensor, grid: tuple[int, int]) -> tuple[int, int] | FieldOfView:
+        """The pixels of these images under a map's grid."""
+        return images.shape[2], images.shape[3]
+
+
+class PatchAttribution(GridAttribution):
     """A Captum method whose map lives on the patches of an image encoder.
 
     To write one's own, subclass it and write `_patch_map` for a batch of images, as in the
@@ -216,6 +282,7 @@ class PatchAttribution(ImageAttribution):
         torch.Size([2, 3, 96, 96])
     """
 
+    vision_tower: VisionTower
     _hides_patches = False  # whether the method hides patches, so that hiding must be right
 
     def __init__(
@@ -230,97 +297,7 @@ class PatchAttribution(ImageAttribution):
         hiding = self._hides_patches
         check_once(self.forward_func, images, args, self.vision_tower, hiding=hiding)
 
-    def patch_map(
-        self,
-        inputs: Tensor | tuple[Tensor, ...],
-        target: Any = None,
-        additional_forward_args: Any = None,
-        *,
-        internal_batch_size: int | None = None,
-        show_progress: bool = False,
-        check: bool = True,
-    ) -> Tensor:
-        """The method's raw values, before any resizing or normalisation.
-
-        Args:
-            inputs: See `attribute`.
-            target: See `attribute`.
-            additional_forward_args: See `attribute`.
-            internal_batch_size: See `attribute`.
-            show_progress: See `attribute`.
-            check: See `attribute`.
-
-        Returns:
-            (B, h, w) map on the patch grid, detached, at least float32.
-
-        Raises:
-            TypeError: See `attribute`.
-            ValueError: See `attribute`.
-            RuntimeError: See `attribute`.
-        """
-        images = self._finite_images(inputs)
-        batch = len(images)
-        args = check_additional_forward_args(additional_forward_args, batch)
-        step = check_batch_size(internal_batch_size, batch)
-        maps = []
-        # Gradients need tensors that were not made in inference mode; the caller may be in it.
-        tower = getattr(self, "vision_tower", None)  # a module's GradCAM has none
-        kept = buffers_kept(self.forward_func, tower)
-        with one_call(), kept, torch.inference_mode(False), torch.no_grad():
-            if check:
-                self._check_once(images, args)
-            images, *rest = (outside_inference(value) for value in (images, *args))
-            args = tuple(rest)
-            progress = tqdm(
-                total=batch, desc=self.get_name(), unit="img", disable=not show_progress
-            )
-            with progress:
-                for start in range(0, batch, step):
-                    rows = slice(start, start + step)
-                    new_pass()
-                    with self._running_on(range(batch)[rows]):
-                        chunk = self._patch_map(
-                            images[rows],
-                            rows_of_target(target, rows, batch),
-                            rows_of_args(args, rows),
-                        )
-                        check_finite(chunk, "maps")
-                    maps.append(chunk.detach().to(images.device))
-                    progress.update(len(chunk))
-        joined = torch.cat(maps)
-        return joined.to(torch.promote_types(joined.dtype, torch.float32))
-
-    def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
-        """(B, h, w) maps of a batch: checked images, their targets and forward arguments.
-
-        Called without gradients; `VisionTower.record_attention(requires_grad=True)` gives them.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no _patch_map")
-
-    def _pixel_map(
-        self,
-        images: Tensor,
-        target: Any,
-        additional_forward_args: Any,
-        *,
-        internal_batch_size: int | None,
-        show_progress: bool,
-        upsample: Upsample,
-    ) -> Tensor:
-        patch_map = self.patch_map(
-            images,
-            target,
-            additional_forward_args,
-            internal_batch_size=internal_batch_size,
-            show_progress=show_progress,
-            check=False,  # `attribute` did
-        )
-        size = (images.shape[2], images.shape[3])
-        grid = (patch_map.shape[1], patch_map.shape[2])
-        return enlarge(patch_map, size, upsample, self._covered(images, grid))
-
     def _covered(self, images: Tensor, grid: tuple[int, int]) -> tuple[int, int] | FieldOfView:
-        """The pixels of these images under a map's grid."""
         view = known_field_of_view(self.forward_func, images, self.vision_tower)
         return view or self.vision_tower.covered((images.shape[2], images.shape[3]), grid)
 

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..calls import call_memory
 from ._cut_texts import checked, warn_about_cuts
 from ._encoders import check_clip, encode_image, encode_text, text_device, weights_at_hand
 from ._equal_names import equal_rows, warn_about_equal_names
-from .calls import call_memory
 from .loading import LoadedCLIP, load_clip
 
 __all__ = ["ImageTextSimilarity", "LoadedCLIP", "ZeroShotClassifier", "load_clip"]

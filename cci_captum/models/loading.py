@@ -12,11 +12,11 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_choice
+from .._checks import check_choice
+from ..tiny import MODEL_NAMES as TINY_MODELS
+from ..tiny import load_tiny
 from ._cut_texts import checked
 from ._transformers import UnsupportedCheckpointError, load_transformers
-from .tiny import MODEL_NAMES as TINY_MODELS
-from .tiny import load_tiny
 
 Precision = Literal["fp32", "fp16", "bf16"]
 

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ._finite import check_finite
-from .clustering import KMeans
-from .patch_attribution import PatchAttribution
-from .vision_towers import Layer, VisionTower
+from ..clustering import KMeans
+from ..vision_towers import Layer, VisionTower
+from .base import PatchAttribution
+from .finite import check_finite
 
 
 class Clustering(Protocol):

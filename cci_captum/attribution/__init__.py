@@ -1,0 +1,1 @@
+"""What attribution methods share: checked arguments, targets, resizing, the base classes."""

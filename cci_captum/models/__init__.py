@@ -1,0 +1,1 @@
+"""How encoders are loaded and called: CLIP-like models, wrappers, preprocessing, scores."""
