@@ -38,6 +38,8 @@ from cci_captum.benchmarks.maps import raw_map
 from cci_captum.benchmarks.statistics import holm, interval, paired_interval, paired_p_value
 from cci_captum.clustering import KMeans
 
+pytestmark = pytest.mark.xdist_group("comparison")  # so that `world` is made once
+
 NAMES = ("fox", "ship", "igloo", "lemon", "jar", "owl", "bus")
 METHOD_NAMES = ("cci", "grad-eclip", "rollout")
 PROTOCOL_NAMES = ("grad-eclip", "grad-eclip-original", "tokens")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import cci_captum.baselines
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier
-from cci_captum.baselines import METHODS, find_method
+from cci_captum.baselines import METHODS, LayerGradCAM, find_method
 
 pytestmark = pytest.mark.thinned(among=3)
 
@@ -490,16 +490,7 @@ class TestMisuse:
             ("game", {"layers": "first"}, "layers: expected one of"),
             ("gradcam", {"layer": 7}, "layer: expected a block index from -3 to 2, got 7"),
             ("gradcam", {"layer": "projected"}, "layer: expected a block's index"),
-            (
-                "gradcam",
-                {"average": "class"},
-                "average: expected 'tokens' or 'patches', got 'class'",
-            ),
-            (
-                "gradcam",
-                {"layer": nn.Identity(), "average": "patches"},
-                "average: expected 'tokens'",
-            ),
+            ("gradcam", {"average": "class"}, "average: expected one of tokens, patches, got 'cl"),
             ("rise", {"n_masks": 0}, "n_masks: expected a positive int"),
             ("rise", {"p": 0.0}, "p: expected a probability"),
             ("clip-surgery", {"n_blocks": 0}, "n_blocks: expected a positive int"),
@@ -516,6 +507,12 @@ class TestMisuse:
     def test_options(self, classifier, name, options, message):
         with pytest.raises(ValueError, match=message):
             METHODS[name](classifier, **options)
+
+    def test_a_layer_of_maps_has_its_own_method(self, classifier):
+        with pytest.raises(TypeError, match=r"got a module, Identity; .*LayerGradCAM takes one"):
+            METHODS["gradcam"](classifier, layer=nn.Identity())
+        with pytest.raises(TypeError, match="layer: expected a module, got int"):
+            LayerGradCAM(classifier, 1)
 
     def test_masks(self, classifier, model, make_images):
         images, method = make_images(model), make("ground-truth", classifier)

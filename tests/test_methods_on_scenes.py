@@ -72,6 +72,7 @@ def test_maps_lie_on_the_object() -> None:
     assert pointing_game(maps, masks).mean() > 0.7
 
 
+@pytest.mark.exhaustive
 def test_foils_point_elsewhere() -> None:
     """In scenes of two objects, each object's own map covers it better than the other's map."""
     scenes, effects = explained("two", seed=12)

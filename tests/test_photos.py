@@ -18,8 +18,8 @@ from PIL import Image
 from scipy import stats
 from skimage import data
 from torch import Tensor, nn
+from torchvision import transforms
 
-import cci_captum
 from cci_captum import ZeroShotClassifier
 from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion
 from cci_captum.benchmarks.faithfulness.perturbation import filled, random_ties
@@ -390,11 +390,11 @@ def test_the_released_noise_has_no_white() -> None:
         assert stats.chisquare(counts).pvalue > 1e-3
 
 
-def test_areas_of_the_released_protocol_have_equal_steps(tiny: Any) -> None:
+def test_areas_of_the_released_protocol_have_equal_steps(model: Any) -> None:
     """As of a list of eleven numbers: the last one, the whole photo, is a step like the others."""
-    preprocess, model = tiny
+    preprocess, classifier = model
     harness = DeletionInsertion(
-        model, "grad-eclip-released", mean=MEAN, std=STD, preprocess=preprocess
+        classifier, "grad-eclip-released", mean=MEAN, std=STD, preprocess=preprocess
     )
     curves = harness([photo_of("chelsea", (150, 100))], [tied_map((6, 9))], target=1)
     for direction in DIRECTIONS:
@@ -412,16 +412,23 @@ def test_areas_of_the_released_protocol_have_equal_steps(tiny: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny() -> tuple[Callable[[Image.Image], Tensor], nn.Module]:
-    """The preprocessing and a classifier in double precision: batches then change nothing."""
-    clip = cci_captum.load_clip("tiny")
-    classifier = ZeroShotClassifier(clip.model.double(), clip.tokenizer, NAMES)
-    return clip.preprocess, classifier
+def model(make_clip: Any, tokenizer: Any) -> tuple[Callable[[Image.Image], Tensor], nn.Module]:
+    """A preprocessing and a classifier in double precision: batches then change nothing."""
+    clip, _ = make_clip(1)
+    preprocess = transforms.Compose(
+        [
+            transforms.Resize(32, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    return preprocess, ZeroShotClassifier(clip.double(), tokenizer, NAMES)
 
 
 @pytest.mark.parametrize(("name", "target"), [("chelsea", 0), ("tall", 6), ("large and tall", 2)])
-def test_areas_are_the_oracle_s(tiny: Any, name: str, target: int) -> None:
-    preprocess, classifier = tiny
+def test_areas_are_the_oracle_s(model: Any, name: str, target: int) -> None:
+    preprocess, classifier = model
     photo = PHOTOS[name]
     heat = full_map(photo, levels=3)
     harness = DeletionInsertion(
@@ -433,8 +440,8 @@ def test_areas_are_the_oracle_s(tiny: Any, name: str, target: int) -> None:
     assert len({round(value, 3) for value in expected.values()}) > 2  # something happens
 
 
-def test_the_first_point_is_the_photo_itself(tiny: Any) -> None:
-    preprocess, classifier = tiny
+def test_the_first_point_is_the_photo_itself(model: Any) -> None:
+    preprocess, classifier = model
     photo = PHOTOS["tall"]
     harness = DeletionInsertion(
         classifier, "grad-eclip-original", preprocess=preprocess, internal_batch_size=1
@@ -447,8 +454,8 @@ def test_the_first_point_is_the_photo_itself(tiny: Any) -> None:
     assert curves.insertion.score[0, 0] == black[0, 1]
 
 
-def test_a_batch_is_its_photos_one_by_one(tiny: Any) -> None:
-    preprocess, classifier = tiny
+def test_a_batch_is_its_photos_one_by_one(model: Any) -> None:
+    preprocess, classifier = model
     sizes = {"chelsea": (151, 100), "coffee": (90, 130)}
     photos = [photo_of(name, size) for name, size in sizes.items()]
     maps = [torch.rand(8, 12), full_map(photos[1])]
@@ -499,9 +506,9 @@ def test_preprocess_is_needed() -> None:
         DeletionInsertion(number, "grad-eclip-original")
 
 
-def test_a_map_of_the_cropped_input_is_no_map_of_the_photo(tiny: Any) -> None:
+def test_a_map_of_the_cropped_input_is_no_map_of_the_photo(model: Any) -> None:
     """Stretched over the photo it lies elsewhere: on pixels that the model never sees, too."""
-    preprocess, classifier = tiny
+    preprocess, classifier = model
     harness = DeletionInsertion(classifier, "grad-eclip-original", preprocess=preprocess)
     photo = photo_of("coffee", (90, 60))
     message = (
@@ -514,8 +521,8 @@ def test_a_map_of_the_cropped_input_is_no_map_of_the_photo(tiny: Any) -> None:
     harness([photo], [torch.rand(8, 12)], 1)
 
 
-def test_what_a_function_does_has_to_be_said(tiny: Any) -> None:
-    preprocess, classifier = tiny
+def test_what_a_function_does_has_to_be_said(model: Any) -> None:
+    preprocess, classifier = model
 
     def mine(photo: Image.Image) -> Tensor:
         return preprocess(photo)
@@ -586,8 +593,8 @@ def test_photos_are_for_this_protocol_only() -> None:
 
 
 @pytest.mark.parametrize("target", [8, -9, [0, 1, 2]])
-def test_targets_that_do_not_fit(tiny: Any, target: Any) -> None:
-    preprocess, classifier = tiny
+def test_targets_that_do_not_fit(model: Any, target: Any) -> None:
+    preprocess, classifier = model
     harness = DeletionInsertion(classifier, "grad-eclip-original", preprocess=preprocess)
     with pytest.raises((ValueError, IndexError, AssertionError), match="target"):
         harness([PHOTO] * 2, [HEAT] * 2, target)

@@ -436,6 +436,7 @@ def described(count: int) -> list[Scene]:
     return list(scenes.values())[:count]
 
 
+@pytest.mark.exhaustive
 def test_masks_beat_random_maps() -> None:
     """Deleting the object that the caption names costs more recall than deleting at random."""
     model, preprocess, tokenizer, _ = load_clip("tiny")

@@ -122,7 +122,7 @@ def compare(
         ...     clip.model, clip.tokenizer, scenes.class_names, scenes.templates
         ... )
         >>> comparison = compare(
-        ...     ["cci"], scenes, forward_func=classifier, preprocess=clip.preprocess
+        ...     ["cci"], scenes, forward_func=classifier, preprocess=clip.preprocess, ties=()
         ... )
         >>> comparison.results[["image", "method", "protocol"]]
              image        method    protocol
