@@ -139,7 +139,7 @@ class FaithfulnessCurves:
             >>> curve = Curve(score=torch.tensor([[1.0, 0.5, 0.0]]))
             >>> fractions = torch.tensor([0.0, 0.25, 0.5])
             >>> FaithfulnessCurves(fractions, curve, curve).to_frame().head(2)
-             row direction  fraction  score
+               row direction  fraction  score
             0    0  deletion      0.00    1.0
             1    0  deletion      0.25    0.5
         """

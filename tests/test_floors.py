@@ -1,0 +1,134 @@
+"""What may import what: arrows run down only, read off the source of all three packages."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {
+    "cci_captum": ROOT / "cci_captum",
+    "cci_captum.baselines": ROOT / "baselines",
+    "cci_captum.benchmarks": ROOT / "benchmarks",
+}
+# From the ground up. A module belongs to the longest name that begins its own, and imports from
+# floors below, or what shares that name. CONTRIBUTING.md draws the same house.
+FLOORS = (
+    ("cci_captum._captum", "cci_captum._checks", "cci_captum._version"),
+    (
+        "cci_captum.vision_towers",
+        "cci_captum.clustering",
+        "cci_captum.tiny",
+        "cci_captum.calls",
+        "cci_captum.shared",
+    ),
+    ("cci_captum.models",),
+    ("cci_captum.attribution",),
+    ("cci_captum.effects",),
+    ("cci_captum.cci", "cci_captum.visualization"),
+    ("cci_captum",),  # its __init__: the public names
+    ("cci_captum.baselines",),
+    (
+        "cci_captum.benchmarks.names",
+        "cci_captum.benchmarks.markdown",
+        "cci_captum.benchmarks.ranking",
+        "cci_captum.benchmarks.statistics",
+    ),
+    (
+        "cci_captum.benchmarks.scenes",
+        "cci_captum.benchmarks.images",
+        "cci_captum.benchmarks.coverage",
+    ),
+    ("cci_captum.benchmarks.data", "cci_captum.benchmarks.tiny_clip"),
+    ("cci_captum.benchmarks.faithfulness",),
+    ("cci_captum.benchmarks.maps", "cci_captum.benchmarks.speed"),
+    ("cci_captum.benchmarks.localization",),
+    ("cci_captum.benchmarks.comparison",),
+    ("cci_captum.benchmarks.commands",),
+    ("cci_captum.benchmarks.cli",),
+    ("cci_captum.benchmarks",),
+)
+HEIGHTS = {name: height for height, names in enumerate(FLOORS) for name in names}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file."""
+    found = {}
+    for name, folder in PACKAGES.items():
+        for path in folder.rglob("*.py"):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join([name, *(part for part in parts if part != "__init__")])] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(name: str) -> Iterator[tuple[int, str, int]]:
+    """(line, module or name, dots) of every import, inside functions too."""
+    path = MODULES[name]
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name, 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{module}.{alias.name}"
+                yield node.lineno, inner if inner in MODULES else module, node.level
+
+
+def floor_of(name: str) -> str:
+    return max((known for known in HEIGHTS if f"{name}.".startswith(f"{known}.")), key=len)
+
+
+def package_of(name: str) -> str:
+    return max((known for known in PACKAGES if f"{name}.".startswith(f"{known}.")), key=len)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_arrows_run_down(name: str) -> None:
+    own = floor_of(name)
+    for line, other, dots in imports(name):
+        if other not in MODULES:
+            continue
+        assert own == floor_of(other) or HEIGHTS[floor_of(other)] < HEIGHTS[own], f"line {line}"
+        if other != "cci_captum":
+            assert (package_of(name) == package_of(other)) == (dots > 0), f"line {line}: dots"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_one_door_to_captum(name: str) -> None:
+    private = [
+        other
+        for _, other, _ in imports(name)
+        if other.startswith("captum.") and other.split(".")[1] != "attr"
+    ]
+    assert not private or name == "cci_captum._captum"
+
+
+def test_no_circles() -> None:
+    """Between modules; importing a package runs its __init__, which imports lazily."""
+    below = {name: {other for _, other, _ in imports(name)} for name in MODULES}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path, name])
+        if name in done or name in PACKAGES or name not in MODULES:
+            return
+        for other in below[name]:
+            visit(other, (*path, name))
+        done.add(name)
+
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 10_000))
+    for name in MODULES:
+        visit(name, ())
+
+
+def test_the_table_has_no_names_of_the_past() -> None:
+    assert {floor_of(name) for name in MODULES} == set(HEIGHTS)
