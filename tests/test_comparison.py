@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -224,7 +224,8 @@ def test_a_row_an_image_method_check_and_protocol(world: World) -> None:
     assert set(rows) == expected and len(rows) == len(expected)
     assert world.found.methods == [*METHOD_NAMES, *REFERENCES]
     assert world.found.protocols == list(PROTOCOL_NAMES)
-    assert len(world.found.curves) == len(expected) * 2 * 11
+    assert len(world.found.curves) == len(expected)
+    assert len(world.found.points()) == len(expected) * 2 * 11
     assert world.found.errors.empty
     assert world.found.settings["images"] == 5 and world.found.settings["classes"] == 7
 
@@ -260,7 +261,7 @@ def test_values_are_those_of_the_parts(world: World, method: str, check: str) ->
 def test_areas_are_those_of_the_curves(world: World) -> None:
     keys = ["index", "method", "check", "protocol"]
     table = world.found.results.set_index(keys).sort_index()
-    for (*key, direction), part in world.found.curves.groupby([*keys, "direction"]):
+    for (*key, direction), part in world.found.points().groupby([*keys, "direction"]):
         x = torch.tensor(part["fraction"].to_numpy())
         assert len(x) == 11 and (x.diff() > 0).all()
         for measure in ("score", "probability", "top1", "top5"):
@@ -608,12 +609,11 @@ def test_the_model_and_data_stay_as_they_are(world: World, fails: bool) -> None:
     before = state(world.classifier)
     images = [sample.image.tobytes() for sample in world.data.samples]
     methods = {name: METHODS[name].cls for name in METHOD_NAMES} | ({"boom": Boom} if fails else {})
-    try:
-        data = Toy(world.data.samples[:2])
-        run(world.classifier, data, methods, PROTOCOL_NAMES, checks=CHECKS)
-        assert not fails
-    except RuntimeError as error:
-        assert fails and str(error) == "explained"
+    data = Toy(world.data.samples[:2])
+    found = run(world.classifier, data, methods, PROTOCOL_NAMES, checks=CHECKS)
+    failures = set(found.failures[["method", "error"]].itertuples(index=False, name=None))
+    assert failures == ({("boom", "RuntimeError: explained")} if fails else set())
+    assert found.methods == [*METHOD_NAMES, *REFERENCES]
     assert_same_state(before, state(world.classifier))
     assert images == [sample.image.tobytes() for sample in world.data.samples]
     assert torch.is_grad_enabled()
@@ -906,7 +906,7 @@ def test_curves_have_a_panel_a_protocol_and_direction(world: World) -> None:
     for direction, protocol in itertools.product(("deletion", "insertion"), PROTOCOL_NAMES):
         assert f"{direction}, {protocol}:" in words_on(figure)
     curves = rows_of(
-        world.found.curves, method="cci", check="", protocol="grad-eclip", direction="deletion"
+        world.found.points(), method="cci", check="", protocol="grad-eclip", direction="deletion"
     )
     mean = curves.groupby("fraction")["top1"].mean().to_numpy()
     drawn = [np.asarray(line.get_ydata(), dtype=float) for line in panels[0].lines]
@@ -916,8 +916,7 @@ def test_curves_have_a_panel_a_protocol_and_direction(world: World) -> None:
 def test_other_figures_draw(world: World) -> None:
     figure = figures.pairs(world.found)
     assert any(axes.collections or axes.lines for axes in figure.axes)
-    factories: dict[str, Callable[[nn.Module], Any]] = {n: METHODS[n].cls for n in METHOD_NAMES}
-    figure = figures.grid(world.found, factories, world.data, world.classifier, PREPROCESS, rows=2)
+    figure = figures.grid(world.found, world.data, PREPROCESS, rows=2)
     words = words_on(figure)
     for index in world.found.disagreement().index[:2]:
         assert world.data[index].name in words
@@ -929,4 +928,4 @@ def test_custom_protocols(world: World) -> None:
     half = Protocol("half", (0.0, 0.5), "mean", "black")
     found = run(world.classifier, world.data, ["cci"], [half, "tokens"])
     assert found.protocols == ["half", "tokens"]
-    assert sorted(rows_of(found.curves, protocol="half")["fraction"].unique()) == [0.0, 0.5]
+    assert sorted(rows_of(found.points(), protocol="half")["fraction"].unique()) == [0.0, 0.5]

@@ -35,6 +35,7 @@ FLOORS = (
     (
         "cci_captum.benchmarks.names",
         "cci_captum.benchmarks.markdown",
+        "cci_captum.benchmarks.measures",
         "cci_captum.benchmarks.ranking",
         "cci_captum.benchmarks.statistics",
     ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from .compare import compare
+from .measures import MEASURES
 from .randomization import CHECKS
 from .results import Comparison
+from .store import FolderStore, MemoryStore
 
-__all__ = ["CHECKS", "Comparison", "compare"]
+__all__ = ["CHECKS", "MEASURES", "Comparison", "FolderStore", "MemoryStore", "compare"]

@@ -2,60 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, get_args
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, get_args
 
 import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from cci_captum._checks import check_batch_size, check_choice, check_positive_int
-from cci_captum.attribution.field_of_view import FieldOfView
-from cci_captum.attribution.finite import NotFiniteError
-from cci_captum.attribution.forward_checks import known_field_of_view
 from cci_captum.baselines.registry import METHODS, REFERENCES, find_method
 from cci_captum.models.clip import ZeroShotClassifier
 from cci_captum.models.preprocessing import Preprocess, mean_and_std
-from cci_captum.vision_towers import find_vision_tower
 
 from ..data import ImageData
-from ..faithfulness import TIES, DeletionInsertion, FaithfulnessCurves, Protocol
+from ..faithfulness import TIES, DeletionInsertion, Protocol
 from ..faithfulness.protocols import Ties
-from ..localization import average_precision, best_iou, energy, pointing_game
-from ..maps import raw_map
 from .loading import Batch, Explained, Loader
-from .randomization import CHECKS, random_labels, rank_correlation, with_random_weights
-from .results import UNDER_TIES, Comparison, add_ranks
+from .plan import Key, blocks, configuration
+from .randomization import CHECKS, random_labels, with_random_weights
+from .results import Comparison
+from .store import MemoryStore, Store
+from .tables import comparison_of
+from .unit import Context, Row, measure
 
 Factory = Callable[[nn.Module], Any]
 """From a forward_func to a Captum attribution of it: a class, or a function that sets options."""
-
-_LOCALIZATION = {
-    "pointing_game": pointing_game,
-    "energy": energy,
-    "iou": best_iou,
-    "average_precision": average_precision,
-}
-
-
-class _Row(NamedTuple):
-    """A method, as it is or under a check."""
-
-    method: str
-    check: str
-    explainer: Any
-    forward_func: nn.Module  # the one that it explains
-
-
-class _Map(NamedTuple):
-    """What a method says about a batch, and what that took."""
-
-    maps: Tensor  # (B, h, w)
-    passes: float  # an image
-    seconds: float  # an image
 
 
 def compare(
@@ -72,6 +43,8 @@ def compare(
     batch_size: int = 32,
     internal_batch_size: int | None = None,
     show_progress: bool = False,
+    store: Store | None = None,
+    model: str = "",
 ) -> Comparison:
     """Compare attribution methods on the same images, by deletion, insertion and localisation.
 
@@ -104,14 +77,21 @@ def compare(
         batch_size: Images that are explained together.
         internal_batch_size: Most images in one forward pass; None is batch_size.
         show_progress: Show a progress bar on stderr.
+        store: Where finished blocks are kept, such as `FolderStore(folder)`: what is there is not
+            measured again, so that a run that was interrupted goes on where it was, and another
+            one may add methods. None keeps them in memory.
+        model: Name of the model, for keys and reports.
 
     Returns:
-        A `Comparison`.
+        A `Comparison`. What fails is a row of its `failures`: an image for which a map has no
+        finite values, a method that refuses the model or runs out of memory.
 
     Raises:
-        TypeError: If forward_func is no module or cannot be explained by a method.
-        ValueError: If a name is unknown, there are no images, the classes do not fit, or it is
-            not known what preprocess does; raised before anything is explained.
+        TypeError: If forward_func is no module.
+        ValueError: If a name is unknown, there are no images, the classes do not fit, it is
+            not known what preprocess does, or the store is that of a run with other settings,
+            versions, weights or images; raised before anything is explained. Also if no method
+            gave any map, with the first reason.
 
     Example:
         >>> import cci_captum
@@ -146,42 +126,87 @@ def compare(
     harnesses = _harnesses(protocols, forward_func, preprocess, seed, internal_batch_size)
     loader = Loader(data, preprocess, forward_func, explained)
     rows = _rows(_factories(methods, loader.has_masks), forward_func, checks, seed)
-    steps = len(data) * len(rows) * (1 + len(harnesses))
-    with tqdm(total=steps, desc="compare", unit="map", disable=not show_progress) as progress:
-        parts = []
-        for batch in loader.batches(batch_size):
-            labels = {"": batch.targets, "random-weights": batch.targets}
-            if "random-label" in checks:
-                classes = len(data.class_names)
-                labels["random-label"] = random_labels(batch.inputs, batch.targets, classes, seed)
-            parts.append(
-                _measure(batch, rows, labels, harnesses, orders, internal_batch_size, progress)
-            )
-    if not parts:
-        raise ValueError(
-            f"data: none of the {len(data)} images of {data.name} could be read; the first: "
-            f"{loader.errors[0]['error']}"
+    store = MemoryStore() if store is None else store
+    store.begin(
+        configuration(
+            forward_func,
+            data,
+            preprocess,
+            [harness.protocol for harness in harnesses],
+            masks=loader.has_masks,
+            explained=explained,
+            checks=[check for check in CHECKS if check in checks],
+            ties=list(orders),
+            seed=seed,
+            batch_size=batch_size,
+            internal_batch_size=internal_batch_size,
         )
-    results, curves = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
-    order = {(row.method, row.check): place for place, row in enumerate(rows)}
-    return Comparison(
-        results=add_ranks(_sorted(results, order)),
-        curves=_sorted(curves, order),
-        errors=pd.DataFrame(loader.errors, columns=["index", "error"]),
-        settings={
-            "data": data.name,
-            "images": len(data) - len(loader.errors),
-            "classes": len(data.class_names),
-            "masks": loader.has_masks,
-            "explained": explained,
-            "seed": seed,
-            "protocols": [harness.protocol.name for harness in harnesses],
-            "ties": list(orders),
-            "device": str(loader.device),
-            **_about_texts(forward_func),
-            "notes": list(getattr(data, "notes", ())),
-        },
     )
+    context = Context(harnesses, orders, internal_batch_size)
+    plan = [
+        (places, [Key(model, number, method) for method in ("", *rows)])
+        for number, places in enumerate(blocks(len(data), batch_size))
+    ]
+    with tqdm(
+        total=len(data) * len(rows), desc="compare", unit="map", disable=not show_progress
+    ) as progress:
+        for places, keys in plan:
+            missing = [key for key in keys if not store.has(key)]
+            done = [key for key in keys if key.method and key not in missing]
+            progress.update(len(places) * len(done))
+            if not missing:
+                continue
+            batch, errors = loader.block(places)
+            if keys[0] in missing:
+                left_out = pd.DataFrame(sorted(errors.items()), columns=["index", "error"])
+                store.add(keys[0], left_out)
+            labels = {} if batch is None else _labels(batch, checks, len(data.class_names), seed)
+            for key in missing:
+                if not key.method:
+                    continue
+                progress.set_postfix_str(key.method)
+                unit = (
+                    pd.DataFrame()
+                    if batch is None
+                    else measure(context, batch, rows[key.method], labels)
+                )
+                store.add(key, unit)
+                progress.update(len(places))
+    settings = {
+        "data": data.name,
+        "model": model,
+        "classes": len(data.class_names),
+        "masks": loader.has_masks,
+        "explained": explained,
+        "seed": seed,
+        "methods": list(rows),
+        "checks": [check for check in CHECKS if check in checks],
+        "protocols": [harness.protocol.name for harness in harnesses],
+        "fractions": {harness.protocol.name: _fractions(harness.protocol) for harness in harnesses},
+        "ties": list(orders),
+        "device": str(loader.device),
+        **_about_texts(forward_func),
+        "notes": list(getattr(data, "notes", ())),
+    }
+    units = {key: store.load(key) for _, keys in plan for key in keys}
+    return comparison_of(units, len(data), settings)
+
+
+def _labels(batch: Batch, checks: Collection[str], classes: int, seed: int) -> dict[str, list[int]]:
+    """Check -> the classes that methods explain of a block."""
+    labels = {"": batch.targets, "random-weights": batch.targets}
+    if "random-label" in checks:
+        labels["random-label"] = random_labels(batch.inputs, batch.targets, classes, seed)
+    return labels
+
+
+def _fractions(protocol: Protocol) -> dict[str, list[float]]:
+    """Direction -> the perturbed share at each point."""
+    inserted = protocol.insertion_fractions
+    return {
+        "deletion": list(protocol.fractions),
+        "insertion": list(protocol.fractions if inserted is None else inserted),
+    }
 
 
 def _about_texts(forward_func: nn.Module) -> dict[str, Any]:
@@ -257,150 +282,32 @@ def _harnesses(
 
 def _rows(
     factories: Mapping[str, Factory], forward_func: nn.Module, checks: Collection[str], seed: int
-) -> list[_Row]:
+) -> dict[str, list[Row]]:
+    """Method -> itself as it is, then under its checks."""
     unknown = [check for check in checks if check not in CHECKS]
     if unknown or isinstance(checks, str):
         raise ValueError(f"checks: expected some of {CHECKS}, got {checks!r}")
-    rows = [_Row(name, "", make(forward_func), forward_func) for name, make in factories.items()]
-    for check in dict.fromkeys(checks):
-        model = (
-            with_random_weights(forward_func, seed) if check == "random-weights" else forward_func
-        )
-        rows += [
-            _Row(name, check, make(model), model)
-            for name, make in factories.items()
-            if name not in REFERENCES
+    models = {"": forward_func}
+    for check in CHECKS:
+        if check in checks:
+            models[check] = (
+                with_random_weights(forward_func, seed)
+                if check == "random-weights"
+                else forward_func
+            )
+    return {
+        name: [
+            Row(name, check, _made(make, model), model)
+            for check, model in models.items()
+            if not check or name not in REFERENCES
         ]
-    return rows
+        for name, make in factories.items()
+    }
 
 
-def _measure(
-    batch: Batch,
-    rows: Sequence[_Row],
-    labels: Mapping[str, list[int]],
-    harnesses: Sequence[DeletionInsertion],
-    ties: Sequence[Ties],
-    internal_batch_size: int,
-    progress: tqdm,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Results and curves of one batch; labels: check -> the classes that methods explain."""
-    results, curves = [], []
-    as_is: dict[str, Tensor] = {}
-    for row in rows:
-        progress.set_postfix_str(" ".join(filter(None, [row.method, row.check])))
-        found = _explain(row, batch, labels[row.check], internal_batch_size)
-        progress.update(len(batch.names))
-        measured: dict[str, Any] = {"forward_passes": found.passes, "seconds": found.seconds}
-        if batch.masks is not None:
-            measured |= {
-                name: measure(found.maps, batch.masks).tolist()
-                for name, measure in _LOCALIZATION.items()
-            }
-        if row.check:
-            measured["similarity"] = rank_correlation(as_is[row.method], found.maps)
-        else:
-            as_is[row.method] = found.maps
-        for harness in harnesses:
-            photos = harness.protocol.resolution == "original"
-            own = harness.protocol.ties
-            others = [] if row.check else [order for order in ties if order != own]
-            by_order = harness.under_ties(
-                batch.photos if photos else batch.inputs,
-                found.maps,
-                batch.targets,
-                ties=(own, *others),
-            )
-            found_curves = by_order[own]
-            keys = pd.DataFrame(
-                {
-                    "image": batch.names,
-                    "index": batch.indices,
-                    "source": batch.sources,
-                    "method": row.method,
-                    "check": row.check,
-                    "protocol": harness.protocol.name,
-                }
-            )
-            areas = {name: values.tolist() for name, values in found_curves.auc().items()}
-            if not row.check:
-                areas |= _under_ties(by_order, ties)
-            assert found_curves.tied is not None  # the harness knows it
-            areas["tied"] = found_curves.tied.tolist()
-            classes = {"target": batch.targets, "predicted": batch.predicted}
-            results.append(keys.assign(**classes, **areas, **measured))
-            frame = found_curves.to_frame()
-            repeated = keys.iloc[frame.pop("row")].reset_index(drop=True)
-            curves.append(pd.concat([repeated, frame], axis="columns"))
-            progress.update(len(batch.names))
-    return pd.concat(results, ignore_index=True), pd.concat(curves, ignore_index=True)
-
-
-def _under_ties(
-    curves: Mapping[Ties, FaithfulnessCurves], ties: Sequence[Ties]
-) -> dict[str, list[float]]:
-    """The areas that say most, under each order of ties: "deletion_top1_raster", ..."""
-    areas = {order: curves[order].auc() for order in ties}
-    return {f"{name}_{order}": areas[order][name].tolist() for name in UNDER_TIES for order in ties}
-
-
-def _explain(row: _Row, batch: Batch, labels: list[int], internal_batch_size: int) -> _Map:
-    """A method's maps of a batch, timed, its forward passes counted; without its one-off checks."""
-    if hasattr(row.explainer, "check_forward_func"):
-        row.explainer.check_forward_func(batch.inputs)
-        view = known_field_of_view(row.explainer.forward_func, batch.inputs, None)
-        if view not in (None, FieldOfView(0, 0, *batch.inputs.shape[2:])):
-            raise ValueError(
-                "forward_func: expected it to show the image encoder all of its inputs, since "
-                "masks and photos are cut as preprocess cuts them; crop, pad or resize there "
-                f"instead (got {view})"
-            )
-    with _counted_images(row.forward_func) as count:
-        start = time.perf_counter()
-        try:
-            maps = raw_map(
-                row.explainer,
-                batch.inputs,
-                labels,
-                masks=batch.masks,
-                internal_batch_size=internal_batch_size,
-            )
-        except NotFiniteError as error:
-            names = ", ".join(batch.names[index] for index in error.images)
-            raise ValueError(
-                f"methods: {row.method} needs finite {error.what}, got NaN or infinity for {names}"
-            ) from error
-        if maps.device.type == "cuda":
-            torch.cuda.synchronize(maps.device)
-        seconds = time.perf_counter() - start
-    for name, one in zip(batch.names, maps, strict=True):
-        if not bool(one.isfinite().all()):
-            raise ValueError(
-                f"methods: expected finite maps, {row.method} has NaN or infinity for {name}"
-            )
-    size = len(batch.names)
-    return _Map(maps, count[0] / size, seconds / size)
-
-
-@contextmanager
-def _counted_images(forward_func: nn.Module) -> Iterator[list[int]]:
-    """A list of one number: images that the image encoder has run on inside the context."""
-    entry = find_vision_tower(forward_func).entry
-    count = [0]
-
-    def add(module: nn.Module, args: tuple[Any, ...]) -> None:
-        count[0] += len(args[0])
-
-    handle = entry.register_forward_pre_hook(add)
+def _made(make: Factory, model: nn.Module) -> Any:
+    """The attribution, or why the method refuses the model."""
     try:
-        yield count
-    finally:
-        handle.remove()
-
-
-def _sorted(frame: pd.DataFrame, order: Mapping[tuple[str, str], int]) -> pd.DataFrame:
-    """The rows method by method, protocol by protocol, image by image."""
-    places = [order[key] for key in zip(frame["method"], frame["check"], strict=True)]
-    protocols = {name: place for place, name in enumerate(frame["protocol"].unique())}
-    keyed = frame.assign(_method=places, _protocol=frame["protocol"].map(protocols))
-    keyed = keyed.sort_values(["_protocol", "_method", "index"], kind="stable", ignore_index=True)
-    return keyed.drop(columns=["_method", "_protocol"])
+        return make(model)
+    except Exception as error:
+        return error

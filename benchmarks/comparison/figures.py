@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
-from torch import nn
 
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.models.preprocessing import Preprocess
+from cci_captum.models.preprocessing import Preprocess, seen_box
 from cci_captum.visualization import Band, attribution_grid, faithfulness_curves, paired_scatter
 
 from ..data import ImageData
-from ..maps import raw_map
 from ..statistics import interval, paired_interval
-from .compare import Factory
-from .loading import Loader
+from .measures import MEASURES
 from .results import Comparison, photos_of
 from .titles import both_areas, title
 
@@ -36,21 +33,21 @@ def curves(comparison: Comparison, **options: Any) -> Figure:
     photos = photos_of(rows)
     panels: dict[str, dict[str, Band]] = {}
     fractions = {}
-    for (protocol, direction), part in rows.groupby(["protocol", "direction"], sort=False):
-        better = "lower" if direction == "deletion" else "higher"
-        panel = f"{direction}, {protocol}: {better} is better"
-        fractions[panel] = np.sort(part["fraction"].unique())
-        bands = {}
-        for method in comparison.methods:
-            wide = part[part["method"] == method].pivot(
-                index="index", columns="fraction", values="top1"
-            )
-            values = wide.to_numpy(dtype=np.float64)
-            groups = None if photos is None else photos[wide.index]
-            low, high = interval(values, groups, bounds=(0, 1))
-            known = not np.isnan(low).any()
-            bands[title(method)] = Band(values.mean(axis=0), *((low, high) if known else ()))
-        panels[panel] = bands
+    for protocol in comparison.protocols:
+        part = rows[rows["protocol"] == protocol]
+        for direction in ("deletion", "insertion"):
+            area = MEASURES[f"{direction}_top1"]
+            panel = f"{direction}, {protocol}: {area.better} is better"
+            fractions[panel] = np.array(comparison.settings["fractions"][protocol][direction])
+            bands = {}
+            for method in comparison.methods:
+                own = part[part["method"] == method]
+                values = np.stack(own[area.name].to_list())
+                groups = None if photos is None else photos[own["index"]]
+                low, high = interval(values, groups, bounds=area.bounds)
+                known = not np.isnan(low).any()
+                bands[title(method)] = Band(values.mean(axis=0), *((low, high) if known else ()))
+            panels[panel] = bands
     return faithfulness_curves(
         fractions,
         panels,
@@ -84,33 +81,35 @@ def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
     )
 
 
-def grid(
-    comparison: Comparison,
-    factories: Mapping[str, Factory],
-    data: ImageData,
-    forward_func: nn.Module,
-    preprocess: Preprocess,
-    rows: int = 6,
-) -> Figure:
-    """The images on which methods disagree most, explained again; below each map its areas."""
-    places = [int(index) for index in comparison.disagreement().index[:rows]]
-    loader = Loader(data, preprocess, forward_func, comparison.settings["explained"])
-    batch = loader.batch([(place, data[place]) for place in places])
-    by_image = _as_they_are(comparison).set_index(["method", "index"])
+def grid(comparison: Comparison, data: ImageData, preprocess: Preprocess, rows: int = 6) -> Figure:
+    """The images on which methods disagree most, with the maps that were kept, and their areas.
+
+    Args:
+        comparison: What was measured.
+        data: The images that it was measured on.
+        preprocess: Which was used; says what part of a photo to show.
+        rows: Images.
+    """
+    results = _as_they_are(comparison)
+    by_image = results.set_index(["method", "index"])
     chosen = [name for name in comparison.methods if name not in REFERENCES]
+    whole = results[results["method"].isin(chosen)].groupby("index").size() == len(chosen)
+    places = [int(place) for place in comparison.disagreement().index if whole[place]][:rows]
+    samples = [data[place] for place in places]
     maps, scores = {}, {}
     for name in chosen:
-        maps[title(name)] = raw_map(factories[name](forward_func), batch.inputs, batch.targets)
+        values = [torch.from_numpy(comparison.map_of(place, name)) for place in places]
+        maps[title(name)] = torch.stack(values)
         found = [by_image.loc[(name, place)] for place in places]
         scores[title(name)] = [
             both_areas(row["deletion_probability"], row["insertion_probability"]) for row in found
         ]
-    explained = [data.class_names[target] for target in batch.targets]
+    targets = results.drop_duplicates("index").set_index("index")["target"]
     return attribution_grid(
-        batch.photos,
+        [sample.image.crop(seen_box(preprocess, sample.image.size)) for sample in samples],
         maps,
-        row_titles=batch.names,
-        scores={"image": explained, **scores},
+        row_titles=[sample.name for sample in samples],
+        scores={"image": [data.class_names[targets[place]] for place in places], **scores},
     )
 
 

@@ -1,8 +1,8 @@
-"""Images of a data set in batches, ready for the model, with their masks."""
+"""Images of a data set in blocks, ready for the model, with their masks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -32,9 +32,22 @@ class Batch(NamedTuple):
     targets: list[int]  # explained
     predicted: list[int]  # -1 where no class alone scores highest
 
+    def only(self, rows: Sequence[int]) -> Batch:
+        """Some of the images."""
+        chosen = list(rows)
+        if chosen == list(range(len(self.names))):
+            return self
+        lists: dict[str, Any] = {
+            name: [values[row] for row in chosen]
+            for name, values in self._asdict().items()
+            if isinstance(values, list)
+        }
+        masks = None if self.masks is None else self.masks[chosen]
+        return self._replace(inputs=self.inputs[chosen], masks=masks, **lists)
+
 
 class Loader:
-    """Batches of a data set, ready for the model.
+    """Blocks of a data set, ready for the model.
 
     Args:
         data: The images.
@@ -47,8 +60,6 @@ class Loader:
         ValueError: If a target is no class.
 
     Attributes:
-        errors: "index" and "error" of each image that could not be read so far, or has no
-            prediction to explain.
         has_masks: Whether batches have masks of what is explained.
     """
 
@@ -57,7 +68,6 @@ class Loader:
     ) -> None:
         self.data, self.preprocess = data, preprocess
         self.forward_func, self.explained = forward_func, explained
-        self.errors: list[dict[str, Any]] = []
         last = len(data.class_names) - 1
         wrong = [place for place, target in enumerate(data.targets) if not 0 <= target <= last]
         if wrong:
@@ -68,40 +78,40 @@ class Loader:
         self.has_masks = data.has_masks and explained == "true"
         self.device = device_of(find_vision_tower(forward_func).module)
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """All images that can be read, batch_size at a time.
+    def block(self, places: Sequence[int]) -> tuple[Batch | None, dict[int, str]]:
+        """The images at these places that can be explained, and why the others cannot.
 
         Raises:
             ValueError: If the scores are not of the data's classes, or preprocess cuts what it
                 has cut already.
         """
         samples: list[tuple[int, Sample]] = []
-        for index in range(len(self.data)):
+        errors: dict[int, str] = {}
+        for place in places:
             try:
-                samples.append((index, self.data[index]))
+                samples.append((place, self.data[place]))
             except (OSError, ValueError) as error:
-                self.errors.append({"index": index, "error": str(error)})
-            if len(samples) == batch_size or (samples and index == len(self.data) - 1):
-                batch = self.batch(samples)
-                if self.explained == "predicted":
-                    batch = self._with_prediction(batch)
-                if batch.indices:
-                    yield batch
-                samples = []
+                errors[place] = str(error)
+        if not samples:
+            return None, errors
+        batch = self._batch(samples)
+        if self.explained == "predicted":
+            blank = [row for row, label in enumerate(batch.predicted) if label < 0]
+            reason = "no class alone scores highest: nothing is predicted"
+            errors |= {batch.indices[row]: reason for row in blank}
+            batch = batch.only([row for row in range(len(batch.names)) if row not in blank])
+        return batch if batch.names else None, errors
 
-    def batch(self, samples: list[tuple[int, Sample]]) -> Batch:
-        """These samples with their places in the data; raises as `batches` does."""
-        boxes = [seen_box(self.preprocess, sample.image.size) for _, sample in samples]
-        photos = [sample.image.crop(box) for (_, sample), box in zip(samples, boxes, strict=True)]
-        for photo in photos:
-            self._check_field_of_view(photo)
+    def _batch(self, samples: Sequence[tuple[int, Sample]]) -> Batch:
+        """These samples with their places in the data."""
+        photos = [self._seen(sample) for _, sample in samples]
         inputs = torch.stack([self.preprocess(photo) for photo in photos]).to(self.device)
         masks = None
         if self.has_masks:
             size = (inputs.shape[2], inputs.shape[3])
             seen = [
-                resize_mask(sample.mask, box, size)
-                for (_, sample), box in zip(samples, boxes, strict=True)
+                resize_mask(sample.mask, seen_box(self.preprocess, sample.image.size), size)
+                for _, sample in samples
                 if sample.mask is not None
             ]
             masks = torch.stack(seen).to(self.device)
@@ -118,20 +128,11 @@ class Loader:
             predicted=guesses,
         )
 
-    def _with_prediction(self, batch: Batch) -> Batch:
-        """The images that have a prediction; the others become errors."""
-        kept = [row for row, label in enumerate(batch.predicted) if label >= 0]
-        self.errors += [
-            {"index": index, "error": "no class alone scores highest: nothing is predicted"}
-            for index, label in zip(batch.indices, batch.predicted, strict=True)
-            if label < 0
-        ]
-        lists: dict[str, Any] = {
-            name: [values[row] for row in kept]
-            for name, values in batch._asdict().items()
-            if isinstance(values, list)
-        }
-        return batch._replace(inputs=batch.inputs[kept], **lists)
+    def _seen(self, sample: Sample) -> Image.Image:
+        """The part of a photo that reaches the model."""
+        photo = sample.image.crop(seen_box(self.preprocess, sample.image.size))
+        self._check_seen_box(photo)
+        return photo
 
     @torch.no_grad()
     def _predicted(self, inputs: Tensor) -> list[int]:
@@ -144,7 +145,7 @@ class Loader:
             )
         return predicted(outputs).tolist()
 
-    def _check_field_of_view(self, photo: Image.Image) -> None:
+    def _check_seen_box(self, photo: Image.Image) -> None:
         """Raise ValueError unless preprocess sees all of what it left of a photo."""
         left, top, right, bottom = seen_box(self.preprocess, photo.size)
         if photo.width - (right - left) > 1 or photo.height - (bottom - top) > 1:

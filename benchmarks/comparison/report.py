@@ -11,11 +11,13 @@ from cci_captum.models._cut_texts import CutText, describe_cuts
 from cci_captum.models._equal_names import describe
 
 from ..markdown import NO_INTERVAL, literal, table, with_interval
-from .results import LOCALIZATION, Comparison, photos_of
+from .measures import COSTS, LOCALIZATION
+from .results import Comparison, photos_of
 from .titles import heading, title
 
 _MAIN = ("deletion_top1", "insertion_top1")
-_COSTS = ("forward_passes", "seconds")
+_COSTS = tuple(measure.name for measure in COSTS)
+_LOCALIZATION = tuple(measure.name for measure in LOCALIZATION)
 _OTHERS = ("deletion_top5", "insertion_top5", "deletion_probability", "insertion_probability")
 
 
@@ -42,11 +44,13 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
         parts.append(f'## Deletion and insertion, "{literal(protocol)}"')
         parts += [_areas(of_protocol, reference), _table(of_protocol, _OTHERS)]
         parts += [_ties(of_protocol, comparison.settings["ties"])]
-    if "energy" in comparison.results.columns:
-        parts += ["## Where maps lie", _table(plain, LOCALIZATION)]
+    if comparison.settings["masks"]:
+        parts += ["## Where maps lie", _table(plain, _LOCALIZATION)]
     parts += ["## What a map costs", _costs(plain)]
     if (summary["check"] != "").any():
         parts += ["## Sanity checks", _checks(comparison, summary)]
+    if len(comparison.failures):
+        parts += ["## What failed", _failures(comparison)]
     if len(comparison.errors):
         rows = comparison.errors[["index", "error"]].itertuples(index=False)
         parts += ["## Images that could not be read", table(["place", "error"], rows)]
@@ -94,6 +98,15 @@ def _setting(comparison: Comparison, reference: str) -> str:
         "another has too; beside it mean areas under several orders of these, of which the tables "
         "above have the protocol's own."
     )
+
+
+def _failures(comparison: Comparison) -> str:
+    """How many maps there are not, of which method, and the first reason."""
+    lines = [
+        [title(method), check, len(rows), rows["error"].iloc[0]]
+        for (method, check), rows in comparison.failures.groupby(["method", "check"], sort=False)
+    ]
+    return table(["method", "check", "images without a map", "the first reason"], lines)
 
 
 def _photos(comparison: Comparison) -> str:

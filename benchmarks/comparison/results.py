@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,18 +16,10 @@ from numpy.typing import NDArray
 from cci_captum.baselines.registry import REFERENCES
 
 from ..statistics import holm, interval, paired_interval, paired_p_value
+from .measures import MEASURES, RANKED
 
-LOCALIZATION = ("pointing_game", "energy", "iou", "average_precision")
-UNDER_TIES = (
-    "deletion_top1",
-    "insertion_top1",
-    "deletion_probability",
-    "insertion_probability",
-)
-"""Areas that are measured under several orders of ties; columns end in "_raster", ..."""
-
-_RANKED = ("deletion", "insertion")
-_OF_PROTOCOLS = (*_RANKED, "tied")  # how columns begin that depend on the protocol
+_OF_RUNS = ("seconds",)  # measured anew by every run
+_KEYS = ["index", "method", "check"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +35,7 @@ class Comparison:
             - the areas under the curves, as of `FaithfulnessCurves.auc`: "deletion_top1", ...;
             - "tied", the share of the ranked pixels (of "tokens": patches) whose value another has
               too, and the areas under several orders of these: "deletion_top1_raster",
-              "insertion_probability_reversed", ... of `UNDER_TIES`; checks have none;
+              "insertion_probability_reversed", ...; checks have none;
             - "deletion_rank" and "insertion_rank", the method's place among the methods on this
               image, 1 is best, ties share the mean of their places; by the area under the
               target's probability, which has fewer ties than accuracy. References and checks
@@ -49,16 +44,123 @@ class Comparison:
               "average_precision" of the map, the same for every protocol;
             - what the map took: "forward_passes" and "seconds", for this image;
             - "similarity", of checks: Spearman's rank correlation with the map without the check.
-        curves: A row an image, method, check, protocol, direction and point, as of
-            `FaithfulnessCurves.to_frame`.
+        curves: A row an image, method, check and protocol, with the curves as arrays (P,) float64:
+            "deletion_score", "deletion_probability", "insertion_top1", ...; see `points`.
         errors: A row an image that could not be read: "index" and "error".
         settings: What was compared on what: names and numbers for the report.
+        failures: A row an image, method and check without a map: "index", "image", "method",
+            "check" and the reason, "error".
+        maps: A row an image, method and check: "map", float32 values row by row, of "map_height" x
+            "map_width" cells; maps on pixels are averaged over cells, at most 24 x 24.
+
+    Example:
+        >>> import tempfile
+        >>> rows = {"index": [0, 1], "method": "cci", "check": "", "protocol": "tokens"}
+        >>> frame = pd.DataFrame(rows | {"deletion_top1": [0.25, 0.75], "seconds": 1.0})
+        >>> folder = tempfile.mkdtemp()
+        >>> Comparison(frame, frame[["index"]], frame[:0], {}).save(folder)
+        >>> Comparison.load(folder).results["deletion_top1"].mean()
+        0.5
     """
 
     results: pd.DataFrame
     curves: pd.DataFrame
     errors: pd.DataFrame
     settings: dict[str, Any]
+    failures: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["index", "image", "method", "check", "error"])
+    )
+    maps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_KEYS))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write all of it into a folder: Parquet tables, and settings as JSON.
+
+        Two runs of the same configuration write the same bytes, whatever was interrupted and
+        resumed, but for timings.parquet, which has how long each map took.
+
+        Args:
+            folder: Made where there is none; files of the same names are replaced.
+        """
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        timed = [name for name in _OF_RUNS if name in self.results]
+        timings = self.results.drop_duplicates(_KEYS)[[*_KEYS, *timed]]
+        tables = {
+            "results": self.results.drop(columns=timed),
+            "timings": timings,
+            "curves": self.curves,
+            "failures": self.failures,
+            "errors": self.errors,
+            "maps": self.maps,
+        }
+        for name, frame in tables.items():
+            frame.to_parquet(path / f"{name}.parquet", index=False)
+        text = json.dumps(self.settings, indent=2) + "\n"
+        (path / "settings.json").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Comparison:
+        """What `save` wrote.
+
+        Args:
+            folder: The folder.
+
+        Raises:
+            FileNotFoundError: If there is none, or a file of it is missing.
+        """
+        path = Path(folder)
+        names = ("results", "timings", "curves", "failures", "errors", "maps")
+        tables = {name: pd.read_parquet(path / f"{name}.parquet") for name in names}
+        timings = tables.pop("timings")
+        columns = [name for name in MEASURES if name in tables["results"] or name in timings]
+        merged = tables["results"].merge(timings, on=_KEYS, how="left", sort=False)
+        others = [name for name in tables["results"] if name not in MEASURES]
+        tables["results"] = merged[[*others, *columns]]
+        settings = json.loads((path / "settings.json").read_text(encoding="utf-8"))
+        return cls(**tables, settings=settings)
+
+    def points(self) -> pd.DataFrame:
+        """The curves in long form: a row an image, method, check, protocol, direction and point.
+
+        Returns:
+            The columns of `curves` that are no arrays, "direction" ("deletion" or "insertion"),
+            "fraction", and "score", "probability", "top1", "top5" as far as there are any.
+        """
+        arrays = [name for name in MEASURES if name in self.curves]
+        keys = self.curves.columns.drop(arrays)
+        parts = []
+        for direction in ("deletion", "insertion"):
+            own = [name for name in arrays if name.startswith(direction)]
+            fractions = [
+                np.array(self.settings["fractions"][protocol][direction])
+                for protocol in self.curves["protocol"]
+            ]
+            wide = self.curves[[*keys, *own]].assign(direction=direction, fraction=fractions)
+            wide = wide.rename(columns=lambda name: name.removeprefix(f"{direction}_"))  # noqa: B023
+            listed = [name.removeprefix(f"{direction}_") for name in own]
+            parts.append(wide.explode(["fraction", *listed], ignore_index=True))
+        long = pd.concat(parts, ignore_index=True)
+        numbers = long.columns.drop([*keys, "direction"])
+        return long.astype(dict.fromkeys(numbers, np.float64))[
+            [*keys, "direction", *(["fraction", *numbers.drop("fraction")])]
+        ]
+
+    def map_of(self, index: int, method: str, check: str = "") -> NDArray[Any]:
+        """A map (h, w) float32, as coarse as it was kept; see `maps`.
+
+        Args:
+            index: The image's place in the data.
+            method: One of `methods`.
+            check: "" or one of `CHECKS`.
+
+        Raises:
+            ValueError: If there is no such map.
+        """
+        found = self.maps.query("index == @index and method == @method and check == @check")
+        if found.empty:
+            raise ValueError(f"index: expected an image with a map by {method}, got {index}")
+        row = found.iloc[0]
+        return np.asarray(row["map"], np.float32).reshape(row["map_height"], row["map_width"])
 
     @property
     def methods(self) -> list[str]:
@@ -107,7 +209,7 @@ class Comparison:
             raise ValueError(f"measures: expected some of {', '.join(known)}, got {unknown}")
         parts = []
         for measure in known if measures is None else measures:
-            of_maps = not measure.startswith(_OF_PROTOCOLS)
+            of_maps = MEASURES[measure].grain == "map"
             for protocol in self.protocols[:1] if of_maps else self.protocols:
                 rows = self.results[self.results["protocol"] == protocol]
                 part = _summarised(rows, measure, reference)
@@ -144,9 +246,9 @@ class Comparison:
 def add_ranks(results: pd.DataFrame) -> pd.DataFrame:
     """The table with "deletion_rank" and "insertion_rank"; see `Comparison`."""
     ranked = results[_is_method(results)]
-    for direction in _RANKED:
-        groups = ranked.groupby(["index", "protocol"])[f"{direction}_probability"]
-        results[f"{direction}_rank"] = groups.rank(ascending=direction == "deletion")
+    for rank, area in RANKED.items():
+        groups = ranked.groupby(["index", "protocol"])[area]
+        results = results.assign(**{rank: groups.rank(ascending=MEASURES[area].better == "lower")})
     return results
 
 
@@ -157,12 +259,7 @@ def _is_method(results: pd.DataFrame) -> pd.Series:
 
 def _measures(results: pd.DataFrame) -> list[str]:
     """Columns that hold measures."""
-    return [
-        name
-        for name in results.columns
-        if name.startswith(_OF_PROTOCOLS)
-        or name in (*LOCALIZATION, "forward_passes", "seconds", "similarity")
-    ]
+    return [name for name in results.columns if name in MEASURES]
 
 
 def photos_of(rows: pd.DataFrame) -> pd.Series | None:
@@ -178,12 +275,9 @@ def photos_of(rows: pd.DataFrame) -> pd.Series | None:
 
 def _bounds(measure: str, rows: pd.DataFrame) -> tuple[float, float]:
     """The least and the greatest value that a measure can have."""
-    part = measure.split("_")[1] if "_" in measure else ""  # "top1" of "deletion_top1_raster"
-    if measure in (*LOCALIZATION, "tied") or part in ("probability", "top1", "top5"):
-        return 0, 1
-    if measure.endswith("_rank"):
+    if measure in RANKED:
         return 1, max(2, rows.loc[_is_method(rows), "method"].nunique())
-    return (-1, 1) if measure == "similarity" else (-np.inf, np.inf)
+    return MEASURES[measure].bounds
 
 
 def _summarised(rows: pd.DataFrame, measure: str, reference: str) -> pd.DataFrame:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from cci_captum.baselines.registry import METHODS
 
+from .measures import MEASURES
+
 ARROWS = {"deletion": "\N{DOWNWARDS ARROW}", "insertion": "\N{UPWARDS ARROW}"}
-NAMES = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "iou": "best IoU",
-    "seconds": "seconds an image",
-    "forward_passes": "forward passes an image",
-}
 
 
 def title(method: str) -> str:
@@ -31,7 +26,4 @@ def heading(measure: str) -> str:
         >>> heading("deletion_top1"), heading("pointing_game")
         ('deletion top-1 \u2193', 'pointing game')
     """
-    direction, _, kind = measure.partition("_")
-    if direction in ARROWS:
-        return f"{direction} {NAMES.get(kind, kind)} {ARROWS[direction]}"
-    return NAMES.get(measure, measure.replace("_", " "))
+    return MEASURES[measure].heading

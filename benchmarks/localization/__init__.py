@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .metrics import average_precision, best_iou, energy, pointing_game
+from .metrics import MEASURES, average_precision, best_iou, energy, pointing_game
 
-__all__ = ["average_precision", "best_iou", "energy", "pointing_game"]
+__all__ = ["MEASURES", "average_precision", "best_iou", "energy", "pointing_game"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..measures import Measure
+
 
 def energy(maps: Tensor, masks: Tensor) -> Tensor:
     """The object's share of each map's positive part.
@@ -194,3 +196,12 @@ def _overlaps(cells: int, pixels: int, device: torch.device) -> Tensor:
 def _nonzero(values: Tensor) -> Tensor:
     """The values, with 1 for 0, to divide by."""
     return torch.where(values > 0, values, 1.0)
+
+
+MEASURES = (
+    Measure("pointing_game", "pointing game", "map", "higher", 0, 1, pointing_game),
+    Measure("energy", "energy", "map", "higher", 0, 1, energy),
+    Measure("iou", "best IoU", "map", "higher", 0, 1, best_iou),
+    Measure("average_precision", "average precision", "map", "higher", 0, 1, average_precision),
+)
+"""What every comparison on masks measures, in the order of its columns."""

@@ -1,0 +1,274 @@
+"""The unit of work: one method, with its checks, on one block of images.
+
+Nothing that a method or a model does wrong leaves it as an exception: it is a row that says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cci_captum.attribution.field_of_view import FieldOfView
+from cci_captum.attribution.finite import NotFiniteError
+from cci_captum.attribution.forward_checks import known_field_of_view
+from cci_captum.vision_towers import find_vision_tower
+
+from ..faithfulness import DeletionInsertion, FaithfulnessCurves
+from ..faithfulness.protocols import Ties
+from ..maps import raw_map
+from .loading import Batch
+from .measures import AREAS, LOCALIZATION, UNDER_TIES
+from .randomization import rank_correlation
+
+KEPT = 24
+"""Rows and columns of a kept map, at most: maps on pixels are averaged over cells."""
+
+CURVES = tuple(f"{area.name}_curve" for area in AREAS)
+"""Columns of lists, a number a point of the protocol."""
+
+MAP = ("map", "map_height", "map_width")
+"""Columns of a kept map."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method as it is, or under a check.
+
+    Attributes:
+        method: Its name.
+        check: "" or one of `CHECKS`.
+        explainer: The attribution; or why there is none, for this model.
+        forward_func: The model that it explains.
+    """
+
+    method: str
+    check: str
+    explainer: Any
+    forward_func: nn.Module
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all units of a run share.
+
+    Attributes:
+        harnesses: One a protocol.
+        ties: Orders of ties under which areas are measured beside the protocol's own.
+        internal_batch_size: Most images in one forward pass.
+    """
+
+    harnesses: Sequence[DeletionInsertion]
+    ties: Sequence[Ties]
+    internal_batch_size: int
+
+
+class _Maps(NamedTuple):
+    """What a method says about some images, and what that took."""
+
+    maps: Tensor  # (b, h, w)
+    passes: float  # an image
+    seconds: float  # an image
+
+
+def measure(
+    context: Context, batch: Batch, rows: Sequence[Row], labels: Mapping[str, list[int]]
+) -> pd.DataFrame:
+    """Everything that is measured of a method on a block of images.
+
+    Args:
+        context: What all units share.
+        batch: The block, loaded.
+        rows: The method as it is, then under its checks.
+        labels: Check -> the classes that it explains.
+
+    Returns:
+        A row an image, check and protocol: its keys, what `Comparison.results` has of it (without
+        ranks), the lists of `CURVES`, and of the first protocol the map, "map" with "map_height"
+        and "map_width", at most `KEPT` of each. An image without a map has one row for the check,
+        with protocol "" and the reason in "error".
+    """
+    parts, as_is = [], dict[int, Tensor]()
+    for row in rows:
+        try:
+            pieces = list(_explained(row, batch, labels[row.check], context.internal_batch_size))
+        except Exception as error:
+            pieces = [(batch, error)]
+        for images, found in pieces:
+            if not isinstance(found, Exception):
+                try:
+                    parts.append(_judged(context, images, row, found, as_is))
+                    continue
+                except Exception as error:
+                    found = error
+            reason = f"{type(found).__name__}: {found}"
+            parts.append(_keys(images, row, "").assign(error=reason))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _keys(batch: Batch, row: Row, protocol: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "image": batch.names,
+            "index": batch.indices,
+            "source": batch.sources,
+            "method": row.method,
+            "check": row.check,
+            "protocol": protocol,
+            "target": batch.targets,
+            "predicted": batch.predicted,
+            "error": "",
+        }
+    )
+
+
+def _explained(
+    row: Row, batch: Batch, labels: list[int], internal_batch_size: int
+) -> Iterator[tuple[Batch, _Maps | Exception]]:
+    """Maps of the images that have finite ones, and the error of each of the others."""
+    if isinstance(row.explainer, Exception):
+        raise row.explainer
+    left = list(range(len(batch.names)))
+    while left:
+        images = batch.only(left)
+        try:
+            found = _explain(row, images, [labels[place] for place in left], internal_batch_size)
+        except NotFiniteError as error:
+            reason = ValueError(f"expected finite {error.what}, got NaN or infinity")
+            yield images.only(error.images), reason
+            left = [place for at, place in enumerate(left) if at not in error.images]
+            continue
+        yield images, found
+        return
+
+
+def _explain(row: Row, batch: Batch, labels: list[int], internal_batch_size: int) -> _Maps:
+    """A method's maps, timed, its forward passes counted; without its one-off checks."""
+    if hasattr(row.explainer, "check_forward_func"):
+        row.explainer.check_forward_func(batch.inputs)
+        view = known_field_of_view(row.explainer.forward_func, batch.inputs, None)
+        if view not in (None, FieldOfView(0, 0, *batch.inputs.shape[2:])):
+            raise ValueError(
+                "forward_func: expected it to show the image encoder all of its inputs, since "
+                "masks and photos are cut as preprocess cuts them; crop, pad or resize there "
+                f"instead (got {view})"
+            )
+    with _counted_images(row.forward_func) as count:
+        start = time.perf_counter()
+        maps = raw_map(
+            row.explainer,
+            batch.inputs,
+            labels,
+            masks=batch.masks,
+            internal_batch_size=internal_batch_size,
+        )
+        if maps.device.type == "cuda":
+            torch.cuda.synchronize(maps.device)
+        seconds = time.perf_counter() - start
+    bad = (~maps.isfinite()).flatten(1).any(dim=1).nonzero().flatten().tolist()
+    if bad:
+        raise NotFiniteError("maps", bad, row.method)
+    size = len(batch.names)
+    return _Maps(maps, count[0] / size, seconds / size)
+
+
+def _judged(
+    context: Context, batch: Batch, row: Row, found: _Maps, as_is: dict[int, Tensor]
+) -> pd.DataFrame:
+    """All that is measured of some maps; as_is: place of an image -> its map without a check."""
+    measured: dict[str, Any] = {"forward_passes": found.passes, "seconds": found.seconds}
+    if batch.masks is not None:
+        for each in LOCALIZATION:
+            assert each.function is not None  # all of these have one
+            measured[each.name] = each.function(found.maps, batch.masks).tolist()
+    if row.check:
+        measured["similarity"] = _similarities(batch.indices, found.maps, as_is)
+    else:
+        as_is.update(zip(batch.indices, found.maps, strict=True))
+    parts = []
+    for harness in context.harnesses:
+        own = harness.protocol.ties
+        others = [] if row.check else [order for order in context.ties if order != own]
+        by_order = harness.under_ties(
+            batch.photos if harness.protocol.resolution == "original" else batch.inputs,
+            found.maps,
+            batch.targets,
+            ties=(own, *others),
+        )
+        curves = by_order[own]
+        assert curves.tied is not None  # the harness knows it
+        columns = _areas(curves) | {"tied": curves.tied.tolist()}
+        if not row.check:
+            for name in UNDER_TIES:
+                for order in context.ties:
+                    columns[f"{name}_{order}"] = _areas(by_order[order])[name]
+        parts.append(
+            _keys(batch, row, harness.protocol.name).assign(
+                **columns, **measured, **_lists(curves), **_kept(found.maps, not parts)
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _similarities(indices: list[int], maps: Tensor, as_is: Mapping[int, Tensor]) -> list[float]:
+    """With each image's map as it was; NaN where that has none."""
+    known = [place for place, index in enumerate(indices) if index in as_is]
+    found = np.full(len(indices), np.nan)
+    if known:
+        before = torch.stack([as_is[indices[place]] for place in known])
+        found[known] = rank_correlation(before, maps[known])
+    return found.tolist()
+
+
+def _areas(curves: FaithfulnessCurves) -> dict[str, list[float]]:
+    return {name: values.double().tolist() for name, values in curves.auc().items()}
+
+
+def _lists(curves: FaithfulnessCurves) -> dict[str, list[Any]]:
+    """`CURVES`: name -> a row of numbers an image."""
+    found = {}
+    for direction in ("deletion", "insertion"):
+        curve = getattr(curves, direction)
+        for field in fields(curve):
+            values = getattr(curve, field.name)
+            if values is not None:
+                found[f"{direction}_{field.name}_curve"] = list(values.double().cpu().numpy())
+    return found
+
+
+def _kept(maps: Tensor, first: bool) -> dict[str, list[Any]]:
+    """Columns of the maps themselves, as coarse as a figure may be; blank but for the first."""
+    if not first:
+        return {}
+    size = [min(side, KEPT) for side in maps.shape[1:]]
+    if size != [*maps.shape[1:]]:
+        maps = F.adaptive_avg_pool2d(maps[:, None], size)[:, 0]
+    return {
+        "map": list(maps.float().flatten(1).cpu().numpy()),
+        "map_height": [size[0]] * len(maps),
+        "map_width": [size[1]] * len(maps),
+    }
+
+
+@contextmanager
+def _counted_images(forward_func: nn.Module) -> Iterator[list[int]]:
+    """A list of one number: images that the image encoder has run on inside the context."""
+    entry = find_vision_tower(forward_func).entry
+    count = [0]
+
+    def add(module: nn.Module, args: tuple[Any, ...]) -> None:
+        count[0] += len(args[0])
+
+    handle = entry.register_forward_pre_hook(add)
+    try:
+        yield count
+    finally:
+        handle.remove()
