@@ -83,12 +83,13 @@ _SCORE = Option(
     "forward_func",
     Choice(names=("logit", "log-probability", "margin")),
     "logit",
-    "what is explained of a class: its output as it is, the logarithm of its softmax among all, "
-    "or its output less the best other's",
+    "of a class: its output, the logarithm of its softmax, or its output less the best other's",
     "{}",
 )
 _CLUSTERS = (
-    Option("clusters", "clustering.n_clusters", Integer(), 7, "K, of an image", "{} clusters"),
+    Option(
+        "clusters", "clustering.n_clusters", Integer(), 7, "of an image's patches", "{} clusters"
+    ),
     Option(
         "backend",
         "clustering.backend",
@@ -152,7 +153,7 @@ def _single_head(default: bool) -> Option:
         "single_head",
         Flag(),
         default,
-        "compute the last block's attention with one head, as the released comparison does",
+        "in the last block's attention, as in the released comparison of Grad-ECLIP",
         "the model's heads" if default else "single head",
     )
 
@@ -206,7 +207,7 @@ _METHODS = (
                 "hide",
                 Choice(names=("mask", "drop")),
                 "mask",
-                "mask the clusters' tokens in attention, or drop them; the same to rounding",
+                "a cluster's tokens: masked in attention or dropped, which is the same to rounding",
                 "hidden by {}",
             ),
             _SCORE,
@@ -219,7 +220,11 @@ _METHODS = (
         path="cci_captum.baselines.grad_eclip:GradECLIP",
         forward_passes="1",
         needs_gradients=True,
-        options=(_single_head(True), _key_similarity("weight patches by it"), _SCORE),
+        options=(
+            _single_head(True),
+            _key_similarity("of the patches' keys and the query, a weight"),
+            _SCORE,
+        ),
     ),
     Method(
         name="maskclip",
@@ -228,7 +233,7 @@ _METHODS = (
         path="cci_captum.baselines.mask_clip:MaskCLIP",
         forward_passes="1",
         needs_text=True,
-        options=(_key_similarity("multiply patches by it"),),
+        options=(_key_similarity("of the patches' keys and the class token's, a factor"),),
     ),
     Method(
         name="gradcam",
@@ -243,7 +248,7 @@ _METHODS = (
                 "layer",
                 Layer(names=("input",), none="auto"),
                 None,
-                "which tokens: a block's, what enters the first, or what enters the last (auto)",
+                "which tokens: a block's, what enters the first, or, auto, what enters the last",
                 "layer {}",
             ),
             _single_head(False),
@@ -287,7 +292,7 @@ _METHODS = (
                 "layers",
                 Choice(names=("last", "all")),
                 "last",
-                "that are followed",
+                "of attention that are followed",
                 "{} layers",
             ),
             _SCORE,
@@ -352,7 +357,7 @@ _METHODS = (
                 "layer",
                 Layer(none="auto"),
                 None,
-                "the block before the bottleneck: auto is the third from the end",
+                "before the bottleneck; auto is the third from the end",
                 "layer {}",
             ),
             Option("beta", "beta", Number(), 0.1, "weight of the divergence", "beta {}"),
