@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import sys
 from collections.abc import Iterator
 from inspect import signature
-from typing import Any
+from types import ModuleType
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -301,8 +303,6 @@ def test_which_methods_explain_a_score() -> None:
 
 
 def test_choices_are_the_classes_own() -> None:
-    from typing import get_args
-
     from cci_captum.baselines import clip_surgery, game
     from cci_captum.clustering.kmeans import Backend
     from cci_captum.effects import Normalization
@@ -343,7 +343,7 @@ def attributes(explainer: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "option"), OPTIONS)
 def test_a_spec_makes_what_the_class_makes(
-    name: str, option: Option, classifier: nn.Module, monkeypatch: pytest.MonkeyPatch
+    name: str, option: Option, classifier: nn.Module
 ) -> None:
     method = METHODS[name]
     owner, _, argument = option.argument.rpartition(".")
@@ -394,9 +394,6 @@ def test_a_score_wraps_what_is_explained(
         asked.append(score)
         return Doubled
 
-    import sys
-    from types import ModuleType
-
     scores = ModuleType("cci_captum.models.scores")
     scores.find_score = find_score  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, scores.__name__, scores)
@@ -434,3 +431,42 @@ def test_a_spec_takes_the_tower(classifier: Any) -> None:
     tower = classifier.model.visual
     made: Any = MethodSpec("gradcam")(lambda images: classifier(images), tower)
     assert made.vision_tower.module is tower
+
+
+# in a comparison
+
+
+def test_specs_are_keys_and_titles_of_a_comparison() -> None:
+    from cci_captum.benchmarks.comparison import compare, report
+    from cci_captum.benchmarks.data import Scenes
+
+    clip, scenes = cci_captum.load_clip("tiny"), Scenes(1)
+    over_scenes = cci_captum.ZeroShotClassifier(clip.model, clip.tokenizer, scenes.class_names)
+    comparison = compare(
+        ["gradcam( relu = no )", MethodSpec("gradcam")],
+        scenes,
+        forward_func=over_scenes,
+        preprocess=clip.preprocess,
+        ties=(),
+    )
+    assert comparison.methods == ["gradcam(relu=no)", "gradcam", "random", "ground-truth"]
+    assert "GradCAM (without ReLU)" in report.text(comparison)
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("cci", "CCI"),
+        ("clip-surgery-2023-04-12", "CLIP Surgery 2023-04-12"),
+        ("rise(masks=200)", "RISE (200 masks)"),
+        ("mine", "mine"),
+        ("K = 3: (a, b)", "K = 3: (a, b)"),
+        ("", ""),
+        ("cci(clusters=0)", "cci(clusters=0)"),
+        ("cci(clusters=7)", "cci(clusters=7)"),  # else two keys would have the title "CCI"
+    ],
+)
+def test_every_name_has_a_title_in_reports(name: str, title: str) -> None:
+    from cci_captum.benchmarks.comparison import titles
+
+    assert titles.title(name) == title
