@@ -6,7 +6,7 @@ Facts only, no torch, as in `registry`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
@@ -19,7 +19,7 @@ class Kind:
         none: The word for the value None, or "" where None is no value.
     """
 
-    none: str = ""
+    none: str = field(default="", kw_only=True)
 
     @property
     def expected(self) -> str:
