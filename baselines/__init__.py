@@ -1,6 +1,7 @@
 """Published attribution methods with CCI's interface, one a file, to compare it with.
 
-`registry` lists them all, with what a comparison has to know about each. Imports cci_captum,
+`registry` lists them all, with what a comparison has to know about each; `MethodSpec` is one with
+options, as a line of text. Imports cci_captum,
 never benchmarks. Names are imported when first used.
 """
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .registry import METHODS, Method, find_method
     from .rise import RISE
     from .self_attention import SelfAttention
+    from .spec import MethodSpec
 
 _MODULES = {
     "GAME": "game",
@@ -43,6 +45,7 @@ _MODULES = {
     "LayerGradCAM": "layer_grad_cam",
     "MaskCLIP": "mask_clip",
     "Method": "registry",
+    "MethodSpec": "spec",
     "Random": "random",
     "SelfAttention": "self_attention",
     "find_method": "registry",
@@ -64,6 +67,7 @@ __all__ = [
     "LayerGradCAM",
     "MaskCLIP",
     "Method",
+    "MethodSpec",
     "Random",
     "SelfAttention",
     "find_method",

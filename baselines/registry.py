@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from .options import Choice, Flag, Integer, Layer, Number, Option
+
 if TYPE_CHECKING:
     from cci_captum.attribution.base import ImageAttribution
 
@@ -28,8 +30,10 @@ class Method:
         needs_text: Whether it needs the text's embedding, so that forward_func must be an
             ImageTextSimilarity or a ZeroShotClassifier.
         needs_masks: Whether `attribute` takes the true masks (a reference, not a method).
-        options: Arguments of the class, (name, value) each, that set this method apart from
+        preset: Arguments of the class, (name, value) each, that set this method apart from
             another of the same class.
+        options: What can be chosen, as `MethodSpec` and the command line call it. Arguments that
+            are no plain values (a tensor, a clustering of one's own) are left to Python.
 
     Example:
         >>> import cci_captum
@@ -49,11 +53,12 @@ class Method:
     needs_gradients: bool = False
     needs_text: bool = False
     needs_masks: bool = False
-    options: tuple[tuple[str, Any], ...] = ()
+    preset: tuple[tuple[str, Any], ...] = ()
+    options: tuple[Option, ...] = ()
 
     @property
     def cls(self) -> type[ImageAttribution]:
-        """The class, imported now; calling the method itself also sets its options."""
+        """The class, imported now; calling the method itself also sets its preset."""
         module, name = self.path.split(":")
         return getattr(import_module(module), name)
 
@@ -65,12 +70,120 @@ class Method:
         Args:
             forward_func: See `PatchAttribution`.
             vision_tower: See `PatchAttribution`.
-            options: Further arguments of the class, in place of the method's own where they
+            options: Further arguments of the class, in place of the method's preset where they
                 have the same name.
         """
         make: Any = self.cls
-        return make(forward_func, vision_tower, **(dict(self.options) | options))
+        return make(forward_func, vision_tower, **(dict(self.preset) | options))
 
+
+_SEED = Integer(least=0)
+_SCORE = Option(
+    "score",
+    "forward_func",
+    Choice(names=("logit", "log-probability", "margin")),
+    "logit",
+    "of a class: its output, the logarithm of its softmax, or its output less the best other's",
+    "{}",
+)
+_CLUSTERS = (
+    Option(
+        "clusters", "clustering.n_clusters", Integer(), 7, "of an image's patches", "{} clusters"
+    ),
+    Option(
+        "backend",
+        "clustering.backend",
+        Choice(names=("auto", "torch", "faiss")),
+        "auto",
+        "of K-means",
+        "{} K-means",
+    ),
+    Option(
+        "iterations",
+        "clustering.n_iter",
+        Integer(),
+        50,
+        "of K-means, at most",
+        "{} K-means iterations",
+    ),
+    Option("restarts", "clustering.n_redo", Integer(), 3, "of K-means", "{} K-means restarts"),
+    Option("clustering-seed", "clustering.seed", _SEED, 0, "of K-means", "K-means seed {}"),
+    Option(
+        "spherical",
+        "clustering.spherical",
+        Flag(),
+        False,
+        "cluster by direction alone",
+        "spherical K-means",
+    ),
+    Option(
+        "max-length",
+        "clustering.max_length",
+        Number(least=1, none="none"),
+        3.0,
+        "medians of length beyond which a patch is scaled to the median",
+        "max length {}",
+    ),
+    Option(
+        "layer",
+        "embedding_layer",
+        Layer(names=("input", "projected")),
+        -1,
+        "whose patches are clustered: a block's, what enters the first, or the projected",
+        "layer {}",
+    ),
+)
+_BASELINE = Option(
+    "baseline",
+    "baseline",
+    Number(),
+    0.0,
+    "what replaces pixels, after normalization",
+    "baseline {}",
+)
+_SAMPLES = (
+    Option("samples", "n_samples", Integer(), 100, "sets of kept clusters", "{} samples"),
+    Option("seed", "seed", _SEED, 0, "of the sets", "seed {}"),
+)
+
+
+def _single_head(default: bool) -> Option:
+    return Option(
+        "single-head",
+        "single_head",
+        Flag(),
+        default,
+        "in the last block's attention, as in the released comparison of Grad-ECLIP",
+        "the model's heads" if default else "single head",
+    )
+
+
+def _key_similarity(help: str) -> Option:
+    return Option("key-similarity", "key_similarity", Flag(), True, help, "without key similarity")
+
+
+_CLIP_SURGERY = (
+    Option("blocks", "n_blocks", Integer(), 6, "with a second path", "{} blocks"),
+    Option(
+        "feature-surgery",
+        "feature_surgery",
+        Flag(),
+        True,
+        "take away what classes share",
+        "without feature surgery",
+    ),
+    Option(
+        "temperature", "temperature", Number(), 2.0, "of the classes' softmax", "temperature {}"
+    ),
+)
+_REVISION = Option(
+    "revision",
+    "revision",
+    Choice(names=("2023-04-12", "2023-04-13", "2025-03-01")),
+    "2025-03-01",
+    "of the released code",
+    "{}",
+)
 
 _METHODS = (
     Method(
@@ -79,6 +192,26 @@ _METHODS = (
         paper="Agarwal et al. 2026, arXiv 2511.12978",
         path="cci_captum.cci:CCI",
         forward_passes="K + 1",
+        options=(
+            *_CLUSTERS,
+            Option(
+                "normalization",
+                "normalization",
+                Choice(names=("relative", "paper", "none")),
+                "relative",
+                "of the drops",
+                "normalization: {}",
+            ),
+            Option(
+                "hide",
+                "hide",
+                Choice(names=("mask", "drop")),
+                "mask",
+                "a cluster's tokens: masked in attention or dropped, which is the same to rounding",
+                "hidden by {}",
+            ),
+            _SCORE,
+        ),
     ),
     Method(
         name="grad-eclip",
@@ -87,6 +220,11 @@ _METHODS = (
         path="cci_captum.baselines.grad_eclip:GradECLIP",
         forward_passes="1",
         needs_gradients=True,
+        options=(
+            _single_head(True),
+            _key_similarity("of the patches' keys and the query, a weight"),
+            _SCORE,
+        ),
     ),
     Method(
         name="maskclip",
@@ -95,6 +233,7 @@ _METHODS = (
         path="cci_captum.baselines.mask_clip:MaskCLIP",
         forward_passes="1",
         needs_text=True,
+        options=(_key_similarity("of the patches' keys and the class token's, a factor"),),
     ),
     Method(
         name="gradcam",
@@ -103,6 +242,27 @@ _METHODS = (
         path="cci_captum.baselines.grad_cam:GradCAM",
         forward_passes="1",
         needs_gradients=True,
+        options=(
+            Option(
+                "layer",
+                "layer",
+                Layer(names=("input",), none="auto"),
+                None,
+                "which tokens: a block's, what enters the first, or, auto, what enters the last",
+                "layer {}",
+            ),
+            _single_head(False),
+            Option("relu", "relu", Flag(), True, "keep positive values only", "without ReLU"),
+            Option(
+                "average",
+                "average",
+                Choice(names=("tokens", "patches")),
+                "tokens",
+                "over which gradients are averaged",
+                "average over {}",
+            ),
+            _SCORE,
+        ),
     ),
     Method(
         name="self-attention",
@@ -110,6 +270,7 @@ _METHODS = (
         paper="Caron et al. 2021, arXiv 2104.14294",
         path="cci_captum.baselines.self_attention:SelfAttention",
         forward_passes="1",
+        options=(_single_head(True),),
     ),
     Method(
         name="rollout",
@@ -125,6 +286,17 @@ _METHODS = (
         path="cci_captum.baselines.game:GAME",
         forward_passes="1",
         needs_gradients=True,
+        options=(
+            Option(
+                "layers",
+                "layers",
+                Choice(names=("last", "all")),
+                "last",
+                "of attention that are followed",
+                "{} layers",
+            ),
+            _SCORE,
+        ),
     ),
     Method(
         name="rise",
@@ -133,6 +305,21 @@ _METHODS = (
         path="cci_captum.baselines.rise:RISE",
         forward_passes="4000",
         resolution="pixel",
+        options=(
+            Option("masks", "n_masks", Integer(), 4000, "random masks", "{} masks"),
+            Option(
+                "p",
+                "p",
+                Number(above=0, most=1),
+                0.5,
+                "probability that a mask's cell is kept",
+                "p = {}",
+            ),
+            Option("grid", "grid", Integer(), 7, "cells along a mask's side", "grid {}"),
+            Option("seed", "seed", _SEED, 0, "of the masks", "seed {}"),
+            _BASELINE,
+            _SCORE,
+        ),
     ),
     Method(
         name="clip-surgery",
@@ -141,6 +328,7 @@ _METHODS = (
         path="cci_captum.baselines.clip_surgery:CLIPSurgery",
         forward_passes="1",
         needs_text=True,
+        options=(*_CLIP_SURGERY, _REVISION),
     ),
     *(
         Method(
@@ -150,7 +338,8 @@ _METHODS = (
             path="cci_captum.baselines.clip_surgery:CLIPSurgery",
             forward_passes="1",
             needs_text=True,
-            options=(("revision", revision),),
+            preset=(("revision", revision),),
+            options=_CLIP_SURGERY,
         )
         for revision in ("2023-04-12", "2023-04-13")
     ),
@@ -162,6 +351,21 @@ _METHODS = (
         forward_passes="1 + 100 of 2 blocks",
         needs_gradients=True,
         needs_text=True,
+        options=(
+            Option(
+                "layer",
+                "layer",
+                Layer(none="auto"),
+                None,
+                "before the bottleneck; auto is the third from the end",
+                "layer {}",
+            ),
+            Option("beta", "beta", Number(), 0.1, "weight of the divergence", "beta {}"),
+            Option("steps", "steps", Integer(), 10, "of Adam", "{} steps"),
+            Option("learning-rate", "lr", Number(), 1.0, "of Adam", "learning rate {}"),
+            Option("samples", "n_samples", Integer(), 10, "of the noise, a step", "{} samples"),
+            Option("seed", "seed", _SEED, 0, "of the noise", "seed {}"),
+        ),
     ),
     Method(
         name="cluster-ablation",
@@ -169,6 +373,7 @@ _METHODS = (
         paper="Captum's FeatureAblation on CCI's clusters",
         path="cci_captum.baselines.cluster_ablation:ClusterAblation",
         forward_passes="K + 2",
+        options=(*_CLUSTERS, _BASELINE, _SCORE),
     ),
     Method(
         name="cluster-lime",
@@ -176,6 +381,7 @@ _METHODS = (
         paper="Ribeiro et al. 2016, arXiv 1602.04938, on CCI's clusters",
         path="cci_captum.baselines.cluster_lime:ClusterLime",
         forward_passes="101",
+        options=(*_CLUSTERS, _BASELINE, *_SAMPLES, _SCORE),
     ),
     Method(
         name="cluster-kernelshap",
@@ -183,6 +389,7 @@ _METHODS = (
         paper="Lundberg and Lee 2017, arXiv 1705.07874, on CCI's clusters",
         path="cci_captum.baselines.cluster_kernel_shap:ClusterKernelShap",
         forward_passes="101",
+        options=(*_CLUSTERS, _BASELINE, *_SAMPLES, _SCORE),
     ),
     Method(
         name="random",
@@ -190,6 +397,7 @@ _METHODS = (
         paper="lower reference",
         path="cci_captum.baselines.random:Random",
         forward_passes="1",
+        options=(Option("seed", "seed", _SEED, 0, "of the maps", "seed {}"),),
     ),
     Method(
         name="ground-truth",

@@ -18,7 +18,8 @@ class _Parser(argparse.ArgumentParser):
     """Reports a wrong usage as every other error is reported: in one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise CommandError(f"{message} (see {self.prog} --help)")
+        named = message.removeprefix("argument ")  # "--n: ...", as all others
+        raise CommandError(f"{named} (see {self.prog} --help)")
 
 
 def build_parser() -> argparse.ArgumentParser:

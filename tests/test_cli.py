@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 import cci_captum
 from cci_captum.baselines.registry import METHODS, find_method
+from cci_captum.baselines.spec import MethodSpec
 from cci_captum.benchmarks import cli
 from cci_captum.benchmarks.commands import _common, _outputs, _side_by_side, demo, env, explain
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
@@ -59,7 +60,8 @@ def test_explain_writes_a_grid_and_the_maps(
     wide = here.parent / "wide.png"
     Image.new("L", (20_000, 10), 200).save(wide)
     texts = ["a cat", "a dog on grass"]
-    options = ["--text", texts[0], "--text", texts[1], "--clusters", 4, "--device", "cpu"]
+    options = ["--text", texts[0], "--text", texts[1], "--device", "cpu"]
+    options += ["--method", "cci( clusters = 4 )"]
     assert run("explain", chelsea, wide, *options, "--save-maps", "maps.npz") == 0
     assert names(here) == ["explanation.png", "maps.npz"]
     with Image.open("explanation.png") as picture:
@@ -73,19 +75,19 @@ def test_explain_writes_a_grid_and_the_maps(
         assert maps["images"].tolist() == [str(chelsea), str(wide)]
         assert maps["texts"].tolist() == texts
         assert maps["model"] == "tiny"
-        assert maps["methods"].tolist() == ["cci"]
+        assert maps["methods"].tolist() == ["cci(clusters=4)"]
         for i, image in enumerate([Image.open(chelsea), Image.new("RGB", (80, 10), (200,) * 3)]):
             for t, text in enumerate(texts):
                 effects = cci.effects(preprocess(image)[None], tokenizer([text]))
                 expected = {
-                    "labels": effects.labels[0],
+                    "labels.cci(clusters=4)": effects.labels[0],
                     "similarities": effects.outputs[0],
-                    "drops": effects.drops()[0],
-                    "patch_maps.cci": effects.patch_map()[0],
-                    "maps.cci": effects.attributions()[0, 0],
+                    "drops.cci(clusters=4)": effects.drops()[0],
+                    "patch_maps.cci(clusters=4)": effects.patch_map()[0],
+                    "maps.cci(clusters=4)": effects.attributions()[0, 0],
                 }
                 for name, values in expected.items():
-                    found = maps[name][i] if name == "labels" else maps[name][i, t]
+                    found = maps[name][i] if name.startswith("labels") else maps[name][i, t]
                     # Maps divide by the sum of the drops, which may be small.
                     tolerance = 1e-3 if "maps" in name else 1e-5
                     assert np.allclose(found, values.numpy(), rtol=0, atol=tolerance), name
@@ -135,21 +137,21 @@ def test_explain_shows_methods_side_by_side(
     monkeypatch.setattr(cci_captum.visualization, "attribution_grid", recorded)
     texts = ["a cat", "a dog on grass"]
     options = ["--text", texts[0], "--text", texts[1], "--device", "cpu", "--save-maps", "maps.npz"]
-    options += ["--rise-masks", "8"]
-    chosen = ["grad-eclip", "rise", "maskclip"]
-    methods = [word for name in [*chosen, "rise"] for word in ("--method", name)]
+    chosen = ["grad-eclip", "rise(masks=8)", "maskclip"]
+    methods = [word for name in [*chosen, "rise(masks=8)"] for word in ("--method", name)]
     assert run("explain", chelsea, *options, *methods) == 0
-    shown = [f"{text}\n{find_method(name).title}" for text in texts for name in chosen]
+    titles = ["Grad-ECLIP", "RISE (8 masks)", "MaskCLIP"]
+    shown = [f"{text}\n{title}" for text in texts for title in titles]
     assert columns["titles"] == ["image", *shown]
 
     model, preprocess, tokenizer, _ = cci_captum.load_clip("tiny")
     inputs = preprocess(Image.open(chelsea))[None]
     with np.load("maps.npz") as maps:
         assert maps["methods"].tolist() == chosen
-        assert not {"drops", "labels", "patch_maps.rise"} & {*maps}
+        assert not [name for name in maps if name.startswith(("drops", "labels"))]
+        assert "patch_maps.rise(masks=8)" not in maps
         for name in chosen:
-            fewer = {"n_masks": 8} if name == "rise" else {}
-            explainer = find_method(name)(cci_captum.ImageTextSimilarity(model), **fewer)
+            explainer = MethodSpec.parse(name)(cci_captum.ImageTextSimilarity(model))
             for t, text in enumerate(texts):
                 found = maps[f"maps.{name}"][0, t]
                 expected = explainer.attribute(inputs, additional_forward_args=tokenizer([text]))
@@ -167,15 +169,49 @@ def test_explain_takes_every_method_with_one_text(chelsea: Path) -> None:
     """One text leaves CLIP Surgery no other class to compare with: no map may be blank."""
     clip = cci_captum.load_clip("tiny")
     inputs = clip.preprocess(Image.open(chelsea))[None]
-    methods = [method for method in METHODS.values() if not method.needs_masks]
-    explained = explain.explain(clip, inputs, ["a cat"], methods, clusters=3, rise_masks=8)
+    fewer = {"clusters": 3, "masks": 8}
+    methods = [
+        MethodSpec(name, {key: value for key, value in fewer.items() if key in options})
+        for name, options in ((name, MethodSpec(name).values) for name in METHODS)
+        if not METHODS[name].needs_masks
+    ]
+    explained = explain.explain(clip, inputs, ["a cat"], methods)
     assert [*explained.maps] == methods
-    for method, maps in explained.maps.items():
-        size = (12, 12) if method.resolution == "patch" else (96, 96)
+    for spec, maps in explained.maps.items():
+        size = (12, 12) if spec.method.resolution == "patch" else (96, 96)
         assert maps.shape == (1, 1, *size)
-        assert maps.isfinite().all() and maps.max() > maps.min(), method.name
-        if "cluster" in method.name or method.name == "cci":
-            assert len(maps.unique()) == 3, method.name
+        assert maps.isfinite().all() and maps.max() > maps.min(), spec
+        if "clusters" in spec.options:
+            assert len(maps.unique()) == 3, spec
+
+
+def test_explain_takes_one_method_with_several_options(chelsea: Path, here: Path) -> None:
+    specs = ["cci(clusters=3)", "cci(clusters=2)"]
+    methods = [word for spec in specs for word in ("--method", spec)]
+    options = ["--text", "a cat", "--device", "cpu", "--save-maps", "maps.npz"]
+    assert run("explain", chelsea, *options, *methods) == 0
+    with np.load("maps.npz") as maps:
+        assert maps["methods"].tolist() == specs
+        for spec, clusters in zip(specs, (3, 2), strict=True):
+            assert len(np.unique(maps[f"labels.{spec}"])) == clusters
+            assert maps[f"drops.{spec}"].shape == (1, 1, clusters)
+
+
+def test_explain_takes_scores_over_the_texts(chelsea: Path) -> None:
+    """Of the logits, the probabilities that the model gives the texts; cosines stay cosines."""
+    pytest.importorskip("cci_captum.models.scores")
+    clip, texts = cci_captum.load_clip("tiny"), ["a cat", "a dog"]
+    inputs = clip.preprocess(Image.open(chelsea))[None]
+    spec = MethodSpec.parse("cci(score=log-probability)")
+    explained = explain.explain(clip, inputs, texts, [spec])
+    classifier = cci_captum.ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}")
+    with torch.no_grad():
+        expected = classifier(inputs).log_softmax(dim=1)
+        cosines = cci_captum.ImageTextSimilarity(clip.model)(
+            inputs.repeat(2, 1, 1, 1), clip.tokenizer(texts)
+        )
+    assert torch.allclose(explained.effects[spec].outputs, expected, atol=1e-4)
+    assert torch.allclose(explained.similarities, cosines[None], atol=1e-5)
 
 
 BAD_USAGE = [
@@ -186,8 +222,7 @@ BAD_USAGE = [
     (["good.png", "--text", " "], "--text: expected some words, got an empty text"),
     (["good.png"], "the following arguments are required: --text"),
     (["--text", "a"], "the following arguments are required: IMAGE"),
-    (["good.png", "--text", "a", "--clusters", "0"], "--clusters: expected at least 1, got 0"),
-    (["good.png", "--text", "a", "--clusters", "x"], "argument --clusters: invalid int value: 'x'"),
+    (["good.png", "--text", "a", "--clusters", "3"], "unrecognized arguments: --clusters 3"),
     (["good.png", "--text", "a", "--out", "a.doc"], "--out: expected a file name ending in .png"),
     (["good.png", "--text", "a", "--out", "a"], "--out: expected a file name ending in .png"),
     (["good.png", "--text", "a", "--out", "no/a.png"], "--out: no such folder: "),
@@ -201,7 +236,23 @@ BAD_USAGE = [
         f"error: --method: expected one of {', '.join(METHODS)}, got 'ccl'",
     ),
     (["good.png", "--text", "a", "--method", "ground-truth"], "ground-truth needs masks"),
-    (["good.png", "--text", "a", "--rise-masks", "0"], "--rise-masks: expected at least 1, got 0"),
+    (
+        ["good.png", "--text", "a", "--method", "rise(masks=0)"],
+        "error: --method: masks of rise: expected a positive int, got '0'",
+    ),
+    (
+        ["good.png", "--text", "a", "--method", "cci", "--method", "rise(n_masks=8)"],
+        "error: --method: expected an option of rise (masks, p, grid, seed, baseline, score), got "
+        "'n_masks'",
+    ),
+    (
+        ["good.png", "--text", "a", "--method", "cci,rise"],
+        "error: --method: expected \"(\" or the end at character 4 of 'cci,rise', got ','",
+    ),
+    (
+        ["good.png", "--text", "a", "--method", "cci(score=margin)"],
+        "error: --method: cci(score=margin) compares a text with the others; expected at least two",
+    ),
 ]
 
 
@@ -226,9 +277,9 @@ def test_explain_checks_everything_before_it_loads_a_model(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "ViT-B-61"], "unknown model 'ViT-B-61'"),
-        (["--model", "ViT-B-16", "--pretrained", "no-tag"], "got 'no-tag'"),
-        (["--model", "ViT-B-16"], "ViT-B-16 needs a tag of pretrained weights: "),
+        (["--model", "ViT-B-61"], "error: --model: unknown model 'ViT-B-61'"),
+        (["--model", "ViT-B-16", "--pretrained", "no-tag"], "error: --pretrained: expected a tag"),
+        (["--model", "ViT-B-16"], "--pretrained: ViT-B-16 needs a tag of pretrained weights: "),
         (["--model", "tiny", "--pretrained", "openai"], "comes with its weights"),
     ],
 )
@@ -333,7 +384,7 @@ def test_demo_locates_the_object_that_the_model_is_surest_of() -> None:
     model, preprocess, tokenizer, _ = cci_captum.load_clip("tiny")
     classifier = cci_captum.ZeroShotClassifier(model, tokenizer, CLASS_NAMES, TEMPLATES)
     inputs = preprocess.transforms[-1](torch.stack([scene.image for scene in scenes]))  # type: ignore[attr-defined]
-    methods = [find_method("cci"), find_method("ground-truth")]
+    methods = [MethodSpec("cci"), MethodSpec("ground-truth")]
     normalize = preprocess.transforms[-1]  # type: ignore[attr-defined]
     harness = DeletionInsertion(classifier, mean=normalize.mean, std=normalize.std)
     located = _side_by_side.locate(classifier, inputs, scenes, methods, harness, tqdm(disable=True))
@@ -363,7 +414,8 @@ def test_demo_scenes() -> None:
     [
         (["--out", "file"], "--out: cannot make file: "),
         (["--out", "file/folder"], "--out: cannot make file/folder: "),
-        (["--seed", "-1"], "--seed: expected 0 or more, got -1"),
+        (["--seed", "-1"], "--seed: expected an int of at least 0, got '-1'"),
+        (["--seed", "x"], "--seed: expected an int of at least 0, got 'x'"),
         (["--device", "gpu"], "--device: 'gpu' is not available"),
         (["--method", "ccl"], "--method: expected one of cci, "),
     ],
@@ -390,6 +442,25 @@ def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(word in joined for word in words)  # long titles are wrapped
     (row,) = [line for line in lines if line.startswith("grad-eclip ")]
     assert row.split()[1:5] == ["Grad-ECLIP", "patch", "gradients", "1"]
+    for method in METHODS.values():
+        options = [f"{x.name}={x.kind.text(x.default)}" for x in method.options]
+        assert ", ".join(options) in joined
+        assert all(" ".join(option.help.split()) in joined for option in method.options)
+
+
+def test_options_of_several_commands_are_the_same() -> None:
+    """Kept in one place: help, checks and defaults."""
+    parser = cli.build_parser()
+    (commands,) = (action.choices for action in parser._actions if action.choices)
+    seen: dict[str, set[str]] = {}
+    for command in commands.values():  # type: ignore[union-attr]
+        for action in command._actions:
+            for option in {*action.option_strings} & {*_common._SHARED, "--method"}:
+                usual = str(action.help).rpartition(" (")[0] if option == "--method" else ""
+                settings = usual or (action.help, action.type, action.default, action.metavar)
+                seen.setdefault(option, set()).add(str(settings))
+    assert {*seen} == {*_common._SHARED, "--method"}
+    assert all(len(settings) == 1 for settings in seen.values())
 
 
 def test_methods_are_listed_without_loading_torch() -> None:
@@ -402,14 +473,18 @@ def test_methods_are_listed_without_loading_torch() -> None:
 
 def test_choosing_methods() -> None:
     def chosen(*given: str, masks: bool = True) -> list[str]:
-        return [method.name for method in _common.choose_methods(given, masks=masks)]
+        return [str(spec) for spec in _common.choose_methods(given, masks=masks)]
 
     assert chosen("rise", "cci", "rise") == ["rise", "cci"]
+    assert chosen("cci(clusters=3)", "cci", "cci(clusters=7)") == ["cci(clusters=3)", "cci"]
+    assert chosen("clip-surgery(revision=2023-04-12)") == ["clip-surgery-2023-04-12"]
     assert chosen("all") == [*METHODS]
     assert chosen("gradcam", "all", masks=False) == [
         "gradcam",
         *(name for name in METHODS if name not in ("gradcam", "ground-truth")),
     ]
+    others = [name for name in METHODS if name != "rise"]
+    assert chosen("all", "rise(masks=200)") == [*others, "rise(masks=200)"]
 
 
 # env and the rest

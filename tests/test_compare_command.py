@@ -67,8 +67,9 @@ def small_model(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch)
 def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "folder"
     # Random maps are compared in any case.
-    options = "--n 3 --seed 5 --methods cci,random,grad-eclip --protocol grad-eclip,tokens"
-    assert run(*options.split(), "--clusters", 4, "--checks", "random-label", "--out", out) == 0
+    options = "--n 3 --seed 5 --method cci(clusters=4) --method random --method grad-eclip "
+    options += "--protocol grad-eclip,tokens --checks random-label"
+    assert run(*options.split(), "--out", out) == 0
     assert sorted(path.name for path in out.iterdir()) == FILES
     for name in ("curves", "grid", "scatter"):
         with Image.open(out / f"{name}.png") as picture:
@@ -81,7 +82,7 @@ def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     expected = compare(
         {
-            "cci": lambda f: cci_captum.CCI(f, clustering=cci_captum.KMeans(4)),
+            "cci(clusters=4)": lambda f: cci_captum.CCI(f, clustering=cci_captum.KMeans(4)),
             "grad-eclip": GradECLIP,
         },
         scenes,
@@ -100,14 +101,17 @@ def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert settings["images"] == 3 and settings["errors"] == [] and settings["model"] == "tiny"
     summary = (out / "summary.md").read_text()
     printed = capsys.readouterr().out
-    cci = expected.results[(expected.results["method"] == "cci")][:3]
+    cci = expected.results[(expected.results["method"] == "cci(clusters=4)")][:3]
     mean = f"{cci['deletion_top1'].mean():.3f}"
-    assert f"| CCI | {mean}" in summary and f"CCI                 {mean}" in printed
+    assert f"| CCI (4 clusters) | {mean}" in summary
+    assert f"CCI (4 clusters)    {mean}" in printed
     assert "Sanity checks" in summary and "nan" not in summary
 
     # The command in the report is the command, defaults written out.
     words = shlex.split(settings["command"])
     assert words[:2] == ["cci-captum", "compare"]
+    methods = [words[place + 1] for place, word in enumerate(words) if word == "--method"]
+    assert methods == ["cci(clusters=4)", "grad-eclip"]  # random maps are compared in any case
     again = tmp_path / "again"
     assert cli.main([*words[1:], "--out", str(again)]) == 0
     pd.testing.assert_frame_equal(
@@ -122,7 +126,7 @@ def test_folders_with_masks_and_class_names(photos: Path, tmp_path: Path) -> Non
     classes.write_text("dog\nhot dog\n\ncat\n")
     out = tmp_path / "out"
     options = ["--data", photos, "--classes", classes, "--masks", photos.parent / "masks"]
-    options += ["--methods", "gradcam", "--protocol", "grad-eclip-original", "--out", out]
+    options += ["--method", "gradcam", "--protocol", "grad-eclip-original", "--out", out]
     assert run(*options, "--ties", "none") == 0
     results = pd.read_parquet(out / "results.parquet")
     assert sorted(set(results["method"])) == ["gradcam", "ground-truth", "random"]
@@ -131,7 +135,7 @@ def test_folders_with_masks_and_class_names(photos: Path, tmp_path: Path) -> Non
     truth = results[results["method"] == "ground-truth"]
     assert (truth["average_precision"] == 1).all() and (truth["iou"] == 1).all()
 
-    options = ["--data", photos, "--n", 2, "--methods", "gradcam", "--ties", "raster", "--out", out]
+    options = ["--data", photos, "--n", 2, "--method", "gradcam", "--ties", "raster", "--out", out]
     assert run(*options) == 0
     results = pd.read_parquet(out / "results.parquet")
     names = [ImageFolders(photos, count=2)[index].name for index in range(2)]
@@ -143,7 +147,7 @@ def test_folders_with_masks_and_class_names(photos: Path, tmp_path: Path) -> Non
 def test_an_unreadable_photo_is_reported_and_the_rest_goes_on(photos: Path, tmp_path: Path) -> None:
     (photos / "cat" / "0.png").write_bytes(b"no image")
     out = tmp_path / "out"
-    assert run("--data", photos, "--methods", "gradcam", "--ties", "none", "--out", out) == 0
+    assert run("--data", photos, "--method", "gradcam", "--ties", "none", "--out", out) == 0
     (error,) = json.loads((out / "settings.json").read_text())["errors"]
     assert error["index"] == 0 and "cat/0.png" in error["error"]
     assert "cat/0.png" in (out / "summary.md").read_text()
@@ -153,15 +157,20 @@ def test_an_unreadable_photo_is_reported_and_the_rest_goes_on(photos: Path, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--methods", "cci,ccl"], "--methods: expected one of cci, grad-eclip, "),
-        (["--methods", "random"], "--methods: expected at least one beside random"),
-        (["--data", "photos", "--methods", "ground-truth"], "--methods: ground-truth needs masks"),
+        (["--method", "cci", "--method", "ccl"], "--method: expected one of cci, grad-eclip, "),
+        (["--method", "cci,rise"], '--method: expected "(" or the end at character 4 of'),
+        (["--method", "rise(masks=x)"], "--method: masks of rise: expected a positive int, got"),
+        (["--methods", "cci,rise"], "unrecognized arguments: --methods cci,rise"),
+        (["--method", "random"], "--method: expected at least one beside random"),
+        (["--data", "photos", "--method", "ground-truth"], "--method: ground-truth needs masks"),
         (["--protocol", "grad"], "--protocol: expected one of grad-eclip-original, "),
         (["--checks", "random"], "--checks: expected some of random-weights, random-label, got"),
-        (["--n", "0"], "--n: expected at least 1, got 0"),
-        (["--clusters", "0"], "--clusters: expected at least 1, got 0"),
-        (["--batch-size", "-1"], "--batch-size: expected at least 1, got -1"),
-        (["--seed", "-1"], "--seed: expected 0 or more, got -1"),
+        (["--n", "0"], "--n: expected an int of at least 1, got '0'"),
+        (["--objects", "three"], "--objects: expected one of one, two, got 'three'"),
+        (["--artwork", "new"], "--artwork: expected one of train, held-out, got 'new'"),
+        (["--explained", "false"], "--explained: expected one of true, predicted, got 'false'"),
+        (["--batch-size", "-1"], "--batch-size: expected an int of at least 1, got '-1'"),
+        (["--seed", "-1"], "--seed: expected an int of at least 0, got '-1'"),
         (["--masks", "masks"], "--masks: scenes have their own"),
         (["--data", "imagenet:x", "--classes", "c.txt"], "--classes: ImageNet has its own"),
         (["--data", "nowhere"], "--data: "),
@@ -172,7 +181,7 @@ def test_an_unreadable_photo_is_reported_and_the_rest_goes_on(photos: Path, tmp_
         (["--data", "photos", "--masks", "nowhere"], "--masks: no such folder"),
         (["--data", "photos", "--classes", "missing.txt"], "--classes: "),
         (["--data", "imagenet:photos"], "--data: "),
-        (["--model", "ViT-X"], "name: unknown model 'ViT-X'"),
+        (["--model", "ViT-X"], "--model: unknown model 'ViT-X'"),
         (["--device", "gpu"], "--device: 'gpu' is not available"),
         (["--out", "file"], "--out: cannot make file: "),
     ],

@@ -38,7 +38,7 @@ OPTIONS = {
 }
 # CCI hides in two ways; the other methods have no strategy. Other options need no other model.
 COLUMNS = {"cci": "CCI, mask", "cci drop": "CCI, drop"} | {
-    name: method.title for name, method in METHODS.items() if name != "cci" and not method.options
+    name: method.title for name, method in METHODS.items() if name != "cci" and not method.preset
 }
 READS_ATTENTION = ("grad-eclip", "self-attention", "rollout", "game")
 PROJECTS_PATCHES = ("maskclip", "clip-surgery")

@@ -221,7 +221,7 @@ def test_clusters_of_planted_blobs(backend):
     "arguments",
     [
         ["demo", "--device", "cuda"],
-        ["compare", "--data", "scenes", "--n", "4", "--methods", "cci", "--device", "cuda"],
+        ["compare", "--data", "scenes", "--n", "4", "--method", "cci", "--device", "cuda"],
     ],
     ids=lambda arguments: arguments[0],
 )

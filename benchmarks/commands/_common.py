@@ -1,14 +1,14 @@
-"""What several commands need: errors for the user, devices, models, methods."""
+"""What several commands need: errors for the user, options, devices, models, methods."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from inspect import signature
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cci_captum.baselines.registry import METHODS, Method, find_method
+from cci_captum.baselines.registry import METHODS
+from cci_captum.baselines.spec import MethodSpec
 
 if TYPE_CHECKING:
     import torch
@@ -20,28 +20,103 @@ class CommandError(Exception):
     """Something the user can put right; shown as one line, without a traceback."""
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `load_model` takes."""
-    parser.add_argument(
-        "--model",
-        default="tiny",
-        help='"tiny", an open_clip name, or "hf:" and a Hugging Face repository or folder '
+_MODEL_OPTIONS = {"name": "--model", "pretrained": "--pretrained"}  # of load_clip's arguments
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type of argparse's: an int that is not less."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected an int of at least {least}, got {text!r}")
+        return value
+
+    return read
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """A type of argparse's: one of some names."""
+
+    def read(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"expected one of {', '.join(names)}, got {text!r}")
+        return text
+
+    return read
+
+
+# Options that mean the same in every command that has them; "default" may differ.
+_SHARED: dict[str, dict[str, Any]] = {
+    "--data": {
+        "default": "scenes",
+        "metavar": "D",
+        "help": '"scenes"; a folder that has a folder of images for each class; or '
+        '"imagenet:DIR", whose folders are named n01440764, ... (%(default)s)',
+    },
+    "--n": {
+        "type": at_least(1),
+        "metavar": "N",
+        "help": "images (100 scenes; all of a folder)",
+    },
+    "--objects": {
+        "type": one_of("one", "two"),
+        "default": "one",
+        "metavar": "{one,two}",
+        "help": "in each scene (%(default)s)",
+    },
+    "--artwork": {
+        "type": one_of("train", "held-out"),
+        "default": "train",
+        "metavar": "{train,held-out}",
+        "help": "of the scenes (%(default)s)",
+    },
+    "--model": {
+        "default": "tiny",
+        "metavar": "NAME",
+        "help": '"tiny", an open_clip name, or "hf:" and a Hugging Face repository or folder '
         "(%(default)s)",
-    )
-    parser.add_argument("--pretrained", metavar="TAG", help="open_clip tag or checkpoint file")
+    },
+    "--pretrained": {"metavar": "TAG", "help": "open_clip tag or checkpoint file"},
+    "--device": {"default": "auto", "metavar": "D", "help": '"cpu", "cuda", ... (%(default)s)'},
+    "--seed": {
+        "type": at_least(0),
+        "default": 0,
+        "metavar": "S",
+        "help": "of what is drawn: scenes, choice of images, ties (%(default)s)",
+    },
+}
 
 
-def add_method_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `make_explainer` takes."""
+def add_shared_options(parser: argparse.ArgumentParser, *options: str) -> None:
+    """Add options that mean the same in every command, each with the same help and checks.
+
+    Args:
+        parser: A command's.
+        options: As the command line calls them: "--data", "--n", "--objects", "--artwork",
+            "--model", "--pretrained", "--device", "--seed".
+    """
+    for option in options:
+        parser.add_argument(option, **_SHARED[option])
+
+
+def add_method_option(parser: argparse.ArgumentParser, usual: Sequence[str]) -> None:
+    """Add `--method`, whose values `choose_methods` takes.
+
+    Args:
+        parser: A command's.
+        usual: What the command takes where the user names no method.
+    """
     parser.add_argument(
-        "--clusters",
-        type=int,
-        default=7,
-        metavar="K",
-        help="for methods that cluster (%(default)s)",
-    )
-    parser.add_argument(
-        "--rise-masks", type=int, default=4000, metavar="N", help="masks of RISE (%(default)s)"
+        "--method",
+        action="append",
+        metavar="SPEC",
+        help='a method, as "cci-captum methods" lists them, with options in parentheses: "cci", '
+        '"rise(masks=200)"; or "all", every method not named beside it; may be repeated '
+        f"({', '.join(usual)})",
     )
 
 
@@ -69,7 +144,10 @@ def load_model(name: str, pretrained: str | None, device: torch.device) -> Loade
         find_vision_tower(clip.model)
         return clip
     except (RuntimeError, TypeError, ValueError) as error:
-        raise CommandError(str(error)) from error
+        argument, _, rest = str(error).partition(": ")
+        if argument in _MODEL_OPTIONS:
+            raise CommandError(f"{_MODEL_OPTIONS[argument]}: {rest}") from error
+        raise CommandError(f"--model: {error}") from error
 
 
 def warn_about_unknown_words(model: str, texts: list[str]) -> None:
@@ -87,46 +165,36 @@ def warn_about_unknown_words(model: str, texts: list[str]) -> None:
         )
 
 
-def make_explainer(method: Method, forward_func: Any, clusters: int, rise_masks: int) -> Any:
-    """What the method makes of forward_func, with those of the options that it has."""
-    from cci_captum.clustering import KMeans
-
-    chosen: dict[str, Any] = {"clustering": KMeans(clusters), "n_masks": rise_masks}
-    known = signature(method.cls).parameters
-    options = {name: value for name, value in chosen.items() if name in known}
-    try:
-        return method(forward_func, **options)
-    except (TypeError, ValueError) as error:
-        raise CommandError(f"--method: {method.name}: {error}") from error
-
-
-def choose_methods(names: Sequence[str], *, masks: bool, option: str = "--method") -> list[Method]:
-    """The methods of these names, each once; "all" is every method that can be used.
+def choose_methods(texts: Sequence[str], *, masks: bool) -> list[MethodSpec]:
+    """The methods that the user named, each once.
 
     Args:
-        names: What the user gave as the option.
+        texts: Values of `--method`: texts of specs; "all" is every method, with its usual options,
+            that can be used and is not among the others.
         masks: Whether the command has masks for the methods that need them.
-        option: As the command line calls it.
     """
-    chosen: dict[str, Method] = {}
-    for name in names:
-        try:
-            methods = METHODS.values() if name == "all" else [find_method(name)]
-        except ValueError as error:
-            raise CommandError(str(error).replace("method", option, 1)) from error
-        for method in methods:
-            if masks or not method.needs_masks:
-                chosen[method.name] = method
-            elif name != "all":
-                raise CommandError(
-                    f"{option}: {name} needs masks of the objects, which this command does not have"
-                )
-    return list(chosen.values())
+    try:
+        given = {text: MethodSpec.parse(text) for text in texts if text != "all"}
+    except ValueError as error:
+        raise CommandError(f"--{error}") from error
+    for spec in given.values():
+        if spec.method.needs_masks and not masks:
+            raise CommandError(
+                f"--method: {spec} needs masks of the objects, which this command does not have"
+            )
+    named = {spec.name for spec in given.values()}
+    rest = [
+        MethodSpec(name)
+        for name, method in METHODS.items()
+        if name not in named and (masks or not method.needs_masks)
+    ]
+    chosen = [spec for text in texts for spec in (rest if text == "all" else [given[text]])]
+    return list(dict.fromkeys(chosen))
 
 
-def check_options(arguments: argparse.Namespace, *names: str) -> None:
-    """Raise CommandError unless the options of these names are at least 1."""
-    for name in names:
-        value = getattr(arguments, name)
-        if value < 1:
-            raise CommandError(f"--{name.replace('_', '-')}: expected at least 1, got {value}")
+def attribution_of(spec: MethodSpec, forward_func: Any) -> Any:
+    """What a spec makes of forward_func, or the reason why it makes nothing of it."""
+    try:
+        return spec(forward_func)
+    except (ImportError, TypeError, ValueError) as error:
+        raise CommandError(f"--method: {spec}: {error}") from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cci_captum.baselines.registry import Method
+from cci_captum.baselines.spec import MethodSpec
+
+from ._common import attribution_of
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +29,9 @@ class Located(NamedTuple):
     """
 
     explained: list[str]
-    maps: dict[Method, torch.Tensor]
-    energy: dict[Method, torch.Tensor]
-    areas: dict[Method, dict[str, torch.Tensor]]
+    maps: dict[MethodSpec, torch.Tensor]
+    energy: dict[MethodSpec, torch.Tensor]
+    areas: dict[MethodSpec, dict[str, torch.Tensor]]
 
     def draw(self, images: torch.Tensor, row_titles: list[str]) -> Any:
         """A row a scene, a column a method; energy, deletion and insertion below each map."""
@@ -45,7 +47,7 @@ class Located(NamedTuple):
             },
         )
 
-    def _captions(self, method: Method) -> list[str]:
+    def _captions(self, method: MethodSpec) -> list[str]:
         """What stands below a method's maps."""
         from ..comparison.titles import ARROWS, both_areas
 
@@ -61,7 +63,7 @@ def locate(
     classifier: ZeroShotClassifier,
     inputs: torch.Tensor,
     scenes: list[Scene],
-    methods: list[Method],
+    methods: list[MethodSpec],
     harness: DeletionInsertion,
     progress: tqdm,
 ) -> Located:
@@ -94,7 +96,7 @@ def locate(
     maps = {}
     for method in methods:
         progress.set_postfix_str(method.title)
-        maps[method] = raw_map(method(classifier), inputs, target, masks=masks)
+        maps[method] = raw_map(attribution_of(method, classifier), inputs, target, masks=masks)
         progress.update()
     areas = {method: harness(inputs, values, target).auc() for method, values in maps.items()}
     return Located(

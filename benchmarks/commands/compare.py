@@ -11,32 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cci_captum.baselines.registry import REFERENCES
+from cci_captum.baselines.spec import MethodSpec
 
 from ..names import is_text, readable
 from ._common import (
     CommandError,
-    add_method_options,
-    add_model_options,
-    check_options,
+    add_method_option,
+    add_shared_options,
+    at_least,
+    attribution_of,
     choose_device,
     choose_methods,
     load_model,
-    make_explainer,
+    one_of,
     warn_about_unknown_words,
 )
+from ._data import SCENES, check_data, find_data
 from ._outputs import DPI, Outputs
 
 if TYPE_CHECKING:
     from cci_captum.models.clip import LoadedCLIP
 
     from ..comparison import Comparison
-    from ..data import ImageData
     from ..faithfulness.protocols import Ties
 
-_METHODS = "cci,grad-eclip,maskclip,gradcam"
-_SCENES = "scenes"
-_IMAGENET = "imagenet:"
-_DEFAULT_SCENES = 100
+_METHODS = ("cci", "grad-eclip", "maskclip", "gradcam")
 _FILES = (
     "results.parquet",
     "curves.parquet",
@@ -46,8 +45,6 @@ _FILES = (
     "scatter.png",
     "grid.png",
 )
-# The option that chooses what an argument of the data is.
-_OPTIONS = {"root": "--data", "masks": "--masks", "count": "--n", "class_names": "--classes"}
 
 
 def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,25 +53,24 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "compare",
         help="compare methods by deletion and insertion",
         description="Explain the same images by several methods, and measure by deletion and "
-        "insertion whether the model follows each map. Random maps are always compared too, and "
-        "masks where there are any. Writes summary.md, curves.png, scatter.png, grid.png, "
-        "results.parquet, curves.parquet and settings.json.",
+        "insertion whether the model follows each map; all others are compared with the first "
+        "method. Random maps are always compared too, and masks where there are any. Writes "
+        "summary.md, curves.png, scatter.png, grid.png, results.parquet, curves.parquet and "
+        "settings.json.",
+    )
+    add_shared_options(parser, "--data", "--n", "--objects", "--artwork")
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="class names, one a line, or a folder, a tab and its name; or .json with a list, or "
+        "an object from folders to names (the folders' names)",
     )
     parser.add_argument(
-        "--data",
-        default=_SCENES,
-        metavar="D",
-        help='"scenes"; a folder that has a folder of images for each class; or "imagenet:DIR", '
-        "whose folders are named n01440764, ... (%(default)s)",
+        "--masks", type=Path, metavar="DIR", help="masks of a folder's images: the same tree, .png"
     )
-    add_model_options(parser)
-    parser.add_argument(
-        "--methods",
-        default=_METHODS,
-        metavar="M,M",
-        help='named as in "cci-captum methods", or "all"; others are compared with the first '
-        "(%(default)s)",
-    )
+    add_shared_options(parser, "--model", "--pretrained")
+    add_method_option(parser, _METHODS)
     parser.add_argument(
         "--protocol",
         default="grad-eclip",
@@ -83,15 +79,13 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         '"all" (%(default)s)',
     )
     parser.add_argument(
-        "--n", type=int, metavar="N", help=f"images ({_DEFAULT_SCENES} scenes; all of a folder)"
-    )
-    parser.add_argument(
         "--out", type=Path, default=Path("cci-captum-compare"), help="folder (%(default)s)"
     )
     parser.add_argument(
         "--explained",
-        choices=("true", "predicted"),
+        type=one_of("true", "predicted"),
         default="true",
+        metavar="{true,predicted}",
         help="which class (%(default)s)",
     )
     parser.add_argument(
@@ -108,54 +102,32 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         '"none" (%(default)s)',
     )
     parser.add_argument(
-        "--artwork",
-        choices=("train", "held-out"),
-        default="train",
-        help="of the scenes (%(default)s)",
+        "--batch-size",
+        type=at_least(1),
+        default=32,
+        metavar="B",
+        help="images at a time (%(default)s)",
     )
-    parser.add_argument(
-        "--objects", choices=("one", "two"), default="one", help="in each scene (%(default)s)"
-    )
-    parser.add_argument(
-        "--classes",
-        type=Path,
-        metavar="FILE",
-        help="class names, one a line, or a folder, a tab and its name; or .json with a list, or "
-        "an object from folders to names (the folders' names)",
-    )
-    parser.add_argument(
-        "--masks", type=Path, metavar="DIR", help="masks of a folder's images: the same tree, .png"
-    )
-    add_method_options(parser)
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of scenes, choice of images and ties (%(default)s)"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=32, metavar="B", help="images at a time (%(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help='"cpu", "cuda", ... (%(default)s)')
+    add_shared_options(parser, "--seed", "--device")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then compare, and write tables and pictures."""
-    masks = arguments.explained == "true" and bool(arguments.data == _SCENES or arguments.masks)
+    masks = arguments.explained == "true" and bool(arguments.data == SCENES or arguments.masks)
     methods = [
-        method
-        for method in choose_methods(arguments.methods.split(","), masks=masks, option="--methods")
-        if method.name not in REFERENCES  # always compared
+        spec
+        for spec in choose_methods(arguments.method or _METHODS, masks=masks)
+        if str(spec) not in REFERENCES  # always compared
     ]
     if not methods:
-        raise CommandError("--methods: expected at least one beside random and ground-truth")
-    check_options(arguments, "clusters", "rise_masks", "batch_size")
-    if arguments.seed < 0:
-        raise CommandError(f"--seed: expected 0 or more, got {arguments.seed}")
+        raise CommandError(f"--method: expected at least one beside {' and '.join(REFERENCES)}")
     protocols = _protocols(arguments.protocol)
     checks = _checks(arguments.checks)
     ties = _ties(arguments.ties)
     outputs = Outputs()
     outputs.expect_in(arguments.out, "--out", _FILES)
-    _check_data(arguments)
+    check_data(arguments)
     device = choose_device(arguments.device)
     clip = load_model(arguments.model, arguments.pretrained, device)
 
@@ -164,15 +136,10 @@ def run(arguments: argparse.Namespace) -> None:
     from ..comparison import compare, figures, report
     from ..markdown import code
 
-    data = _data(arguments, clip)
+    data = find_data(arguments, clip.preprocess)
     warn_about_unknown_words(arguments.model, list(data.class_names))
     classifier = ZeroShotClassifier(clip.model, clip.tokenizer, data.class_names, data.templates)
-    factories = {
-        method.name: partial(
-            make_explainer, method, clusters=arguments.clusters, rise_masks=arguments.rise_masks
-        )
-        for method in methods
-    }
+    factories = {str(spec): partial(attribution_of, spec) for spec in methods}
     try:
         comparison = compare(
             factories,
@@ -190,7 +157,7 @@ def run(arguments: argparse.Namespace) -> None:
     except (TypeError, ValueError) as error:
         raise CommandError(str(error)) from error
 
-    settings = _settings(arguments, clip)
+    settings = _settings(arguments, methods, clip)
     saved: dict[str, Callable[[Path], object]] = {
         "results.parquet": lambda path: comparison.results.to_parquet(path, index=False),
         "curves.parquet": lambda path: comparison.curves.to_parquet(path, index=False),
@@ -244,57 +211,9 @@ def _ties(names: str) -> list[Ties]:
     return [order for order in TIES if order in chosen]
 
 
-def _check_data(arguments: argparse.Namespace) -> None:
-    """Raise CommandError unless the options that choose images go together."""
-    if arguments.n is not None and arguments.n < 1:
-        raise CommandError(f"--n: expected at least 1, got {arguments.n}")
-    for option in ("classes", "masks"):
-        if getattr(arguments, option) and arguments.data == _SCENES:
-            raise CommandError(f"--{option}: scenes have their own; expected --data DIR")
-    if arguments.classes and arguments.data.startswith(_IMAGENET):
-        raise CommandError("--classes: ImageNet has its own; expected --data DIR")
-
-
-def _data(arguments: argparse.Namespace, clip: LoadedCLIP) -> ImageData:
-    """The images, found but not yet read."""
-    from PIL import Image
-
-    from ..data import ImageFolders, ImageNet, Scenes
-
-    options = {"masks": arguments.masks, "count": arguments.n, "seed": arguments.seed}
-    try:
-        if arguments.data == _SCENES:
-            count = _DEFAULT_SCENES if arguments.n is None else arguments.n
-            # Twice as large as the model sees them, so that they are to it what photos are.
-            size = 2 * clip.preprocess(Image.new("RGB", (8, 8))).shape[-1]
-            return Scenes(
-                count,
-                artwork=arguments.artwork,
-                kind=arguments.objects,
-                seed=arguments.seed,
-                size=size,
-            )
-        if arguments.data.startswith(_IMAGENET):
-            return ImageNet(arguments.data.removeprefix(_IMAGENET), **options)
-        class_names = _class_names(arguments.classes) if arguments.classes else None
-        return ImageFolders(arguments.data, class_names=class_names, **options)
-    except (OSError, ValueError) as error:
-        argument, _, rest = str(error).partition(": ")
-        if argument in _OPTIONS:
-            raise CommandError(f"{_OPTIONS[argument]}: {rest}") from error
-        raise CommandError(f"--data: {error}") from error
-
-
-def _class_names(path: Path) -> list[str] | dict[str, str]:
-    from ..data import read_class_names
-
-    try:
-        return read_class_names(path)
-    except (OSError, ValueError) as error:
-        raise CommandError(f"--classes: {error}") from error
-
-
-def _settings(arguments: argparse.Namespace, clip: LoadedCLIP) -> dict[str, Any]:
+def _settings(
+    arguments: argparse.Namespace, methods: list[MethodSpec], clip: LoadedCLIP
+) -> dict[str, Any]:
     """What makes the run again: the command, and what it ran with."""
     import torch
 
@@ -305,11 +224,10 @@ def _settings(arguments: argparse.Namespace, clip: LoadedCLIP) -> dict[str, Any]
         for name, value in vars(arguments).items()
         if name not in ("command", "run", "out") and value not in (None, "")
     }
-    words = [
-        word
-        for name, value in options.items()
-        for word in (f"--{name.replace('_', '-')}", _word(value))
-    ]
+    words = []
+    for name, value in (options | {"method": methods}).items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{name.replace('_', '-')}", _word(one)]
     return {
         "command": shlex.join(["cci-captum", "compare", *words]),
         "model": clip.name,

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cci_captum.baselines.registry import Method
+from cci_captum.baselines.spec import MethodSpec
 
 from ..names import readable
 from . import _side_by_side
-from ._common import CommandError, choose_device, choose_methods
+from ._common import add_method_option, add_shared_options, choose_device, choose_methods
 from ._outputs import DPI, Outputs
 
 if TYPE_CHECKING:
@@ -69,25 +69,16 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "what it predicts, and what other methods say; then compare these methods on fresh scenes. "
         "Writes grid.png, clusters.png, methods.png and curves.png.",
     )
-    parser.add_argument(
-        "--method",
-        action="append",
-        metavar="M",
-        help='a method to compare, named as in "cci-captum methods", or "all"; may be repeated '
-        f"({', '.join(_METHODS)})",
-    )
+    add_method_option(parser, _METHODS)
     parser.add_argument(
         "--out", type=Path, default=Path("cci-captum-demo"), help="folder (%(default)s)"
     )
-    parser.add_argument("--device", default="auto", help='"cpu", "cuda", ... (%(default)s)')
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes (%(default)s)")
+    add_shared_options(parser, "--device", "--seed")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Draw the scenes, ask both tiny models, write the pictures and print a table."""
-    if arguments.seed < 0:
-        raise CommandError(f"--seed: expected 0 or more, got {arguments.seed}")
     methods = choose_methods(arguments.method or _METHODS, masks=True)
     outputs = Outputs()
     outputs.expect_in(arguments.out, "--out", _FILES)
@@ -178,12 +169,12 @@ def _ask(name: str, images: torch.Tensor, device: torch.device) -> _Answers:
     return _Answers(classifier, clip.preprocess, inputs, effects, probabilities, predicted)
 
 
-def _compare(tiny: _Answers, methods: list[Method], seed: int) -> Comparison:
+def _compare(tiny: _Answers, methods: list[MethodSpec], seed: int) -> Comparison:
     from ..comparison import compare
     from ..data import Scenes
 
     return compare(
-        [method.name for method in methods],
+        [str(spec) for spec in methods],
         Scenes(_FRESH_SCENES, seed=seed),
         forward_func=tiny.classifier,
         preprocess=tiny.preprocess,

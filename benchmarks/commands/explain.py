@@ -6,18 +6,17 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cci_captum.baselines.registry import Method
+from cci_captum.baselines.spec import MethodSpec
 
 from ..names import is_text, readable
 from ._common import (
     CommandError,
-    add_method_options,
-    add_model_options,
-    check_options,
+    add_method_option,
+    add_shared_options,
+    attribution_of,
     choose_device,
     choose_methods,
     load_model,
-    make_explainer,
     warn_about_unknown_words,
 )
 from ._outputs import DPI, Outputs, check_picture
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from cci_captum.effects import ClusterEffects
     from cci_captum.models.clip import LoadedCLIP
 
+_METHODS = ("cci",)
 _PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
 _FORWARD_BATCH = 32  # images in one forward pass: bounds the memory
 
@@ -39,12 +39,12 @@ class _Explanation(NamedTuple):
     Attributes:
         similarities: (B, T) cosines.
         maps: Method -> (B, T, h, w) or, for methods of resolution "pixel", (B, T, H, W).
-        effects: CCI's effects on the cosines, where CCI is among the methods.
+        effects: Of CCI with each of the given options: its effects on what it explains.
     """
 
     similarities: torch.Tensor
-    maps: dict[Method, torch.Tensor]
-    effects: ClusterEffects | None
+    maps: dict[MethodSpec, torch.Tensor]
+    effects: dict[MethodSpec, ClusterEffects]
 
 
 def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,15 +59,8 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "--text", action="append", required=True, metavar="T", help="a text; may be repeated"
     )
-    parser.add_argument(
-        "--method",
-        action="append",
-        metavar="M",
-        help='a method, named as in "cci-captum methods", or "all"; may be repeated (cci)',
-    )
-    add_model_options(parser)
-    add_method_options(parser)
-    parser.add_argument("--device", default="auto", help='"cpu", "cuda", ... (%(default)s)')
+    add_method_option(parser, _METHODS)
+    add_shared_options(parser, "--model", "--pretrained", "--device")
     parser.add_argument(
         "--out", type=Path, default=Path("explanation.png"), help="picture (%(default)s)"
     )
@@ -78,8 +71,13 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then load the model, explain, and write the files."""
     texts = _check_texts(arguments.text)
-    methods = choose_methods(arguments.method or ["cci"], masks=False)
-    check_options(arguments, "clusters", "rise_masks")
+    methods = choose_methods(arguments.method or _METHODS, masks=False)
+    for spec in methods:
+        if _over_classes(spec) and len(texts) < 2:
+            raise CommandError(
+                f"--method: {spec} compares a text with the others; expected at least two --text, "
+                "got one"
+            )
     outputs = Outputs()
     outputs.expect(arguments.out, "--out", _PICTURES)
     if arguments.save_maps:
@@ -95,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
     names = [readable(image) for image in arguments.images]
     labels = _labels(names, texts, methods)
     check_picture(arguments.out, labels.size(inputs), "--out")
-    explained = explain(clip, inputs, texts, methods, arguments.clusters, arguments.rise_masks)
+    explained = explain(clip, inputs, texts, methods)
     outputs.write(
         arguments.out,
         lambda path: _draw(clip, inputs, explained, labels).savefig(path, dpi=DPI),
@@ -123,14 +121,12 @@ def preprocess_images(preprocess: Any, pictures: list[Image]) -> torch.Tensor:
 
 
 def explain(
-    clip: LoadedCLIP,
-    inputs: torch.Tensor,
-    texts: list[str],
-    methods: list[Method],
-    clusters: int = 7,
-    rise_masks: int = 4000,
+    clip: LoadedCLIP, inputs: torch.Tensor, texts: list[str], methods: list[MethodSpec]
 ) -> _Explanation:
-    """Explain the cosine of each image with each text by each method."""
+    """Explain the cosine of each image with each text, or a score over all texts, by each method.
+
+    Log probabilities and margins are of cosines times the model's own logit scale.
+    """
     import torch
 
     from cci_captum.models.clip import ZeroShotClassifier
@@ -138,22 +134,34 @@ def explain(
     from ..maps import raw_map
 
     cosines = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}", logit_scale=1.0)
+    logits = cosines
+    if any(map(_over_classes, methods)):
+        logits = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}")
     options: dict[str, Any] = {"internal_batch_size": _FORWARD_BATCH, "show_progress": True}
-    explainers = {m: make_explainer(m, cosines, clusters, rise_masks) for m in methods}
-    maps, effects = {}, None
-    for method, explainer in explainers.items():
-        if method.name == "cci":  # the same passes serve all texts
-            effects = explainer.effects(inputs, **options)
-            per_text = [effects.patch_map(index) for index in range(len(texts))]
+    explainers = {
+        spec: attribution_of(spec, logits if _over_classes(spec) else cosines) for spec in methods
+    }
+    maps: dict[MethodSpec, torch.Tensor] = {}
+    effects: dict[MethodSpec, ClusterEffects] = {}
+    for spec, explainer in explainers.items():
+        if spec.name == "cci":  # the same passes serve all texts
+            effects[spec] = explainer.effects(inputs, **options)
+            per_text = [effects[spec].patch_map(index) for index in range(len(texts))]
         else:
             per_text = [raw_map(explainer, inputs, index, **options) for index in range(len(texts))]
-        maps[method] = torch.stack(per_text, dim=1)
-    if effects is None:
+        maps[spec] = torch.stack(per_text, dim=1)
+    known = [found.outputs for spec, found in effects.items() if not _over_classes(spec)]
+    if known:
+        similarities = known[0]
+    else:
         with torch.no_grad():
             similarities = torch.cat([cosines(part) for part in inputs.split(_FORWARD_BATCH)])
-    else:
-        similarities = effects.outputs
     return _Explanation(similarities, maps, effects)
+
+
+def _over_classes(spec: MethodSpec) -> bool:
+    """Whether a method explains a score that takes all texts together."""
+    return spec.values.get("score", "logit") != "logit"
 
 
 def _check_texts(texts: list[str]) -> list[str]:
@@ -191,7 +199,7 @@ class _Labels(NamedTuple):
         row_titles: Of the images.
     """
 
-    columns: dict[str, tuple[int, Method]]
+    columns: dict[str, tuple[int, MethodSpec]]
     titles: list[str]
     row_titles: list[str]
 
@@ -208,10 +216,10 @@ class _Labels(NamedTuple):
         )
 
 
-def _labels(names: list[str], texts: list[str], methods: list[Method]) -> _Labels:
+def _labels(names: list[str], texts: list[str], methods: list[MethodSpec]) -> _Labels:
     cells = [(index, method) for index in range(len(texts)) for method in methods]
     return _Labels(
-        columns={f"{index} {method.name}": (index, method) for index, method in cells},
+        columns={f"{index} {method}": (index, method) for index, method in cells},
         titles=[
             "image",
             *(f"{texts[i]}\n{m.title}" if len(methods) > 1 else texts[i] for i, m in cells),
@@ -251,21 +259,21 @@ def _save_maps(
     import torch
 
     tensors = {"similarities": explained.similarities}
-    for method, maps in explained.maps.items():
-        if method.resolution == "patch":
-            tensors[f"patch_maps.{method.name}"] = maps
+    for spec, maps in explained.maps.items():
+        if spec.method.resolution == "patch":
+            tensors[f"patch_maps.{spec}"] = maps
             size = inputs.shape[-2:]
             maps = torch.nn.functional.interpolate(maps, size, mode="nearest-exact")
-        tensors[f"maps.{method.name}"] = maps
-    if explained.effects is not None:
-        drops = [explained.effects.drops(index) for index in range(len(texts))]
-        tensors |= {"drops": torch.stack(drops, dim=1), "labels": explained.effects.labels}
+        tensors[f"maps.{spec}"] = maps
+    for spec, effects in explained.effects.items():
+        drops = [effects.drops(index) for index in range(len(texts))]
+        tensors |= {f"drops.{spec}": torch.stack(drops, dim=1), f"labels.{spec}": effects.labels}
     arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     np.savez_compressed(
         path,
         **arrays,
         images=np.array(names),
         texts=np.array(texts),
-        methods=np.array([method.name for method in explained.maps]),
+        methods=np.array([str(spec) for spec in explained.maps]),
         model=np.array(model),
     )

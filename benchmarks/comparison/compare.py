@@ -10,7 +10,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from cci_captum._checks import check_batch_size, check_choice, check_positive_int
-from cci_captum.baselines.registry import METHODS, REFERENCES, find_method
+from cci_captum.baselines.registry import METHODS, REFERENCES
+from cci_captum.baselines.spec import MethodSpec
 from cci_captum.models.clip import ZeroShotClassifier
 from cci_captum.models.preprocessing import Preprocess, mean_and_std
 
@@ -30,7 +31,7 @@ Factory = Callable[[nn.Module], Any]
 
 
 def compare(
-    methods: Iterable[str] | Mapping[str, Factory],
+    methods: Iterable[str | MethodSpec] | Mapping[str, Factory],
     data: ImageData,
     protocols: Iterable[str | Protocol] = ("grad-eclip",),
     *,
@@ -54,8 +55,8 @@ def compare(
     every protocol, so that no pixel is counted that the model never sees.
 
     Args:
-        methods: Names from `cci_captum.baselines.METHODS`; or name -> a function from forward_func
-            to any Captum attribution, such as `CCI` or
+        methods: `MethodSpec` objects or their texts, such as "cci" or "cci(clusters=10)"; or
+            name -> a function from forward_func to any Captum attribution, such as `CCI` or
             `lambda f: CCI(f, clustering=KMeans(10))`.
         data: Images with their classes, such as `cci_captum.benchmarks.data.ImageFolders`.
         protocols: Names from `PROTOCOLS`, or `Protocol` objects.
@@ -221,7 +222,7 @@ def _about_texts(forward_func: nn.Module) -> dict[str, Any]:
 
 
 def _factories(
-    methods: Iterable[str] | Mapping[str, Factory], has_masks: bool
+    methods: Iterable[str | MethodSpec] | Mapping[str, Factory], has_masks: bool
 ) -> dict[str, Factory]:
     """Name -> factory, the references last."""
     if isinstance(methods, str):
@@ -239,7 +240,8 @@ def _factories(
                     f"got {type(factory).__name__}"
                 )
     else:
-        chosen = {name: find_method(name) for name in methods}
+        specs = [MethodSpec.parse(str(method)) for method in methods]
+        chosen = {str(spec): spec for spec in specs}
     references: dict[str, Factory] = {name: METHODS[name] for name in REFERENCES}
     if not has_masks:
         del references["ground-truth"]

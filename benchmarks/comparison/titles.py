@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cci_captum.baselines.registry import METHODS
+from cci_captum.baselines.spec import MethodSpec
 
 from .measures import MEASURES
 
@@ -10,8 +10,21 @@ ARROWS = {"deletion": "\N{DOWNWARDS ARROW}", "insertion": "\N{UPWARDS ARROW}"}
 
 
 def title(method: str) -> str:
-    """A method's name as a paper prints it; of an unknown one, the name itself."""
-    return METHODS[method].title if method in METHODS else method
+    """A method's name as a paper prints it; of a name of one's own, the name itself.
+
+    Args:
+        method: A spec's text, as it is the key of a comparison. Another way to write a spec counts
+            as a name of one's own, so that two keys have two titles.
+
+    Example:
+        >>> title("cci"), title("rise(masks=200)"), title("mine (v2)")
+        ('CCI', 'RISE (200 masks)', 'mine (v2)')
+    """
+    try:
+        spec = MethodSpec.parse(method)
+    except ValueError:
+        return method
+    return spec.title if str(spec) == method else method
 
 
 def both_areas(deletion: float, insertion: float) -> str:
