@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +20,16 @@ import cci_captum
 from cci_captum.baselines import GradECLIP
 from cci_captum.benchmarks import cli
 from cci_captum.benchmarks.commands import compare as command
-from cci_captum.benchmarks.comparison import compare
+from cci_captum.benchmarks.comparison import FolderStore, compare
 from cci_captum.benchmarks.data import ImageFolders, Scenes
 
-FILES = [
-    "curves.parquet",
-    "curves.png",
-    "grid.png",
-    "results.parquet",
-    "scatter.png",
-    "settings.json",
-    "summary.md",
-]
+TABLES = ["curves", "errors", "failures", "maps", "results", "timings"]
+FILES = sorted(
+    [
+        *(f"{name}.parquet" for name in TABLES),
+        *("curves.png", "grid.png", "parts", "scatter.png", "settings.json", "summary.md"),
+    ]
+)
 
 
 def run(*arguments: object) -> int:
@@ -135,12 +137,82 @@ def test_folders_with_masks_and_class_names(photos: Path, tmp_path: Path) -> Non
     truth = results[results["method"] == "ground-truth"]
     assert (truth["average_precision"] == 1).all() and (truth["iou"] == 1).all()
 
-    options = ["--data", photos, "--n", 2, "--method", "gradcam", "--ties", "raster", "--out", out]
+    options = [
+        "--data",
+        photos,
+        "--n",
+        2,
+        "--method",
+        "gradcam",
+        "--ties",
+        "raster",
+        "--out",
+        tmp_path / "2",
+    ]
     assert run(*options) == 0
-    results = pd.read_parquet(out / "results.parquet")
+    results = pd.read_parquet(tmp_path / "2" / "results.parquet")
     names = [ImageFolders(photos, count=2)[index].name for index in range(2)]
     assert list(results.query("method == 'gradcam'")["image"]) == names
     assert "energy" not in results and "ground-truth" not in set(results["method"])
+
+
+PLAIN = ["--method", "gradcam", "--protocol", "tokens", "--ties", "none", "--batch-size", "2"]
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """What two runs write alike: all but how long it took."""
+    names = [*(f"{name}.parquet" for name in TABLES), "settings.json", "grid.png"]
+    return {n: (folder / n).read_bytes() for n in names if n != "timings.parquet"}
+
+
+@pytest.mark.usefixtures("small_model")
+def test_the_same_command_goes_on_and_another_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--n", 4, *PLAIN]
+    assert run(*options, "--out", tmp_path / "whole") == 0
+    add, calls = FolderStore.add, []
+
+    def interrupted(self: FolderStore, key: Any, unit: pd.DataFrame) -> None:
+        add(self, key, unit)
+        calls.append(key)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(FolderStore, "add", interrupted)
+    assert run(*options, "--out", out) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert len([*out.glob("parts/*.parquet")]) == 3
+    assert run(*options, "--out", out) == 0
+    assert len(calls) == 2 * (1 + 3)  # two blocks: their images, a method and two references
+    assert written(out) == written(tmp_path / "whole")
+
+    assert run(*options, "--seed", 1, "--out", out) == 2
+    err = capsys.readouterr().err
+    assert "--out: expected results of the same run in " in err
+    assert "seed 0, not 1; take another folder, or --restart" in err
+    assert written(out) == written(tmp_path / "whole")
+    assert run(*options, "--seed", 1, "--out", out, "--restart") == 0
+    assert written(out) != written(tmp_path / "whole")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_process_goes_on(sign: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cci_captum.benchmarks.cli", "compare", "--device", "cpu"]
+    command += ["--n", "6", *PLAIN, "--out"]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    out = tmp_path / "out"
+    process = subprocess.Popen([*command, str(out)], stderr=subprocess.DEVNULL)
+    while len([*out.glob("parts/*.parquet")]) < 4:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(sign)
+    assert process.wait() in (130, -sign)
+    assert 4 <= len([*out.glob("parts/*.parquet")]) < 12
+    subprocess.run([*command, str(out)], check=True, capture_output=True)
+    assert written(out) == written(tmp_path / "whole")
 
 
 @pytest.mark.usefixtures("small_model")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,6 @@ from ._common import (
     add_method_option,
     add_shared_options,
     at_least,
-    attribution_of,
     choose_device,
     choose_methods,
     load_model,
@@ -32,19 +33,20 @@ from ._outputs import DPI, Outputs
 if TYPE_CHECKING:
     from cci_captum.models.clip import LoadedCLIP
 
-    from ..comparison import Comparison
+    from ..comparison import Comparison, FolderStore
     from ..faithfulness.protocols import Ties
 
 _METHODS = ("cci", "grad-eclip", "maskclip", "gradcam")
+_TABLES = ("results", "timings", "curves", "maps", "failures", "errors")
 _FILES = (
-    "results.parquet",
-    "curves.parquet",
+    *(f"{name}.parquet" for name in _TABLES),
     "settings.json",
     "summary.md",
     "curves.png",
     "scatter.png",
     "grid.png",
 )
+_PARTS = "parts"
 
 
 def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -80,6 +82,11 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     parser.add_argument(
         "--out", type=Path, default=Path("cci-captum-compare"), help="folder (%(default)s)"
+    )
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="measure anew what an earlier run left in the folder; else it is taken over",
     )
     parser.add_argument(
         "--explained",
@@ -139,10 +146,9 @@ def run(arguments: argparse.Namespace) -> None:
     data = find_data(arguments, clip.preprocess)
     warn_about_unknown_words(arguments.model, list(data.class_names))
     classifier = ZeroShotClassifier(clip.model, clip.tokenizer, data.class_names, data.templates)
-    factories = {str(spec): partial(attribution_of, spec) for spec in methods}
     try:
         comparison = compare(
-            factories,
+            methods,
             data,
             protocols,
             forward_func=classifier,
@@ -153,32 +159,58 @@ def run(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             batch_size=arguments.batch_size,
             show_progress=True,
+            store=_store(arguments),
+            model=clip.name,
         )
     except (TypeError, ValueError) as error:
-        raise CommandError(str(error)) from error
+        remedy = "; take another folder, or --restart" if str(error).startswith("store: ") else ""
+        text = re.sub("^store: ", "--out: ", str(error))
+        raise CommandError(f"{text}{remedy}") from error
+    except KeyboardInterrupt:
+        print(
+            f"\ncci-captum: what was measured is in {readable(arguments.out / _PARTS)}; the same "
+            "command goes on from there",
+            file=sys.stderr,
+        )
+        raise
 
     settings = _settings(arguments, methods, clip)
     saved: dict[str, Callable[[Path], object]] = {
-        "results.parquet": lambda path: comparison.results.to_parquet(path, index=False),
-        "curves.parquet": lambda path: comparison.curves.to_parquet(path, index=False),
+        **{
+            f"{name}.parquet": partial(frame.to_parquet, index=False)
+            for name, frame in comparison.tables().items()
+        },
         "settings.json": lambda path: _write_settings(path, comparison, settings),
         "summary.md": lambda path: path.write_text(
             report.page(comparison, note=code(settings["command"])), encoding="utf-8"
         ),
         "curves.png": lambda path: figures.curves(comparison).savefig(path, dpi=DPI),
         "scatter.png": lambda path: figures.pairs(comparison).savefig(path, dpi=DPI),
-        "grid.png": lambda path: figures.grid(
-            comparison, factories, data, classifier, clip.preprocess
-        ).savefig(path, dpi=DPI),
+        "grid.png": lambda path: figures.grid(comparison, data, clip.preprocess).savefig(
+            path, dpi=DPI
+        ),
     }
     for name in _FILES:
         outputs.write(arguments.out / name, saved[name])
     print(report.text(comparison))
+    if len(comparison.failures):
+        print(f"\n{len(comparison.failures)} maps are missing: summary.md says which, and why")
     outputs.finish()
     print(
         "\nwrote summary.md, curves.png, scatter.png, grid.png and tables to "
         f"{readable(arguments.out)}"
     )
+
+
+def _store(arguments: argparse.Namespace) -> FolderStore:
+    """Where units are kept; emptied where the user says so."""
+    from ..comparison import FolderStore
+
+    parts = arguments.out / _PARTS
+    if arguments.restart and parts.is_dir():
+        for path in [*parts.glob("*.parquet"), *parts.glob("*.json")]:
+            path.unlink()
+    return FolderStore(parts)
 
 
 def _protocols(names: str) -> list[str]:
@@ -222,7 +254,7 @@ def _settings(
     options = {
         name: value
         for name, value in vars(arguments).items()
-        if name not in ("command", "run", "out") and value not in (None, "")
+        if name not in ("command", "run", "out", "restart") and value not in (None, "")
     }
     words = []
     for name, value in (options | {"method": methods}).items():

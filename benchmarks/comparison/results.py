@@ -83,20 +83,22 @@ class Comparison:
         """
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
+        for name, frame in self.tables().items():
+            frame.to_parquet(path / f"{name}.parquet", index=False)
+        text = json.dumps(self.settings, indent=2) + "\n"
+        (path / "settings.json").write_text(text, encoding="utf-8")
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Name -> table, as `save` writes them."""
         timed = [name for name in _OF_RUNS if name in self.results]
-        timings = self.results.drop_duplicates(_KEYS)[[*_KEYS, *timed]]
-        tables = {
+        return {
             "results": self.results.drop(columns=timed),
-            "timings": timings,
+            "timings": self.results.drop_duplicates(_KEYS)[[*_KEYS, *timed]],
             "curves": self.curves,
             "failures": self.failures,
             "errors": self.errors,
             "maps": self.maps,
         }
-        for name, frame in tables.items():
-            frame.to_parquet(path / f"{name}.parquet", index=False)
-        text = json.dumps(self.settings, indent=2) + "\n"
-        (path / "settings.json").write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Comparison:

@@ -71,6 +71,15 @@ class FolderData:
             self._files = [self._files[place] for place in places]
         self.targets = [targets[name.split("/")[0]] for name in self._files]
 
+    @property
+    def listing(self) -> list[str]:
+        """The files, with their masks' and their sizes: a changed file is another image."""
+        files = [self._root / name for name in self._files]
+        masks = [self._masks[name] for name in self._files] if self.has_masks else []
+        named = [*self._files, *(path.name for path in masks)]
+        sizes = [path.stat().st_size for path in (*files, *masks)]
+        return [f"{readable(name)} {size}" for name, size in zip(named, sizes, strict=True)]
+
     def __len__(self) -> int:
         return len(self._files)
 

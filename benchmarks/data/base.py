@@ -34,7 +34,8 @@ class Sample:
 class ImageData(Protocol):
     """Samples by number, and the classes to tell apart.
 
-    Data may have `notes`, too: texts that a reader of the results should know, for the report.
+    Data may have `notes`, too: texts that a reader of the results should know, for the report; and
+    a `listing`: texts that say which images these are, so that two runs can tell.
 
     Attributes:
         name: Says in a report which images these are.

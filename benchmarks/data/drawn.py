@@ -58,6 +58,7 @@ class Scenes:
         self.class_names = CLASS_NAMES
         self.templates: str | tuple[str, ...] = TEMPLATES
         self.has_masks = True
+        self.listing = (f"{size} pixels",)
         self._count = count
         self._kind = kind
         self._generator = SceneGenerator(size, artwork, seed)
