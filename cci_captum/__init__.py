@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .models.classifier import ImageClassifier
     from .models.clip import ImageTextSimilarity, ZeroShotClassifier
     from .models.loading import LoadedCLIP, load_clip
+    from .models.scores import LogProbability, Margin
     from .shared import Shared
     from .vision_towers import VisionTower, find_vision_tower, register_vision_tower
     from .visualization import attribution_grid, faithfulness_curves, paired_scatter, show_clusters
@@ -35,6 +36,8 @@ _MODULES = {
     "ImageTextSimilarity": "models.clip",
     "KMeans": "clustering",
     "LoadedCLIP": "models.loading",
+    "LogProbability": "models.scores",
+    "Margin": "models.scores",
     "PatchAttribution": "attribution.base",
     "Shared": "shared",
     "VisionTower": "vision_towers",
@@ -58,6 +61,8 @@ __all__ = [
     "ImageTextSimilarity",
     "KMeans",
     "LoadedCLIP",
+    "LogProbability",
+    "Margin",
     "PatchAttribution",
     "Shared",
     "VisionTower",
