@@ -14,6 +14,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .attribution.base import PatchAttribution
+    from .attribution.checking import check_method
     from .attribution.field_of_view import FieldOfView
     from .attribution.forward_checks import check_forward_func
     from .calls import call_memory
@@ -45,6 +46,7 @@ _MODULES = {
     "attribution_grid": "visualization",
     "call_memory": "calls",
     "check_forward_func": "attribution.forward_checks",
+    "check_method": "attribution.checking",
     "faithfulness_curves": "visualization",
     "find_vision_tower": "vision_towers",
     "load_clip": "models.loading",
@@ -71,6 +73,7 @@ __all__ = [
     "attribution_grid",
     "call_memory",
     "check_forward_func",
+    "check_method",
     "faithfulness_curves",
     "find_vision_tower",
     "load_clip",
