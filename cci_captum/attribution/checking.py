@@ -110,7 +110,8 @@ def check_method(
         >>> clip = cci_captum.load_clip("tiny")
         >>> classifier = cci_captum.ZeroShotClassifier(clip.model, clip.tokenizer, ["cat", "dog"])
         >>> images = torch.rand(3, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-        >>> report = cci_captum.check_method(cci_captum.CCI, classifier, images, target=[0, 1, 1])
+        >>> method = lambda f: cci_captum.CCI(f, clustering=cci_captum.KMeans(2))
+        >>> report = cci_captum.check_method(method, classifier, images, target=[0, 1, 1])
         >>> len(report.passed), report.skipped
         (18, {'additional_forward_args': 'no tensor among them'})
         >>> class Brightness:
@@ -118,11 +119,10 @@ def check_method(
         ...         pass
         ...     def attribute(self, inputs, target=None):
         ...         return inputs - inputs.mean()
-        >>> cci_captum.check_method(Brightness, classifier, images, target=1)
+        >>> cci_captum.check_method(Brightness, classifier, images, target=1)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        cci_captum.attribution.checking.MethodError: Brightness: one by one: expected the maps of \
-images alone, got others in a batch, by 0.0014 of the largest value
+        cci_captum.attribution.checking.MethodError: Brightness: one by one: expected the maps ...
     """
     for name, value in (("method", method), ("forward_func", forward_func)):
         if not callable(value):
@@ -408,7 +408,7 @@ class _Examination:
         rows = _targets(self.given)
         forms: dict[str, Any] = {"a list": rows}
         if all(isinstance(row, int) for row in rows):
-            forms["a tensor"] = torch.tensor(rows)
+            forms["a tensor"] = torch.tensor(rows, device=self.given.images.device)
         for form, target in forms.items():
             found = self._attribute(replace(self.given, target=target), "target")
             what = f"the same maps for {form} of targets, {rows}, got others"
