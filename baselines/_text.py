@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cci_captum.attribution.base import PatchAttribution
 from cci_captum.attribution.targets import select_target
 from cci_captum.models.clip import ImageTextSimilarity, ZeroShotClassifier
+from cci_captum.models.scores import without_score
 from cci_captum.shared import Shared
 from cci_captum.vision_towers import BlockAttention, VisionTower
 
@@ -21,8 +22,14 @@ _SAME = 0.99  # cosine of features that differ by half-precision rounding at the
 class TextAttribution(PatchAttribution):
     """A method that needs the embedding of the text to explain, not only a score.
 
+    It reads no score: under `LogProbability` and `Margin` its map is that of the classifier.
+
+    Attributes:
+        clip: What encodes images and texts: forward_func, or what its scores are made of.
+
     Args:
-        forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`.
+        forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`, or a `LogProbability`
+            or `Margin` of a classifier.
         vision_tower: See `PatchAttribution`.
 
     Raises:
@@ -35,14 +42,18 @@ class TextAttribution(PatchAttribution):
         forward_func: Callable[..., Tensor],
         vision_tower: nn.Module | VisionTower | None = None,
     ) -> None:
-        if not isinstance(forward_func, (ImageTextSimilarity, ZeroShotClassifier)):
+        clip = without_score(forward_func)
+        # One text is no class among others: its score would be refused in the first pass.
+        known = (ImageTextSimilarity, ZeroShotClassifier)
+        if not isinstance(clip, known if clip is forward_func else ZeroShotClassifier):
+            inside = "" if clip is forward_func else f" of {type(clip).__name__}"
             raise TypeError(
                 f"forward_func: {type(self).__name__} compares patches with text embeddings; "
-                "expected an ImageTextSimilarity or a ZeroShotClassifier, got "
-                f"{type(forward_func).__name__}"
+                "expected an ImageTextSimilarity or a ZeroShotClassifier, or a score over the "
+                f"classes of the latter, got {type(forward_func).__name__}{inside}"
             )
         super().__init__(forward_func, vision_tower)
-        self.clip: ImageTextSimilarity | ZeroShotClassifier = forward_func
+        self.clip: ImageTextSimilarity | ZeroShotClassifier = clip
 
     def _check_once(self, images: Tensor, args: tuple[Any, ...]) -> None:
         self._check_texts(args)

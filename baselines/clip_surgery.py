@@ -49,7 +49,8 @@ class CLIPSurgery(TextAttribution):
     - "2025-03-01", today's: unit features, weights from the image's feature, as in the paper.
 
     Args:
-        forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`.
+        forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`; of a `LogProbability` or
+            `Margin` the classifier inside is explained, with the same map.
         vision_tower: See `PatchAttribution`.
         n_blocks: Blocks with a second path; all of them in a model with fewer.
         feature_surgery: False leaves feature surgery out: F_i . t.

@@ -51,7 +51,8 @@ class M2IB(TextAttribution):
     or n_samples if that is more.
 
     Args:
-        forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`.
+        forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`; of a `LogProbability` or
+            `Margin` the classifier inside is explained, with the same map.
         vision_tower: See `PatchAttribution`.
         layer: Index of the block whose output goes through the bottleneck, before the last
             block. None is the third from the end (9 of 0 to 11, as the authors set it), or the

@@ -26,7 +26,8 @@ class MaskCLIP(TextAttribution):
     projection to the joint space. One forward pass of the image encoder, no gradients.
 
     Args:
-        forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`.
+        forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`; of a `LogProbability` or
+            `Margin` the classifier inside is explained, with the same map.
         vision_tower: See `PatchAttribution`.
         key_similarity: Multiply by the cosine of the output-projected keys of the class token
             (the mean of the patches' keys where the model averages its patches) and of the

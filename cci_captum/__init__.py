@@ -14,6 +14,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .attribution.base import PatchAttribution
+    from .attribution.checking import check_method
     from .attribution.field_of_view import FieldOfView
     from .attribution.forward_checks import check_forward_func
     from .calls import call_memory
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .models.classifier import ImageClassifier
     from .models.clip import ImageTextSimilarity, ZeroShotClassifier
     from .models.loading import LoadedCLIP, load_clip
+    from .models.scores import LogProbability, Margin
     from .shared import Shared
     from .vision_towers import VisionTower, find_vision_tower, register_vision_tower
     from .visualization import attribution_grid, faithfulness_curves, paired_scatter, show_clusters
@@ -35,6 +37,8 @@ _MODULES = {
     "ImageTextSimilarity": "models.clip",
     "KMeans": "clustering",
     "LoadedCLIP": "models.loading",
+    "LogProbability": "models.scores",
+    "Margin": "models.scores",
     "PatchAttribution": "attribution.base",
     "Shared": "shared",
     "VisionTower": "vision_towers",
@@ -42,6 +46,7 @@ _MODULES = {
     "attribution_grid": "visualization",
     "call_memory": "calls",
     "check_forward_func": "attribution.forward_checks",
+    "check_method": "attribution.checking",
     "faithfulness_curves": "visualization",
     "find_vision_tower": "vision_towers",
     "load_clip": "models.loading",
@@ -58,6 +63,8 @@ __all__ = [
     "ImageTextSimilarity",
     "KMeans",
     "LoadedCLIP",
+    "LogProbability",
+    "Margin",
     "PatchAttribution",
     "Shared",
     "VisionTower",
@@ -66,6 +73,7 @@ __all__ = [
     "attribution_grid",
     "call_memory",
     "check_forward_func",
+    "check_method",
     "faithfulness_curves",
     "find_vision_tower",
     "load_clip",

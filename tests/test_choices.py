@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cci_captum import CCI, KMeans, ZeroShotClassifier, load_clip
 from cci_captum.baselines import CLIPSurgery
 from cci_captum.benchmarks.comparison import choices
 from cci_captum.benchmarks.data import Scenes
 from cci_captum.benchmarks.markdown import NO_INTERVAL
-
-
-class Fixed(nn.Module):
-    """Logits that do not depend on the images."""
-
-    def __init__(self, logits: Tensor) -> None:
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.logits
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +20,6 @@ def scenes() -> tuple[ZeroShotClassifier, Tensor, list[int]]:
     samples = [data[index] for index in range(3)]
     inputs = torch.stack([clip.preprocess(sample.image) for sample in samples])
     return classifier, inputs, [sample.target for sample in samples]
-
-
-def test_margin_and_log_probability() -> None:
-    logits = torch.tensor([[1.0, 4.0, 2.5], [3.0, -1.0, 3.0]])
-    margins = choices._Margin(Fixed(logits))(torch.zeros(2))
-    for row in range(2):
-        for column in range(3):
-            others = [float(logits[row, other]) for other in range(3) if other != column]
-            assert float(margins[row, column]) == float(logits[row, column]) - max(others)
-    log_probabilities = choices._LogProbability(Fixed(logits))(torch.zeros(2))
-    assert torch.allclose(log_probabilities.exp().sum(dim=1), torch.ones(2))
-    assert torch.allclose(log_probabilities.diff(dim=1), logits.diff(dim=1))
 
 
 def test_drop_per_patch(scenes: tuple[ZeroShotClassifier, Tensor, list[int]]) -> None:

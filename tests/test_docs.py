@@ -1,4 +1,4 @@
-"""The worked example of docs/vision_towers.md runs, and its claims hold."""
+"""The worked examples of two pages run, and their claims hold."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ from cci_captum import CCI, find_vision_tower
 from cci_captum.baselines import GAME, RISE, AttentionRollout, GradCAM, GradECLIP, SelfAttention
 from cci_captum.vision_towers import check_vision_tower, hook_input, hook_output
 
-PAGE = Path(__file__).parents[1] / "docs" / "vision_towers.md"
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def run_page(name: str) -> dict[str, Any]:
+    """What a page's Python blocks define, run one after the other."""
+    names: dict[str, Any] = {}
+    page = DOCS / name
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(compile(block, str(page), "exec"), names)
+    return names
 
 
 @pytest.fixture(scope="module")
 def example() -> dict[str, Any]:
-    """What the page's Python blocks define, run one after the other."""
     from cci_captum.vision_towers import registry
 
-    names: dict[str, Any] = {}
     before = list(registry._REGISTERED)
     torch.manual_seed(0)
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        exec(compile(block, str(PAGE), "exec"), names)
-    yield names
+    yield run_page("vision_towers.md")
     registry._REGISTERED[:] = before
 
 
@@ -129,3 +134,44 @@ def test_the_check_finds_a_foreign_forward_func(example, tower) -> None:
     other = example["LabViT"]().eval()
     with pytest.raises(RuntimeError, match=r"forward_func: .* it ran 0 times"):
         check_vision_tower(tower, other, example["images"])
+
+
+# docs/your_own_method.md
+
+
+@pytest.fixture(scope="module")
+def own_method() -> dict[str, Any]:
+    return run_page("your_own_method.md")
+
+
+def test_the_page_says_what_is_checked(own_method) -> None:
+    skipped = {"report": "additional_forward_args", "with_texts": "target"}
+    for name, check in skipped.items():
+        assert list(own_method[name].skipped) == [check]
+        assert own_method[name].method == "InputGradient"
+    found = own_method["found"]
+    assert found.check == "one by one"
+    assert str(found).startswith(
+        "Scaled: one by one: expected the maps of images alone, got others in a batch"
+    )
+
+
+def test_the_occlusion_of_the_page_is_one_by_hand(own_method) -> None:
+    classifier, images = own_method["classifier"], own_method["images"]
+    method = own_method["Occlusion"](classifier)
+    patch_map = method.patch_map(images, target=1)
+    painted = images.clone()
+    painted[:, :, :48, 48:] = 0
+    with torch.no_grad():
+        expected = (classifier(images) - classifier(painted))[:, 1]
+    assert oracles.relative_error(patch_map[:, 0, 1], expected) < 1e-4
+    assert own_method["attributions"].shape == images.shape
+    assert list(own_method["occlusion"].skipped) == ["additional_forward_args"]
+
+
+def test_the_table_of_the_page_is_what_is_exported() -> None:
+    import cci_captum.attribution
+
+    page = (DOCS / "your_own_method.md").read_text(encoding="utf-8")
+    missing = [name for name in cci_captum.attribution.__all__ if f"`{name}`" not in page]
+    assert missing == ["MethodReport"]

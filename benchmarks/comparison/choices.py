@@ -22,6 +22,7 @@ from cci_captum.baselines import ClusterAblation, find_method
 from cci_captum.cci import CCI
 from cci_captum.clustering import KMeans
 from cci_captum.models.clip import ZeroShotClassifier, load_clip
+from cci_captum.models.scores import LogProbability, Margin
 
 from ..data import Scenes
 from .compare import Factory, compare
@@ -29,26 +30,6 @@ from .report import areas
 
 # Every state of its released code, the strongest on scenes first.
 _CLIP_SURGERY = ("clip-surgery-2023-04-12", "clip-surgery-2023-04-13", "clip-surgery")
-
-
-class _LogProbability(nn.Module):
-    """The log of the softmax over the classes."""
-
-    def __init__(self, forward_func: nn.Module) -> None:
-        super().__init__()
-        self.forward_func = forward_func
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.forward_func(images).log_softmax(dim=1)
-
-
-class _Margin(_LogProbability):
-    """Each class's logit above the best of the others."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits = self.forward_func(images)
-        best, second = logits.topk(2, dim=1).values.T[..., None]
-        return logits - torch.where(logits == best, second, best)
 
 
 class _Derived(PatchAttribution):
@@ -140,11 +121,11 @@ def _choices(num_blocks: int, patches: int) -> dict[str, Factory]:
         "tokens before the first block": partial(CCI, embedding_layer="input"),
         "final tokens, projected": partial(CCI, embedding_layer="projected"),
         **{f"another seed of K-means: {seed}": _with_k(7, seed=seed) for seed in (1, 2)},
-        "log probability": lambda f: CCI(_LogProbability(f)),
-        "margin over the best other class": lambda f: CCI(_Margin(f)),
+        "log probability": lambda f: CCI(LogProbability(f)),
+        "margin over the best other class": lambda f: CCI(Margin(f)),
         "drop divided by the cluster's size": lambda f: _Derived(f, _per_patch),
-        "log probability, divided by size": lambda f: _Derived(_LogProbability(f), _per_patch),
-        "log probability, mean over K": lambda f: _MeanOver(_LogProbability(f), several),
+        "log probability, divided by size": lambda f: _Derived(LogProbability(f), _per_patch),
+        "log probability, mean over K": lambda f: _MeanOver(LogProbability(f), several),
         "weights as in the paper": partial(CCI, normalization="paper"),
         "patches kept whole": lambda f: _Enlarged(CCI(f)),
         "pixels replaced instead of hidden": ClusterAblation,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -287,22 +287,27 @@ class Trial:
 
     def _rounding(self) -> tuple[float, float]:
         """What rounding may change, of what outputs vary; and the precision's own step."""
-        dtypes = {parameter.dtype for parameter in self._parameters()} | {self.images.dtype}
-        device = self.images.device.type
-        if torch.is_autocast_enabled(device):
-            dtypes.add(torch.get_autocast_dtype(device))
-        half = dtypes & {torch.float16, torch.bfloat16}
-        if half:
-            return _HALF, max(torch.finfo(dtype).eps for dtype in half)
-        if device == "cuda" and (
-            torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
-        ):
-            return _TF32, 2.0**-11
-        return _EXACT, torch.finfo(torch.float32).eps
+        return rounding_of(modules_of(self.forward_func, self.tower), self.images)
 
-    def _parameters(self) -> Iterator[nn.Parameter]:
-        for module in modules_of(self.forward_func, self.tower):
-            yield from module.parameters(recurse=False)
+
+def rounding_of(modules: Iterable[nn.Module], images: Tensor) -> tuple[float, float]:
+    """What rounding may change, as a share of what outputs vary; and the precision's own step.
+
+    By the lowest precision among the modules' own parameters, the images and autocast.
+    """
+    dtypes = {p.dtype for module in modules for p in module.parameters(recurse=False)}
+    dtypes.add(images.dtype)
+    device = images.device.type
+    if torch.is_autocast_enabled(device):
+        dtypes.add(torch.get_autocast_dtype(device))
+    half = dtypes & {torch.float16, torch.bfloat16}
+    if half:
+        return _HALF, max(torch.finfo(dtype).eps for dtype in half)
+    if device == "cuda" and (
+        torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    ):
+        return _TF32, 2.0**-11
+    return _EXACT, torch.finfo(torch.float32).eps
 
 
 def modules_of(forward_func: Any, tower: VisionTower | None) -> Iterator[nn.Module]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import _captum
 from ..calls import new_pass, running_call
+from ..models.scores import without_score
 from ..shared import Shared
 from ..vision_towers import VisionTower, find_vision_tower
 from .inputs import rows_of_args
@@ -107,7 +108,9 @@ def _check_columns(
 
     def check() -> None:
         with torch.no_grad():
-            one = _output(forward_func, images[first], rows_of_args(args, first))
+            # A score over classes would stumble over the one column that is looked for.
+            outputs = without_score(forward_func)
+            one = _output(outputs, images[first], rows_of_args(args, first))
         if one.shape[1:2] != (columns,):
             names = " or ".join(f"additional_forward_args[{index}]" for index in rows)
             raise ValueError(
