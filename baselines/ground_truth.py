@@ -70,7 +70,7 @@ class GroundTruth(ImageAttribution):
             ValueError: If masks has not the images' size.
         """
         check_upsample(upsample)
-        images = check_images(inputs)
+        images: Tensor = check_images(inputs)
         check_finite(images, "inputs", self.get_name())
         if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
             got = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__

@@ -28,7 +28,7 @@ class Method:
         resolution: "patch" (it has `patch_map`) or "pixel".
         needs_gradients: Whether it differentiates the model.
         needs_text: Whether it needs the text's embedding, so that forward_func must be an
-            ImageTextSimilarity or a ZeroShotClassifier.
+            ImageTextSimilarity, a ZeroShotClassifier, or a score of the latter.
         needs_masks: Whether `attribute` takes the true masks (a reference, not a method).
         preset: Arguments of the class, (name, value) each, that set this method apart from
             another of the same class.
