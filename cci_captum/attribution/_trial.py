@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from ..vision_towers import VisionTower, dynamically_quantized
 from ..vision_towers.hooks import after, before, first_output
+from ._probes import lower_part, modules_of, noise_like, noise_pixels, rounding_of
 from .field_of_view import FieldOfView, GeometryError, find_field_of_view, ramps
 from .forward import run_forward
 from .inputs import rows_of_args
 
 _REPLACED = "was its forward, or scaled_dot_product_attention, replaced by one without masks?"
 _CHANCE = "expected the same outputs for the same images, got others in a second call"
-_EXACT, _TF32, _HALF = 1e-3, 1e-2, 5e-2  # of what outputs vary: what rounding may change
 
 
 @dataclass
@@ -132,7 +132,7 @@ class Trial:
                 "thread); pass the vision_tower that forward_func calls"
             )
         (grid,) = self.grids
-        mask = _lower_part(grid)
+        mask = lower_part(grid)
         if mask is None:
             return  # a single patch
         mask = mask.flatten().expand(2, -1).to(self.images.device)
@@ -157,7 +157,7 @@ class Trial:
         def replace(tokens: Tensor) -> Tensor:
             if paint:
                 hidden = hiding.token_mask.to(tokens.device)[..., None]
-                tokens = torch.where(hidden, _noise_like(tokens), tokens)
+                tokens = torch.where(hidden, noise_like(tokens), tokens)
             return tokens
 
         def record(module: nn.Module, args: Any, output: Any) -> None:
@@ -206,7 +206,7 @@ class Trial:
         inside = ((rows >= 0) & (rows < h))[:, None] & ((columns >= 0) & (columns < w))
         pixels = hidden_at(rows, columns) & hidden_at(rows - margin, columns - margin)
         pixels = (pixels & inside.to(mask.device))[:, None]
-        return torch.where(pixels, _noise_pixels(self.images), self.images)
+        return torch.where(pixels, noise_pixels(self.images), self.images)
 
     def _explain_leak(self, mask: Tensor, painted: Tensor, plain: _Hidden) -> None:
         """Say how hidden patches still count, by more passes."""
@@ -290,32 +290,6 @@ class Trial:
         return rounding_of(modules_of(self.forward_func, self.tower), self.images)
 
 
-def rounding_of(modules: Iterable[nn.Module], images: Tensor) -> tuple[float, float]:
-    """What rounding may change, as a share of what outputs vary; and the precision's own step.
-
-    By the lowest precision among the modules' own parameters, the images and autocast.
-    """
-    dtypes = {p.dtype for module in modules for p in module.parameters(recurse=False)}
-    dtypes.add(images.dtype)
-    device = images.device.type
-    if torch.is_autocast_enabled(device):
-        dtypes.add(torch.get_autocast_dtype(device))
-    half = dtypes & {torch.float16, torch.bfloat16}
-    if half:
-        return _HALF, max(torch.finfo(dtype).eps for dtype in half)
-    if device == "cuda" and (
-        torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
-    ):
-        return _TF32, 2.0**-11
-    return _EXACT, torch.finfo(torch.float32).eps
-
-
-def modules_of(forward_func: Any, tower: VisionTower | None) -> Iterator[nn.Module]:
-    """The modules of a forward_func, or of the image encoder that it runs."""
-    root = forward_func if isinstance(forward_func, nn.Module) else tower and tower.module
-    return root.modules() if isinstance(root, nn.Module) else iter(())
-
-
 @dataclass
 class _Hidden:
     """What a pass with hidden patches gave."""
@@ -324,38 +298,3 @@ class _Hidden:
     tokens: list[Tensor] = field(default_factory=list)  # after each block
     kept: Tensor = field(default_factory=lambda: torch.empty(0))  # (2, T) bool
     entered: Tensor | None = None
-
-
-def _lower_part(grid: tuple[int, int]) -> Tensor | None:
-    """(h, w) bool, True where hidden: all but the first rows, of which h is a multiple.
-
-    So that copies of the kept patches in turn fill the grid evenly. Columns where there is but
-    one row; None where there is but one patch.
-    """
-    h, w = grid
-    if h == 1 and w == 1:
-        return None
-    side = h if h > 1 else w
-    smallest = next(factor for factor in range(2, side + 1) if side % factor == 0)
-    hidden = torch.zeros(h, w, dtype=torch.bool)
-    if h > 1:
-        hidden[h // smallest :] = True
-    else:
-        hidden[:, w // smallest :] = True
-    return hidden
-
-
-def _noise_pixels(images: Tensor) -> Tensor:
-    """Noise between the least and the greatest value of the images and of their ramps."""
-    values = torch.cat([images, ramps(images)]).double()
-    low, high = values.min(), values.max()
-    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
-    return (low + (high - low) * noise.to(low)).to(images.dtype)
-
-
-def _noise_like(values: Tensor) -> Tensor:
-    """Normal noise of twice the spread of the values, the same in every call."""
-    generator = torch.Generator().manual_seed(0)
-    wide = values.float()
-    noise = torch.randn(values.shape, generator=generator).to(wide.device)
-    return (wide.mean() + 2 * wide.std() * noise).to(values.dtype)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ..vision_towers import VisionTower
-from ._trial import Trial, modules_of
+from ._probes import modules_of
+from ._trial import Trial
 from .field_of_view import FieldOfView
 from .forward import tower_of
 from .inputs import check_additional_forward_args, check_images, outside_inference, rows_of_args
