@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 from cci_captum.baselines.spec import MethodSpec
 
 from ..names import readable
-from . import _side_by_side
 from ._common import add_method_option, add_shared_options, choose_device, choose_methods
 from ._outputs import DPI, Outputs
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from cci_captum.models.preprocessing import Preprocess
 
     from ..comparison import Comparison
+    from ..data import ImageData, Sample
     from ..scenes import Scene
 
 # Artwork, kind, class of the first object, background, number. The numbers were chosen, among the
@@ -87,14 +87,13 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm.auto import tqdm
 
-    from cci_captum.models.preprocessing import mean_and_std
     from cci_captum.visualization import show_clusters
 
     from ..comparison import figures, report
-    from ..faithfulness import DeletionInsertion
+    from ..data import Scenes
 
     grid, clusters, side_by_side, curves = (arguments.out / name for name in _FILES)
-    steps = tqdm(total=5 + len(methods), desc="demo", unit="step")
+    steps = tqdm(total=5, desc="demo", unit="step")
     scenes = draw_scenes(arguments.seed)
     images = torch.stack([scene.image for scene in scenes])
     steps.update()
@@ -119,14 +118,15 @@ def run(arguments: argparse.Namespace) -> None:
         ).savefig(path, dpi=DPI),
     )
     steps.update()
-    mean, std = mean_and_std(tiny.preprocess)
-    harness = DeletionInsertion(tiny.classifier, mean=mean, std=std)
-    located = _side_by_side.locate(tiny.classifier, tiny.inputs, scenes, methods, harness, steps)
-    outputs.write(
-        side_by_side, lambda path: located.draw(images, row_titles).savefig(path, dpi=DPI)
-    )
     steps.close()
-    comparison = _compare(tiny, methods, arguments.seed)
+    six = SixScenes(scenes, tiny.probabilities.tolist(), row_titles)
+    beside = _compare(tiny, methods, six, arguments.seed)
+    places = list(range(len(scenes)))
+    outputs.write(
+        side_by_side,
+        lambda path: figures.grid(beside, six, tiny.preprocess, places).savefig(path, dpi=DPI),
+    )
+    comparison = _compare(tiny, methods, Scenes(_FRESH_SCENES, seed=arguments.seed), arguments.seed)
     outputs.write(curves, lambda path: figures.curves(comparison).savefig(path, dpi=DPI))
     _print_table(scenes, tiny, others)
     print(report.text(comparison))
@@ -169,16 +169,59 @@ def _ask(name: str, images: torch.Tensor, device: torch.device) -> _Answers:
     return _Answers(classifier, clip.preprocess, inputs, effects, probabilities, predicted)
 
 
-def _compare(tiny: _Answers, methods: list[MethodSpec], seed: int) -> Comparison:
+class SixScenes:
+    """The demo's scenes as images of a data set, with the object that the model is surest of.
+
+    That is the predicted class wherever the prediction is right.
+
+    Args:
+        scenes: Scenes of one object or two.
+        probabilities: What the model gives each class, a row a scene.
+        row_titles: What the scenes are called.
+    """
+
+    name = "six scenes"
+    has_masks = True
+
+    def __init__(
+        self, scenes: list[Scene], probabilities: list[list[float]], row_titles: list[str]
+    ) -> None:
+        from cci_captum.tiny import CLASS_NAMES, TEMPLATES
+
+        self.class_names, self.templates = CLASS_NAMES, TEMPLATES
+        self._scenes, self._row_titles = scenes, row_titles
+        self._objects = [
+            max(range(len(scene.classes)), key=lambda place: row[scene.classes[place]])
+            for scene, row in zip(scenes, probabilities, strict=True)
+        ]
+        chosen = zip(scenes, self._objects, strict=True)
+        self.targets = [scene.classes[place] for scene, place in chosen]
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __getitem__(self, index: SupportsIndex) -> Sample:
+        from torchvision.transforms.functional import to_pil_image
+
+        from ..data import Sample
+        from ..data.base import position
+
+        place = position(index, len(self))
+        scene, title = self._scenes[place], self._row_titles[place]
+        mask = scene.masks[self._objects[place]]
+        return Sample(title, to_pil_image(scene.image), self.targets[place], mask)
+
+
+def _compare(tiny: _Answers, methods: list[MethodSpec], data: ImageData, seed: int) -> Comparison:
     from ..comparison import compare
-    from ..data import Scenes
 
     return compare(
-        [str(spec) for spec in methods],
-        Scenes(_FRESH_SCENES, seed=seed),
+        methods,
+        data,
         forward_func=tiny.classifier,
         preprocess=tiny.preprocess,
         ties=(),
+        seed=seed,
         show_progress=True,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -81,36 +82,52 @@ def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
     )
 
 
-def grid(comparison: Comparison, data: ImageData, preprocess: Preprocess, rows: int = 6) -> Figure:
-    """The images on which methods disagree most, with the maps that were kept, and their areas.
+def grid(
+    comparison: Comparison,
+    data: ImageData,
+    preprocess: Preprocess,
+    places: Sequence[int] | None = None,
+    rows: int = 6,
+) -> Figure:
+    """Images with the maps that were kept; below each map what lies on the object, and its areas.
 
     Args:
         comparison: What was measured.
         data: The images that it was measured on.
         preprocess: Which was used; says what part of a photo to show.
-        rows: Images.
+        places: Of the images; None takes those on which methods disagree most.
+        rows: How many of these.
     """
     results = _as_they_are(comparison)
     by_image = results.set_index(["method", "index"])
-    chosen = [name for name in comparison.methods if name not in REFERENCES]
+    methods = comparison.methods
+    chosen = [name for name in methods if name not in REFERENCES] or methods
     whole = results[results["method"].isin(chosen)].groupby("index").size() == len(chosen)
-    places = [int(place) for place in comparison.disagreement().index if whole[place]][:rows]
+    if places is None:
+        places = [int(place) for place in comparison.disagreement().index if whole[place]][:rows]
     samples = [data[place] for place in places]
+    targets = results.drop_duplicates("index").set_index("index")["target"]
+    names = [data.class_names[targets[place]] for place in places]
     maps, scores = {}, {}
     for name in chosen:
         values = [torch.from_numpy(comparison.map_of(place, name)) for place in places]
         maps[title(name)] = torch.stack(values)
-        found = [by_image.loc[(name, place)] for place in places]
         scores[title(name)] = [
-            both_areas(row["deletion_probability"], row["insertion_probability"]) for row in found
+            _below(by_image.loc[(name, place)], explained)
+            for place, explained in zip(places, names, strict=True)
         ]
-    targets = results.drop_duplicates("index").set_index("index")["target"]
     return attribution_grid(
         [sample.image.crop(seen_box(preprocess, sample.image.size)) for sample in samples],
         maps,
         row_titles=[sample.name for sample in samples],
-        scores={"image": [data.class_names[targets[place]] for place in places], **scores},
+        scores={"image": [f"explained: {name}" for name in names], **scores},
     )
+
+
+def _below(row: pd.Series, explained: str) -> str:
+    """What stands below a map."""
+    areas = both_areas(row["deletion_probability"], row["insertion_probability"])
+    return f"{row['energy']:.0%} on the {explained}\n{areas}" if "energy" in row else areas
 
 
 def _as_they_are(comparison: Comparison) -> pd.DataFrame:
