@@ -33,7 +33,7 @@ from cci_captum.benchmarks.comparison.randomization import (
 from cci_captum.benchmarks.comparison.results import add_ranks
 from cci_captum.benchmarks.data import Sample
 from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion, Protocol
-from cci_captum.benchmarks.localization import average_precision, best_iou, energy, pointing_game
+from cci_captum.benchmarks.localization import MEASURES
 from cci_captum.benchmarks.maps import raw_map
 from cci_captum.benchmarks.statistics import holm, interval, paired_interval, paired_p_value
 from cci_captum.clustering import KMeans
@@ -44,12 +44,7 @@ NAMES = ("fox", "ship", "igloo", "lemon", "jar", "owl", "bus")
 METHOD_NAMES = ("cci", "grad-eclip", "rollout")
 PROTOCOL_NAMES = ("grad-eclip", "grad-eclip-original", "tokens")
 REFERENCES = ("random", "ground-truth")
-LOCALIZATION = {
-    "pointing_game": pointing_game,
-    "energy": energy,
-    "iou": best_iou,
-    "average_precision": average_precision,
-}
+LOCALIZATION = {measure.name: measure.function for measure in MEASURES}
 AREAS = tuple(
     f"{direction}_{measure}"
     for direction in ("deletion", "insertion")
