@@ -19,6 +19,7 @@ from .perturbation import (
 )
 from .protocols import PROTOCOLS, TIES, Protocol
 from .retrieval import CaptionRetrieval, RetrievalCurve
+from .strategies import PreparedImages
 
 __all__ = [
     "PROTOCOLS",
@@ -27,6 +28,7 @@ __all__ = [
     "Curve",
     "DeletionInsertion",
     "FaithfulnessCurves",
+    "PreparedImages",
     "Protocol",
     "RetrievalCurve",
     "area_under_curve",
