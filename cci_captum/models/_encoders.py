@@ -9,8 +9,9 @@ from itertools import chain
 from typing import Any
 
 import torch
-from timm.layers import to_2tuple
 from torch import Tensor, nn
+
+from ..vision_towers.layout import pair
 
 # Methods for images and texts: open_clip's, then those of transformers.
 _METHODS = (("encode_image", "encode_text"), ("get_image_features", "get_text_features"))
@@ -98,7 +99,7 @@ def to_precision(encoder: nn.Module, images: Tensor) -> Tensor:
 
 def size_option(call: Callable[..., Any], config: Any, images: Tensor) -> dict[str, Any]:
     """What a transformers method has to be told about images of another size than its own."""
-    if tuple(images.shape[-2:]) == to_2tuple(config.image_size):
+    if tuple(images.shape[-2:]) == pair(config.image_size):
         return {}
     option = "interpolate_pos_encoding"  # DINOv2 interpolates without being told
     return {option: True} if option in signature(call).parameters else {}

@@ -7,9 +7,8 @@ outputs that Captum methods expect: one score, or one row of logits, an image.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,11 +17,22 @@ from ..calls import call_memory
 from ._cut_texts import checked, warn_about_cuts
 from ._encoders import check_clip, encode_image, encode_text, text_device, weights_at_hand
 from ._equal_names import equal_rows, warn_about_equal_names
-from .loading import LoadedCLIP, load_clip
+
+if TYPE_CHECKING:
+    from .loading import LoadedCLIP, load_clip
 
 __all__ = ["ImageTextSimilarity", "LoadedCLIP", "ZeroShotClassifier", "load_clip"]
 
 _TEXT_BATCH_SIZE = 256
+
+
+def __getattr__(name: str) -> Any:
+    """What loads models imports open_clip, which the models of other libraries do without."""
+    if name not in ("LoadedCLIP", "load_clip"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import loading
+
+    return getattr(loading, name)
 
 
 class _Embeddings(nn.Module):
@@ -184,7 +194,9 @@ class ZeroShotClassifier(_Embeddings):
 
 def _resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     if templates == "openai-imagenet":
-        return tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
+        from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+        return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
     resolved = (templates,) if isinstance(templates, str) else tuple(templates)
     for template in resolved:
         if "{}" not in template:

@@ -1,8 +1,13 @@
 """The only place that knows the inside of image encoders of open_clip, timm and transformers.
 
 `find_vision_tower` wraps a model's image encoder in the `VisionTower` adapter of its family;
-`register_vision_tower` adds a family. Imports nothing of ours.
+`register_vision_tower` adds a family. Imports nothing of ours, and a library only where a model
+of it may be there: the adapters of open_clip and timm are imported when first used.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from .base import VisionTower
 from .blocks import (
@@ -18,12 +23,21 @@ from .checking import check_vision_tower
 from .hiding import HideStrategy, Hiding
 from .hooks import hide_keys, hook_input, hook_output
 from .layout import Layer, TowerLayout
-from .open_clip_vit import OpenCLIPVisionTower
 from .quantized import dynamically_quantized
 from .recording import AttentionRecording, BlockAttention, TokenRecording
-from .registry import TowerRegistration, find_vision_tower, register_vision_tower
-from .timm_vit import OpenCLIPTimmTower, TimmVisionTower
+from .registry import (
+    LAZY,
+    TowerRegistration,
+    find_vision_tower,
+    load_adapter,
+    register_vision_tower,
+)
 from .transformers_base import TransformersTower
+
+if TYPE_CHECKING:
+    from .open_clip_timm import OpenCLIPTimmTower
+    from .open_clip_vit import OpenCLIPVisionTower
+    from .timm_vit import TimmVisionTower
 
 __all__ = [
     "AttentionBlock",
@@ -54,3 +68,13 @@ __all__ = [
     "register_vision_tower",
     "split_heads",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load_adapter(name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -239,6 +239,11 @@ class TowerLayout(ABC):
         return f"{type(self).__name__}({type(self.module).__name__}, num_blocks={self.num_blocks})"
 
 
+def pair(side: Any) -> tuple[int, int]:
+    """Height and width of what is given as both, or as one number for both."""
+    return tuple(side) if isinstance(side, Iterable) else (side, side)
+
+
 def check_readable(layers: Iterable[AttentionLayer]) -> None:
     """Raise TypeError, with the reason, unless what all these layers compute can be read."""
     for layer in layers:

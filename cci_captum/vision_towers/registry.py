@@ -1,17 +1,21 @@
-"""Which adapter takes which image encoder."""
+"""Which adapter takes which image encoder.
+
+An adapter of open_clip or timm imports its library, which takes longer than PyTorch does. So it
+is imported only where the library is already, without which there is no model of it.
+"""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from .base import VisionTower
-from .open_clip_vit import OpenCLIPVisionTower
 from .quantized import dynamically_quantized
-from .timm_vit import OpenCLIPTimmTower, TimmVisionTower
 from .transformers_vit import (
     TransformersCLIPTower,
     TransformersDinov2Tower,
@@ -62,20 +66,34 @@ class _Registration(NamedTuple):
     adapter: Callable[..., VisionTower]
 
 
-_BUILT_IN = [
-    _Registration(adapter.matches, adapter)
-    for adapter in (
-        OpenCLIPVisionTower,
-        OpenCLIPTimmTower,
-        TimmVisionTower,
-        TransformersCLIPTower,
-        TransformersSiglipTower,
-        TransformersSiglip2Tower,
-        TransformersViTTower,
-        TransformersDinov2Tower,
-    )
-]
+# Adapters that import a library: its name, and the module here that the adapter is in.
+LAZY = {
+    "OpenCLIPVisionTower": ("open_clip", "open_clip_vit"),
+    "OpenCLIPTimmTower": ("open_clip", "open_clip_timm"),
+    "TimmVisionTower": ("timm", "timm_vit"),
+}
+# Those that know their library's classes by name, and import nothing.
+_BY_NAME = (
+    TransformersCLIPTower,
+    TransformersSiglipTower,
+    TransformersSiglip2Tower,
+    TransformersViTTower,
+    TransformersDinov2Tower,
+)
 _REGISTERED: list[_Registration] = []
+
+
+def load_adapter(name: str) -> Any:
+    """The adapter of a name in `LAZY`, whose library is imported if it is not yet."""
+    _, module = LAZY[name]
+    return getattr(import_module(f".{module}", __package__), name)
+
+
+def _built_in() -> list[_Registration]:
+    """The adapters of the package that may take a module: those whose library is imported."""
+    imported = [name for name, (library, _) in LAZY.items() if sys.modules.get(library)]
+    adapters = (*map(load_adapter, imported), *_BY_NAME)
+    return [_Registration(adapter.matches, adapter) for adapter in adapters]
 
 
 class TowerRegistration:
@@ -159,7 +177,7 @@ def find_vision_tower(module: nn.Module | VisionTower) -> VisionTower:
             f"{type(module).__name__}"
         )
     registered = _outermost(module, _REGISTERED)
-    found = registered or _outermost(module, _BUILT_IN)
+    found = registered or _outermost(module, _built_in())
     if not found:
         _refuse_by_name(module)
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Adapters for timm's VisionTransformer and Eva, alone or inside open_clip's TimmModel.
+"""Adapter for timm's VisionTransformer and Eva.
 
 ViT, DeiT, DINOv2, DINOv3, EVA, EVA02, SigLIP, PE-Core, MobileCLIP-B: with or without class
 token, any number of registers, learned or rotary positions, pooled by class token, average,
@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from open_clip.timm_model import TimmModel
 from timm.layers import Attention, AttentionPoolLatent, AttentionRope, SqueezeExcite, to_2tuple
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
@@ -151,28 +150,6 @@ class TimmVisionTower(VisionTower):
             yield after(dropout, lambda module, args, output: (args[0], None))
         else:
             yield skip(dropout)
-
-
-class OpenCLIPTimmTower(TimmVisionTower):
-    """`open_clip.timm_model.TimmModel` around one of timm's image encoders."""
-
-    module: TimmModel
-
-    @staticmethod
-    def matches(module: nn.Module) -> bool:
-        """Whether `module` is a TimmModel whose trunk `TimmVisionTower` takes."""
-        return isinstance(module, TimmModel) and TimmVisionTower.matches(module.trunk)
-
-    @staticmethod
-    def _trunk(module: Any) -> Any:
-        return module.trunk
-
-    def _head(self, features: Tensor) -> Tensor:
-        return self.module.head(super()._head(features))
-
-    def read_out(self, tokens: Tensor) -> Tensor:
-        """The image feature; see `TowerLayout.read_out`."""
-        return self.module.head(super().read_out(tokens))
 
 
 def _check_supported(trunk: Any) -> None:

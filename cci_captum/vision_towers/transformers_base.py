@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -18,7 +17,7 @@ from .base import VisionTower
 from .blocks import AttentionBlock, split_heads
 from .hiding import Hiding
 from .hooks import first_argument, hide_keys, hook_input, hook_output
-from .layout import check_as_released, refuse_part
+from .layout import check_as_released, pair, refuse_part
 
 _OF_TEXTS = ("text_", "logit_")  # names in a model of images and texts
 
@@ -86,7 +85,7 @@ class TransformersTower(VisionTower):
     @property
     def patch_size(self) -> tuple[int, int]:
         """See `TowerLayout.patch_size`."""
-        return to_2tuple(self.trunk.config.patch_size)
+        return pair(self.trunk.config.patch_size)
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid (h, w); see `TowerLayout.grid_of`.
@@ -104,7 +103,7 @@ class TransformersTower(VisionTower):
     def entered_grid(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int]:
         """The patch grid of a pass; ValueError for a size that it was not meant for."""
         images = first_argument(args, kwargs)
-        own = to_2tuple(self.trunk.config.image_size)
+        own = pair(self.trunk.config.image_size)
         if not kwargs.get("interpolate_pos_encoding") and tuple(images.shape[-2:]) != own:
             raise ValueError(
                 f"images: expected height x width {own[0]} x {own[1]}, or a pass with "
