@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,16 +75,64 @@ def read_with_scaling(path: str | os.PathLike[str]) -> tuple[Image.Image, str]:
         raise FileNotFoundError(f"no such image: {name}")
     if Path(path).is_dir():
         raise IsADirectoryError(f"expected an image, got a folder: {name}")
+    return _read(path, name)
+
+
+def decode_with_scaling(content: bytes, name: str) -> tuple[Image.Image, str]:
+    """Read the content of an image file as `read_with_scaling` does the file.
+
+    Args:
+        content: Of a file of any kind that PIL knows.
+        name: Says in errors which image it is.
+
+    Raises:
+        ValueError: See `read_image`.
+    """
+    return _read(io.BytesIO(content), name)
+
+
+def convert_with_scaling(image: Image.Image, name: str) -> tuple[Image.Image, str]:
+    """An image that is open already, as `read_with_scaling` gives that of a file.
+
+    Args:
+        image: Of any mode; it stays as it is, but is loaded.
+        name: Says in errors which image it is.
+
+    Returns:
+        An image of mode "RGB" that is a copy, and what was taken for granted or "".
+
+    Raises:
+        ValueError: See `read_image`.
+
+    Example:
+        >>> convert_with_scaling(Image.new("LA", (4, 2), (0, 0)), "a")[0].getpixel((0, 0))
+        (255, 255, 255)
+    """
+    with _errors_named(name):
+        return _converted(image)
+
+
+def _read(file: str | os.PathLike[str] | io.BytesIO, name: str) -> tuple[Image.Image, str]:
+    with _errors_named(name), Image.open(file) as image:
+        return _converted(image)
+
+
+def _converted(image: Image.Image) -> tuple[Image.Image, str]:
+    transparent = _transparent(image)
+    image.load()
+    scaling = _scaling(image)
+    upright = ImageOps.exif_transpose(image)
+    return _to_rgb(upright, scaling.white, transparent), scaling.note
+
+
+@contextmanager
+def _errors_named(name: str) -> Iterator[None]:
+    """Raise what Pillow raises as a ValueError that says which image it is."""
     try:
         with warnings.catch_warnings():
             # A large photo is fine; twice PIL's limit is an error all the same.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                transparent = _transparent(image)
-                image.load()
-                scaling = _scaling(image)
-                upright = ImageOps.exif_transpose(image)
-                return _to_rgb(upright, scaling.white, transparent), scaling.note
+            yield
     except UnidentifiedImageError as error:
         raise ValueError(f"not an image, or of an unknown kind: {name}") from error
     except Image.DecompressionBombError as error:

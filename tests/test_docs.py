@@ -1,4 +1,4 @@
-"""The worked examples of two pages run, and their claims hold."""
+"""The worked examples of three pages run, and their claims hold."""
 
 from __future__ import annotations
 
@@ -175,3 +175,15 @@ def test_the_table_of_the_page_is_what_is_exported() -> None:
     page = (DOCS / "your_own_method.md").read_text(encoding="utf-8")
     missing = [name for name in cci_captum.attribution.__all__ if f"`{name}`" not in page]
     assert missing == ["MethodReport"]
+
+
+# docs/data.md
+
+
+def test_the_page_on_data_runs() -> None:
+    page = run_page("data.md")
+    assert page["data"].name == "scenes (held-out artwork, two objects, seed 3)"
+    assert page["sample"].name == "scene 7"
+    assert page["captioned"].name.endswith("(1 images; 5 captions, the first 5 of each)")
+    assert page["pairs"].class_names == ("cat", "dog") and page["pairs"].targets == [0, 1]
+    assert set(page["fake"].targets) == {0, 1}

@@ -54,8 +54,9 @@ _SHARED: dict[str, dict[str, Any]] = {
     "--data": {
         "default": "scenes",
         "metavar": "D",
-        "help": '"scenes"; a folder that has a folder of images for each class; or '
-        '"imagenet:DIR", whose folders are named n01440764, ... (%(default)s)',
+        "help": '"scenes", or with options, "scenes:n=500,objects=two"; a folder that has a '
+        'folder of images for each class, also as "folder:DIR"; or "imagenet:DIR", whose folders '
+        "are named n01440764, ... (%(default)s)",
     },
     "--n": {
         "type": at_least(1),
@@ -101,6 +102,15 @@ def add_shared_options(parser: argparse.ArgumentParser, *options: str) -> None:
     """
     for option in options:
         parser.add_argument(option, **_SHARED[option])
+
+
+def shared_default(option: str) -> Any:
+    """The value of one of these options where a command gives it no other default.
+
+    Args:
+        option: As the command line calls it, such as "--objects".
+    """
+    return _SHARED[option].get("default")
 
 
 def add_method_option(parser: argparse.ArgumentParser, usual: Sequence[str]) -> None:

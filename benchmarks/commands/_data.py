@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ._common import CommandError
+from ._common import CommandError, shared_default
 
 if TYPE_CHECKING:
     from cci_captum.models.preprocessing import Preprocess
 
     from ..data import ImageData
 
-SCENES = "scenes"
-_IMAGENET = "imagenet:"
-_DEFAULT_SCENES = 100
-# The option that chooses what an argument of the data is.
-_OPTIONS = {"root": "--data", "masks": "--masks", "count": "--n", "class_names": "--classes"}
+# Options of sources that a command has beside `--data`.
+_OPTIONS = ("n", "objects", "artwork", "classes", "masks", "seed")
 
 
 def check_data(arguments: argparse.Namespace) -> None:
     """Raise CommandError unless the options that choose images go together."""
-    for option in ("classes", "masks"):
-        if getattr(arguments, option) and arguments.data == SCENES:
-            raise CommandError(f"--{option}: scenes have their own; expected --data DIR")
-    if arguments.classes and arguments.data.startswith(_IMAGENET):
-        raise CommandError("--classes: ImageNet has its own; expected --data DIR")
+    from ..data import SOURCES
+
+    scheme, given = _read(arguments)
+    source = SOURCES[scheme]
+    taken = {option.name for option in source.options}
+    for name in ("classes", "masks"):
+        if getattr(arguments, name) and name not in taken:
+            raise CommandError(f"--{name}: {source.own}; expected --data DIR")
+    for name, said in given.items():
+        if name not in _OPTIONS or name == "seed":  # --seed is of ties, too
+            continue
+        value = getattr(arguments, name)
+        if value not in (shared_default(f"--{name}"), said):
+            raise CommandError(f"--{name}: --data says {name}={said}, got {value!r}")
+
+
+def has_masks(arguments: argparse.Namespace) -> bool:
+    """Whether the images that `--data` chooses have masks, or `--masks` gives them some."""
+    from ..data import SOURCES
+
+    return bool(arguments.masks) or SOURCES[_read(arguments)[0]].has_masks
 
 
 def find_data(arguments: argparse.Namespace, preprocess: Preprocess) -> ImageData:
@@ -37,38 +49,32 @@ def find_data(arguments: argparse.Namespace, preprocess: Preprocess) -> ImageDat
             and `--seed`.
         preprocess: Of the model, which says how large scenes have to be.
     """
-    from PIL import Image
+    from ..data import SOURCES, open_data
 
-    from ..data import ImageFolders, ImageNet, Scenes
-
-    options = {"masks": arguments.masks, "count": arguments.n, "seed": arguments.seed}
+    scheme, given = _read(arguments)
+    values: dict[str, Any] = {
+        option.name: getattr(arguments, option.name)
+        for option in SOURCES[scheme].options
+        if option.name in _OPTIONS and option.name not in given
+    }
+    options = {name: value for name, value in values.items() if value is not None}
     try:
-        if arguments.data == SCENES:
-            count = _DEFAULT_SCENES if arguments.n is None else arguments.n
-            # Twice as large as the model sees them, so that they are to it what photos are.
-            size = 2 * preprocess(Image.new("RGB", (8, 8))).shape[-1]
-            return Scenes(
-                count,
-                artwork=arguments.artwork,
-                kind=arguments.objects,
-                seed=arguments.seed,
-                size=size,
-            )
-        if arguments.data.startswith(_IMAGENET):
-            return ImageNet(arguments.data.removeprefix(_IMAGENET), **options)
-        class_names = _class_names(arguments.classes) if arguments.classes else None
-        return ImageFolders(arguments.data, class_names=class_names, **options)
+        data = open_data(arguments.data, preprocess=preprocess, **options)
     except (OSError, ValueError) as error:
         argument, _, rest = str(error).partition(": ")
-        if argument in _OPTIONS:
-            raise CommandError(f"{_OPTIONS[argument]}: {rest}") from error
+        if argument in (*_OPTIONS, "data"):
+            raise CommandError(f"--{argument}: {rest}") from error
         raise CommandError(f"--data: {error}") from error
+    if not data.class_names:
+        raise CommandError(f"--data: expected images of classes, got captions alone: {data.name}")
+    return data
 
 
-def _class_names(path: Path) -> list[str] | dict[str, str]:
-    from ..data import read_class_names
+def _read(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """The scheme of `--data` and what is said with it."""
+    from ..data.open import read_source
 
     try:
-        return read_class_names(path)
+        return read_source(arguments.data)
     except (OSError, ValueError) as error:
-        raise CommandError(f"--classes: {error}") from error
+        raise CommandError(f"--{error}") from error

@@ -27,7 +27,7 @@ from ._common import (
     one_of,
     warn_about_unknown_words,
 )
-from ._data import SCENES, check_data, find_data
+from ._data import check_data, find_data, has_masks
 from ._outputs import DPI, Outputs
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then compare, and write tables and pictures."""
-    masks = arguments.explained == "true" and bool(arguments.data == SCENES or arguments.masks)
+    masks = arguments.explained == "true" and has_masks(arguments)
     methods = [
         spec
         for spec in choose_methods(arguments.method or _METHODS, masks=masks)

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from .base import ImageData, Sample
+from .base import CaptionData, ImageData, Sample
+from .captioned import COCOKarpathy, Flickr30k
 from .class_names import read_class_names
 from .drawn import Scenes
 from .folders import ImageFolders
 from .imagenet import ImageNet
+from .map_style import MapStyle
+from .open import SOURCES, Source, SourceOption, open_data
 
-__all__ = ["ImageData", "ImageFolders", "ImageNet", "Sample", "Scenes", "read_class_names"]
+__all__ = [
+    "SOURCES",
+    "COCOKarpathy",
+    "CaptionData",
+    "Flickr30k",
+    "ImageData",
+    "ImageFolders",
+    "ImageNet",
+    "MapStyle",
+    "Sample",
+    "Scenes",
+    "Source",
+    "SourceOption",
+    "open_data",
+    "read_class_names",
+]

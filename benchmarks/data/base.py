@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, SupportsIndex
 
 from PIL import Image
@@ -18,10 +18,13 @@ class Sample:
     Attributes:
         name: Says which image it is, unique in its data.
         image: Of mode "RGB" and any size, as it was before any preprocessing.
-        target: Index of its class in the data's `class_names`.
+        target: Index of its class in the data's `class_names`; -1 where the data have captions and
+            no classes.
         mask: (H, W) bool at the image's own size, the pixels of what target names; or None.
         source: Says which photo it was made from, where several samples come from one, as crops,
             pasted backgrounds or captions do: such samples are not independent. None is itself.
+        captions: What people wrote about it, each a right answer, in the data's order.
+        facts: What else is known of it, such as its group or its number elsewhere: name -> value.
     """
 
     name: str
@@ -29,6 +32,8 @@ class Sample:
     target: int
     mask: Tensor | None = None
     source: str | None = None
+    captions: tuple[str, ...] = ()
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 class ImageData(Protocol):
@@ -57,6 +62,26 @@ class ImageData(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: SupportsIndex) -> Sample: ...
+
+
+class CaptionData(ImageData, Protocol):
+    """Images with captions, for retrieval between the two.
+
+    Without classes, `class_names` is empty and every target -1; `templates` is "{}", since a
+    caption is a text as it stands.
+
+    Example:
+        >>> from cci_captum.benchmarks.data import MapStyle
+        >>> rows = [("1.png", ["a cat", "a cat on snow"]), ("2.png", ["a dog"])]
+        >>> data: CaptionData = MapStyle(rows, captions=1)
+        >>> data.captions  # as `CaptionRetrieval.from_pairs` takes them
+        [('a cat', 'a cat on snow'), ('a dog',)]
+    """
+
+    @property
+    def captions(self) -> Sequence[tuple[str, ...]]:
+        """Of every sample, known without reading its image."""
+        ...
 
 
 def position(index: SupportsIndex, length: int) -> int:

@@ -1,0 +1,430 @@
+"""Photos with captions, for retrieval: COCO and Flickr30k in the splits of Karpathy and Fei-Fei."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from cci_captum._checks import check_positive_int, check_seed
+
+from ..images import read_with_scaling
+from ..names import readable
+from ._tree import some
+from .base import Sample, position
+
+SPLITS = ("train", "restval", "val", "test")
+"""Of Karpathy and Fei-Fei. What papers train on in COCO is "train" and "restval"."""
+
+# A file's name has no comma in either data set, a caption has.
+_LINE = re.compile(r"(?P<file>[^,]+\.(?:jpe?g|png|webp))\s*,(?P<caption>.*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Photo:
+    file: str  # below the folder of images, like "val2014/COCO_val2014_000000391895.jpg"
+    captions: tuple[str, ...]
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+class _Captioned:
+    """Photos with captions, in the order of the file that lists them.
+
+    Args:
+        photos: All of a split.
+        images: The folder they lie in.
+        title: Says which data these are, such as "COCO Karpathy test".
+        captions: See `COCOKarpathy`.
+        count: The same.
+        seed: The same.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[_Photo],
+        images: Path,
+        title: str,
+        *,
+        captions: int | None,
+        count: int | None,
+        seed: int,
+    ) -> None:
+        drawn = f"{len(photos)} images"
+        if count is not None and count > len(photos):
+            raise ValueError(f"count: expected at most the {len(photos)} images, got {count}")
+        if count is not None and count < len(photos):
+            drawn = f"{count} of {drawn}, seed {seed}"
+            order = np.random.default_rng(seed).permutation(len(photos))
+            photos = [photos[place] for place in sorted(order[:count].tolist())]
+        self._photos = list(photos)
+        self._images = images
+        self.captions = [photo.captions[:captions] for photo in self._photos]
+        written = sum(map(len, self.captions))
+        first = "" if captions is None else f", the first {captions} of each"
+        self.name = f"{title} ({drawn}; {written} captions{first})"
+        self.class_names: tuple[str, ...] = ()
+        self.templates: str | tuple[str, ...] = "{}"
+        self.has_masks = False
+        self.targets = [-1] * len(self._photos)
+        self.notes = self._missing()
+        for note in self.notes:
+            warnings.warn(note, UserWarning, stacklevel=3)
+        self._scaling_noted = False
+
+    @property
+    def listing(self) -> list[str]:
+        """The files with their sizes, and the captions."""
+        texts = []
+        for photo, captions in zip(self._photos, self.captions, strict=True):
+            path = self._images / photo.file
+            size = str(path.stat().st_size) if path.exists() else "missing"
+            texts += [f"{readable(photo.file)} {size}", *captions]
+        return texts
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, index: SupportsIndex) -> Sample:
+        place = position(index, len(self))
+        photo = self._photos[place]
+        image, scaling = read_with_scaling(self._images / photo.file)
+        name = readable(photo.file)
+        if scaling and not self._scaling_noted:  # of the first such image, not of each
+            self._scaling_noted = True
+            note = f"{name}: {scaling}; other images of this kind are read alike"
+            self.notes.append(note)
+            warnings.warn(note, UserWarning, stacklevel=2)
+        return Sample(name, image, -1, captions=self.captions[place], facts=photo.facts)
+
+    def _missing(self) -> list[str]:
+        """Which files are not there, as notes.
+
+        Raises:
+            FileNotFoundError: If none is there.
+        """
+        there = _files_in(self._images, (photo.file for photo in self._photos))
+        missing = [photo.file for photo in self._photos if photo.file not in there]
+        if len(missing) == len(self._photos):
+            raise FileNotFoundError(
+                f"images: expected files like {readable(missing[0])} in "
+                f"{readable(self._images)}, got none of the {len(missing)}"
+            )
+        if not missing:
+            return []
+        return [
+            f"{len(missing)} of the {len(self._photos)} images are not in "
+            f"{readable(self._images)}: {some(map(readable, missing))}"
+        ]
+
+
+class COCOKarpathy(_Captioned):
+    """Photos of COCO 2014 with their captions, in the splits of Karpathy and Fei-Fei (2015).
+
+    The usual test of retrieval: the 5,000 images of "test", all of them from val2014. Captions
+    are the file's `raw` texts, as they stand. Most images have five, a few six or seven:
+    CLIP_benchmark keeps all, which on this test are reported as 25,010; other reports say 25,000,
+    the first five of each. The name of the data says how many there are.
+
+    Args:
+        root: The folder of dataset_coco.json, or the file itself.
+        split: "test", "val", "train" or "restval" (of val2014, added to "train" for training).
+        images: The folder of the folders train2014 and val2014. None: root, or a folder "images"
+            or "coco" in it.
+        captions: How many of each image at most, the first ones; None is all.
+        count: How many of the images to draw at random; None is all. A smaller gallery is an
+            easier task.
+        seed: Of what is drawn.
+
+    Attributes:
+        captions: Of every image, as `cci_captum.benchmarks.faithfulness.CaptionRetrieval` takes
+            them.
+        notes: How many files are missing, and which; how values were scaled in images of more
+            than 8 bits, once one was read. Missing files are warned about, too.
+
+    Raises:
+        FileNotFoundError: If the file or images are not there, or not one image is. When a sample
+            is read: if its image is missing.
+        ValueError: If the file is no JSON or another one, lists a file twice or an image without
+            captions, or has no images of the split; or another argument is not one of these. When
+            a sample is read: if the image is damaged.
+
+    References:
+        Karpathy and Fei-Fei, Deep Visual-Semantic Alignments for Generating Image Descriptions,
+        CVPR 2015, arXiv 1412.2306.
+
+    Example:
+        >>> import json, tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> entry = {"filepath": "val2014", "filename": "1.jpg", "cocoid": 1, "split": "test",
+        ...     "sentences": [{"raw": "A cat, asleep."}, {"raw": "A cat."}]}
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     (Path(root) / "val2014").mkdir()
+        ...     Image.new("RGB", (8, 6)).save(Path(root) / "val2014" / "1.jpg")
+        ...     content = json.dumps({"dataset": "coco", "images": [entry]})
+        ...     _ = (Path(root) / "dataset_coco.json").write_text(content)
+        ...     data = COCOKarpathy(root)
+        ...     sample = data[0]
+        >>> data.name
+        'COCO Karpathy test (1 images; 2 captions)'
+        >>> sample.name, sample.captions, sample.facts
+        ('val2014/1.jpg', ('A cat, asleep.', 'A cat.'), {'cocoid': 1})
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "test",
+        images: str | os.PathLike[str] | None = None,
+        *,
+        captions: int | None = None,
+        count: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        _check(split, captions, count, seed)
+        path = _annotations(Path(root), ["dataset_coco.json"])
+        photos = _from_karpathy(path, split, "coco")
+        folder = _images_in(path.parent, images, ("images", "coco"), photos)
+        title = f"COCO Karpathy {split}"
+        super().__init__(photos, folder, title, captions=captions, count=count, seed=seed)
+
+
+class Flickr30k(_Captioned):
+    r"""Photos of Flickr30k with their captions, in the splits of Karpathy and Fei-Fei (2015).
+
+    The usual test of retrieval: the 1,000 images of "test" with five captions each.
+
+    Two files list them, the first of which is taken where both are there:
+
+    - dataset_flickr30k.json, that of Karpathy;
+    - flickr30k_test_karpathy.txt, that of CLIP_benchmark for each split: a line "image,caption",
+      and then a file and a caption a line, without quotes: all that follows the first comma is
+      the caption. Where the whole file is a table of two columns as spreadsheets write it,
+      quotes around a caption are not part of it.
+
+    Args:
+        root: The folder of the file, or the file itself.
+        split: "test", "val" or "train".
+        images: The folder of the images. None: root, or a folder "flickr30k-images",
+            "flickr30k_images", "images" or "Images" in it.
+        captions: See `COCOKarpathy`.
+        count: See `COCOKarpathy`.
+        seed: See `COCOKarpathy`.
+
+    Raises:
+        FileNotFoundError: See `COCOKarpathy`.
+        ValueError: See `COCOKarpathy`; and if a line has no file and caption.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> lines = ["image,caption", "1.jpg,A man, seated, reads.", "1.jpg,A man reads."]
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     Image.new("RGB", (8, 6)).save(Path(root) / "1.jpg")
+        ...     _ = (Path(root) / "flickr30k_test_karpathy.txt").write_text("\n".join(lines))
+        ...     data = Flickr30k(root)
+        >>> data.captions
+        [('A man, seated, reads.', 'A man reads.')]
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "test",
+        images: str | os.PathLike[str] | None = None,
+        *,
+        captions: int | None = None,
+        count: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        _check(split, captions, count, seed)
+        path = _annotations(
+            Path(root), ["dataset_flickr30k.json", f"flickr30k_{split}_karpathy.txt"]
+        )
+        if path.suffix.lower() == ".json":
+            photos = _from_karpathy(path, split, "flickr30k")
+        else:
+            photos = _from_lines(path)
+        folders = ("flickr30k-images", "flickr30k_images", "images", "Images")
+        folder = _images_in(path.parent, images, folders, photos)
+        title = f"Flickr30k Karpathy {split}"
+        super().__init__(photos, folder, title, captions=captions, count=count, seed=seed)
+
+
+def _check(split: str, captions: int | None, count: int | None, seed: int) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+    for argument, value in (("captions", captions), ("count", count)):
+        if value is not None:
+            check_positive_int(argument, value, " or None")
+    check_seed(seed)
+
+
+def _annotations(root: Path, names: Sequence[str]) -> Path:
+    """The file that lists the images: root itself, or the first of these in it."""
+    if root.is_file():
+        return root
+    if not root.is_dir():
+        raise FileNotFoundError(f"root: no such folder or file: {readable(root)}")
+    for name in names:
+        if (root / name).is_file():
+            return root / name
+    raise FileNotFoundError(f"root: expected {' or '.join(names)} in {readable(root)}, got none")
+
+
+def _images_in(
+    root: Path,
+    images: str | os.PathLike[str] | None,
+    folders: Sequence[str],
+    photos: Sequence[_Photo],
+) -> Path:
+    """The folder that files lie in: as given, or the first in root that has any of them."""
+    if images is not None:
+        if not Path(images).is_dir():
+            raise FileNotFoundError(f"images: no such folder: {readable(images)}")
+        return Path(images)
+    for folder in (root, *(root / name for name in folders)):
+        if _files_in(folder, (photo.file for photo in photos)):
+            return folder
+    return root
+
+
+def _files_in(root: Path, files: Iterable[str]) -> set[str]:
+    """Which of these are there; a listing of each folder is faster than a question a file."""
+    files = set(files)
+    found = set()
+    for folder in {os.path.dirname(file) for file in files}:
+        if (root / folder).is_dir():
+            found |= {f"{folder}/{name}" if folder else name for name in os.listdir(root / folder)}
+    return files & found
+
+
+def _from_karpathy(path: Path, split: str, dataset: str) -> list[_Photo]:
+    """The photos of a split that Karpathy's JSON lists."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no UTF-8, too
+        raise ValueError(f"root: cannot read {readable(path)}: {error}") from error
+    entries = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise ValueError(
+            'root: expected Karpathy\'s JSON, {"images": [{"filename": ..., "split": ..., '
+            f'"sentences": [{{"raw": ...}}]}}]}}, got {_described(content)} in {readable(path)}'
+        )
+    if content.get("dataset", dataset) != dataset:
+        raise ValueError(
+            f"root: expected the dataset {dataset!r}, got {content['dataset']!r} in "
+            f"{readable(path)}"
+        )
+    photos = [_photo(entry, path) for entry in entries]
+    times = Counter(photo.file for photo in photos)
+    if twice := [file for file, number in times.items() if number > 1]:
+        raise ValueError(
+            f"root: expected each image once in {readable(path)}, got more than once {some(twice)}"
+        )
+    chosen = [
+        photo for photo, entry in zip(photos, entries, strict=True) if entry["split"] == split
+    ]
+    if not chosen:
+        sizes = Counter(entry["split"] for entry in entries)
+        there = ", ".join(f"{name} {number}" for name, number in sizes.items()) or "none"
+        raise ValueError(
+            f"split: expected one that {readable(path)} has images of ({there}), got {split!r}"
+        )
+    return chosen
+
+
+def _is_entry(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(key), str) for key in ("filename", "split"))
+        and isinstance(entry.get("filepath", ""), str)
+        and isinstance(entry.get("sentences"), list)
+        and all(isinstance(each, dict) for each in entry["sentences"])
+        and all(isinstance(each.get("raw"), str) for each in entry["sentences"])
+    )
+
+
+def _photo(entry: Mapping[str, Any], path: Path) -> _Photo:
+    folder = entry.get("filepath", "")
+    file = f"{folder}/{entry['filename']}" if folder else entry["filename"]
+    captions = tuple(sentence["raw"] for sentence in entry["sentences"])
+    if not captions or not all(map(str.strip, captions)):
+        raise ValueError(
+            f"root: expected captions of {file!r} in {readable(path)}, got {list(captions)}"
+        )
+    facts = {"cocoid": entry["cocoid"]} if isinstance(entry.get("cocoid"), int) else {}
+    return _Photo(file, captions, facts)
+
+
+def _described(content: Any) -> str:
+    """What a JSON is, in a few words."""
+    if isinstance(content, dict):
+        return f"an object of {some(content)}" if content else "an empty object"
+    return f"a {type(content).__name__}"
+
+
+def _from_lines(path: Path) -> list[_Photo]:
+    """The photos that lines of a file and a caption list, in the order of their first lines."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except ValueError as error:
+        raise ValueError(f"root: cannot read {readable(path)}: {error}") from error
+    captions: dict[str, list[str]] = {}
+    for number, file, caption in _as_table(text) or _as_lines(text):
+        if not caption.strip():
+            raise ValueError(
+                f"root: expected a file, a comma and a caption in line {number} of "
+                f"{readable(path)}, got {file!r}"
+            )
+        captions.setdefault(file, []).append(caption)
+    if not captions:
+        raise ValueError(
+            f'root: expected a line "image,caption" and then a file and a caption a line in '
+            f"{readable(path)}, got no caption"
+        )
+    return [_Photo(file, tuple(own)) for file, own in captions.items()]
+
+
+def _as_table(text: str) -> list[tuple[int, str, str]]:
+    """(line, file, caption) of a table whose every row is a file and a caption; else nothing."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = []
+    try:
+        for row in reader:
+            if row:
+                rows.append((reader.line_num, row))
+    except csv.Error:
+        return []
+    rows = rows[_titles(rows[0][1][0] + ",") :] if rows else []
+    if not all(len(row) == 2 and _LINE.fullmatch(f"{row[0]},") for _, row in rows):
+        return []
+    return [(line, file.strip(), caption) for line, (file, caption) in rows]
+
+
+def _as_lines(text: str) -> list[tuple[int, str, str]]:
+    """(line, file, caption); a line that is something else has no caption."""
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
+    rows = []
+    for number, line in lines[_titles(lines[0][1]) :]:
+        if line:
+            match = _LINE.fullmatch(line)
+            file, caption = match.group("file", "caption") if match else (line, "")
+            rows.append((number, file.strip(), caption.strip()))
+    return rows
+
+
+def _titles(line: str) -> int:
+    """How many lines of titles there are, given the first line: 1, or 0 if it names an image."""
+    return 0 if _LINE.fullmatch(line) else 1
