@@ -132,7 +132,8 @@ def test_photos_go_where_the_model_runs(models, tokenizer) -> None:
     classifier = ZeroShotClassifier(models[1], tokenizer, NAMES)
     black = Preprocessing(lambda photo: torch.zeros(3, 32, 32), (0, 0, 0), (1, 1, 1), whole)
     loader = Loader(OnePhoto(), black, classifier, "true")  # type: ignore[arg-type]
-    (batch,) = loader.batches(1)
+    batch, errors = loader.block([0])
+    assert batch is not None and not errors
     assert batch.inputs.device.type == "cpu"
     assert batch.predicted == [int(classifier(batch.inputs).argmax())]
 

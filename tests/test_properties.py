@@ -647,7 +647,7 @@ class TestTower:
         model, _ = make_clip(layers=3)
         images, tower = make_images(model), find_vision_tower(model)
         mask = torch.zeros(3, 16, dtype=torch.bool)
-        blurred = pytest.raises(ValueError, match=r"strategy.*'mask'.*'drop'.*blur")
+        blurred = pytest.raises(ValueError, match="strategy: expected one of mask, drop, got")
         with blurred, tower.hide(mask, strategy="blur"):
             pass
         for layer in (3, -4, "output", 1.5, None):

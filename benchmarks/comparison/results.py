@@ -59,8 +59,8 @@ class Comparison:
         >>> frame = pd.DataFrame(rows | {"deletion_top1": [0.25, 0.75], "seconds": 1.0})
         >>> folder = tempfile.mkdtemp()
         >>> Comparison(frame, frame[["index"]], frame[:0], {}).save(folder)
-        >>> Comparison.load(folder).results["deletion_top1"].mean()
-        0.5
+        >>> Comparison.load(folder).results["deletion_top1"].tolist()
+        [0.25, 0.75]
     """
 
     results: pd.DataFrame

@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,38 +18,7 @@ from ._left_behind import ModelState, process_state, random_states_kept
 from ._probes import rounding_of
 from .base import ImageAttribution
 from .inputs import Inputs
-
-
-class MethodError(ValueError):
-    """A method does not keep a promise.
-
-    Attributes:
-        check: Name of the check that failed, as in `MethodReport.passed`.
-    """
-
-    def __init__(self, method: str, check: str, message: str) -> None:
-        self.check = check
-        super().__init__(f"{method}: {check}: {message}")
-
-
-@dataclass(frozen=True)
-class MethodReport:
-    """What a method was asked.
-
-    Attributes:
-        method: Name of its class.
-        passed: Names of the checks that it passed, in their order.
-        skipped: Name of a check that does not apply -> why.
-    """
-
-    method: str
-    passed: tuple[str, ...]
-    skipped: dict[str, str]
-
-    def __str__(self) -> str:
-        lines = [f"{self.method} passed: {', '.join(self.passed)}"]
-        lines += [f"skipped {name}: {why}" for name, why in self.skipped.items()]
-        return "\n".join(lines)
+from .method_report import MethodError, MethodReport
 
 
 class _Stop(Exception):

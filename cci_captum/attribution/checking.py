@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._examination import Examination, MethodError, MethodReport
+from ._examination import Examination
 from ._left_behind import random_states_kept
 from .inputs import Inputs
+from .method_report import MethodError, MethodReport
 
 __all__ = ["MethodError", "MethodReport", "check_method"]
 
@@ -86,7 +87,7 @@ def check_method(
         >>> cci_captum.check_method(Brightness, classifier, images, target=1)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        cci_captum.attribution.checking.MethodError: Brightness: one by one: expected the maps ...
+        cci_captum.attribution.method_report.MethodError: Brightness: one by one: expected the maps ...
     """
     for name, value in (("method", method), ("forward_func", forward_func)):
         if not callable(value):
