@@ -3,7 +3,7 @@
 Times, in one process and in turn, as many plain forward passes as a protocol has points in both
 directions, and what the same curves cost by each of:
 
-- `DeletionInsertion`, by protocol;
+- `DeletionInsertion`, by protocol; the first one also of images that were prepared before;
 - Quantus' PixelFlipping, if it is installed (`pip install quantus`), once in each direction;
 - a loop as published code has it: photos painted in NumPy at their own resolution, one image and
   one point at a time, each through PIL and the model's preprocessing.
@@ -116,6 +116,9 @@ def main(argv: list[str] | None = None) -> None:
     rows: dict[str, Callable[[], object]] = {f"{PASSES} plain passes": plain}
     for name in ("grad-eclip", "rise", "tokens"):
         rows[f'DeletionInsertion, "{name}"'] = harness(name)
+    again = DeletionInsertion(forward_func, "grad-eclip")
+    prepared = again.prepare(images)
+    rows['"grad-eclip", images prepared'] = lambda: again(prepared, maps, target=0)
     rows["published loop, PIL, one by one"] = lambda: _published_loop(
         forward_func, preprocess, photos, maps
     )
