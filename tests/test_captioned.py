@@ -343,6 +343,11 @@ def test_lines_without_quotes(pair: Path) -> None:
     assert data[1].captions == data.captions[1]
 
 
+def test_a_quote_that_goes_on_makes_no_table(pair: Path) -> None:
+    lines(pair / "flickr30k_test_karpathy.txt", '1.jpg,"Stop" says a sign', "2.jpg,A sign")
+    assert Flickr30k(pair).captions == [('"Stop" says a sign',), ("A sign",)]
+
+
 def test_a_table_with_quotes(pair: Path) -> None:
     path = lines(
         pair / "captions.txt",
