@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import FeatureAblation, InputXGradient, Lime, Saliency
+from selection import exhaustive_unless
 from torch import Tensor, nn
 
 import cci_captum
@@ -88,7 +89,11 @@ def factory(name: str) -> Callable[..., Any]:
 # Those that keep their promises.
 
 
-@pytest.mark.parametrize("name", RUNNING)
+QUICK = ("cci", "grad-eclip", "rise", "maskclip")
+EACH = [exhaustive_unless(name in QUICK, name) for name in RUNNING]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_every_method_passes(name, classifier, images) -> None:
     """One image has a target of its own: 0 and 4, as a list."""
     report = check_method(factory(name), classifier, images, target=[0, 4, 0])
@@ -97,7 +102,7 @@ def test_every_method_passes(name, classifier, images) -> None:
     assert report.skipped == {"additional_forward_args": "no tensor among them"}
 
 
-@pytest.mark.parametrize("name", RUNNING)
+@pytest.mark.parametrize("name", EACH)
 def test_every_method_passes_with_a_text_an_image(name, model, images, tokenizer) -> None:
     texts = tokenizer(["fox", "ship", "jar"])
     report = check_method(factory(name), ImageTextSimilarity(model), images, None, texts)

@@ -37,6 +37,7 @@ def test_drop_per_patch(scenes: tuple[ZeroShotClassifier, Tensor, list[int]]) ->
                 assert torch.allclose(total, drops[image, cluster], atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_another_map_over_clusters_and_within(
     scenes: tuple[ZeroShotClassifier, Tensor, list[int]],
 ) -> None:
@@ -58,6 +59,7 @@ def test_another_map_over_clusters_and_within(
             assert torch.equal(within[image][members].argsort(), other[image][members].argsort())
 
 
+@pytest.mark.exhaustive
 def test_mean_over_k(scenes: tuple[ZeroShotClassifier, Tensor, list[int]]) -> None:
     classifier, inputs, target = scenes
     maps = [CCI(classifier, clustering=KMeans(k)).patch_map(inputs, target) for k in (3, 7)]

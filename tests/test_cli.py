@@ -162,6 +162,7 @@ def test_explain_shows_methods_side_by_side(
         assert np.allclose(maps["similarities"], cosines[None].numpy(), atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_explain_takes_every_method_with_one_text(chelsea: Path) -> None:
     """One text leaves CLIP Surgery no other class to compare with: no map may be blank."""
     clip = cci_captum.load_clip("tiny")

@@ -234,7 +234,7 @@ PAIRS = [("cci", CHECKS[0]), ("grad-eclip", CHECKS[1])]
     [exhaustive_unless(not pair[1] or pair in PAIRS, *pair) for pair in ALL],
 )
 def test_values_are_those_of_the_parts(world: World, method: str, check: str) -> None:
-    for index, protocol in itertools.product(range(5), PROTOCOL_NAMES):
+    for index, protocol in itertools.product((0, 3), PROTOCOL_NAMES):
         sample = world.data[index]
         one = by_hand(sample)
         maps = map_by_hand(world, method, check, sample)

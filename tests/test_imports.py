@@ -10,6 +10,7 @@ from typing import Any
 import oracles
 import pytest
 import torch
+from selection import exhaustive_unless
 
 import cci_captum
 import cci_captum.baselines
@@ -86,7 +87,9 @@ def test_no_library_is_imported_that_captum_does_not_import() -> None:
     assert not new.intersection(LIBRARIES)
 
 
-@pytest.mark.parametrize("library", MODELS)
+@pytest.mark.parametrize(
+    "library", [exhaustive_unless(library == "timm", library) for library in MODELS]
+)
 def test_a_model_is_explained_whose_library_is_imported_later(library: str, tmp_path: Path) -> None:
     """As where everything is imported already: here."""
     build = f"torch.manual_seed(0)\n{MODELS[library]}{EXPLAIN}"
@@ -115,6 +118,7 @@ torch.save(maps, sys.argv[1])
     assert oracles.relative_error(torch.load(path), names["maps"]) < 1e-5
 
 
+@pytest.mark.exhaustive
 def test_without_any_library() -> None:
     """A model of one's own, compiled only once patches are hidden; and a refusal's reason."""
     fresh(

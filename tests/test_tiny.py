@@ -63,6 +63,7 @@ def test_it_names_objects_it_never_saw(name: str) -> None:
     assert (predicted == truth).float().mean() > 0.88
 
 
+@pytest.mark.exhaustive
 def test_shortcuts_are_planted() -> None:
     predictor = Predictor("tiny-shortcut")
     conditional = [pair for pair in PLANTED_PAIRS if pair.kind == "conditional"]

@@ -65,6 +65,7 @@ def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
     rows = _as_they_are(comparison)
     gain = rows["insertion_probability"] - rows["deletion_probability"]
     wide = rows.assign(gain=gain).pivot(index="index", columns="method", values="gain")
+    wide = wide.dropna()  # images of which every method has a map
     values = {title(method): wide[method].to_numpy() for method in comparison.methods}
     own, photos = values[title(reference)], photos_of(rows)
     groups = None if photos is None else photos[wide.index]
