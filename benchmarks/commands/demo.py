@@ -188,7 +188,8 @@ class SixScenes:
     ) -> None:
         from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
-        self.class_names, self.templates = CLASS_NAMES, TEMPLATES
+        self.class_names = CLASS_NAMES
+        self.templates: str | tuple[str, ...] = TEMPLATES
         self._scenes, self._row_titles = scenes, row_titles
         self._objects = [
             max(range(len(scene.classes)), key=lambda place: row[scene.classes[place]])

@@ -193,7 +193,7 @@ def _judged(
         measured["similarity"] = _similarities(batch.indices, found.maps, as_is)
     else:
         as_is.update(zip(batch.indices, found.maps, strict=True))
-    parts = []
+    parts: list[pd.DataFrame] = []
     for harness in context.harnesses:
         own = harness.protocol.ties
         others = [] if row.check else [order for order in context.ties if order != own]
@@ -248,8 +248,8 @@ def _kept(maps: Tensor, first: bool) -> dict[str, list[Any]]:
     """Columns of the maps themselves, as coarse as a figure may be; blank but for the first."""
     if not first:
         return {}
-    size = [min(side, KEPT) for side in maps.shape[1:]]
-    if size != [*maps.shape[1:]]:
+    size = (min(maps.shape[1], KEPT), min(maps.shape[2], KEPT))
+    if size != maps.shape[1:]:
         maps = F.adaptive_avg_pool2d(maps[:, None], size)[:, 0]
     return {
         "map": list(maps.float().flatten(1).cpu().numpy()),
