@@ -210,7 +210,8 @@ class SixScenes:
         place = position(index, len(self))
         scene, title = self._scenes[place], self._row_titles[place]
         mask = scene.masks[self._objects[place]]
-        return Sample(title, to_pil_image(scene.image), self.targets[place], mask)
+        image = to_pil_image((scene.image * 255).round().byte())
+        return Sample(title, image, self.targets[place], mask)
 
 
 def _compare(tiny: _Answers, methods: list[MethodSpec], data: ImageData, seed: int) -> Comparison:

@@ -24,7 +24,7 @@ from .randomization import CHECKS, random_labels, with_random_weights
 from .results import Comparison
 from .store import MemoryStore, Store
 from .tables import comparison_of
-from .unit import Context, Row, measure
+from .unit import Block, Context, Row, measure
 
 Factory = Callable[[nn.Module], Any]
 """From a forward_func to a Captum attribution of it: a class, or a function that sets options."""
@@ -161,17 +161,18 @@ def compare(
             if keys[0] in missing:
                 left_out = pd.DataFrame(sorted(errors.items()), columns=["index", "error"])
                 store.add(keys[0], left_out)
-            labels = {} if batch is None else _labels(batch, checks, len(data.class_names), seed)
+            block = None
+            if batch is not None:
+                labels = _labels(batch, checks, len(data.class_names), seed)
+                block = Block(batch, labels, {})
             for key in missing:
                 if not key.method:
                     continue
                 progress.set_postfix_str(key.method)
-                unit = (
-                    pd.DataFrame()
-                    if batch is None
-                    else measure(context, batch, rows[key.method], labels)
+                nothing = pd.DataFrame()  # of a block that cannot be read
+                store.add(
+                    key, nothing if block is None else measure(context, block, rows[key.method])
                 )
-                store.add(key, unit)
                 progress.update(len(places))
     settings = {
         "data": data.name,

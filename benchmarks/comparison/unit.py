@@ -22,7 +22,7 @@ from cci_captum.attribution.finite import NotFiniteError
 from cci_captum.attribution.forward_checks import known_field_of_view
 from cci_captum.vision_towers import find_vision_tower
 
-from ..faithfulness import DeletionInsertion, FaithfulnessCurves
+from ..faithfulness import DeletionInsertion, FaithfulnessCurves, PreparedImages
 from ..faithfulness.protocols import Ties
 from ..maps import raw_map
 from .loading import Batch
@@ -71,6 +71,20 @@ class Context:
     internal_batch_size: int
 
 
+class Block(NamedTuple):
+    """A block of images, as all methods meet it.
+
+    Attributes:
+        batch: The images.
+        labels: Check -> the classes that methods explain.
+        held: Protocol -> the images prepared for it: what is random is drawn for the first method.
+    """
+
+    batch: Batch
+    labels: Mapping[str, list[int]]
+    held: dict[str, PreparedImages]
+
+
 class _Maps(NamedTuple):
     """What a method says about some images, and what that took."""
 
@@ -79,16 +93,13 @@ class _Maps(NamedTuple):
     seconds: float  # an image
 
 
-def measure(
-    context: Context, batch: Batch, rows: Sequence[Row], labels: Mapping[str, list[int]]
-) -> pd.DataFrame:
+def measure(context: Context, block: Block, rows: Sequence[Row]) -> pd.DataFrame:
     """Everything that is measured of a method on a block of images.
 
     Args:
         context: What all units share.
-        batch: The block, loaded.
+        block: The images.
         rows: The method as it is, then under its checks.
-        labels: Check -> the classes that it explains.
 
     Returns:
         A row an image, check and protocol: its keys, what `Comparison.results` has of it (without
@@ -99,13 +110,15 @@ def measure(
     parts, as_is = [], dict[int, Tensor]()
     for row in rows:
         try:
-            pieces = list(_explained(row, batch, labels[row.check], context.internal_batch_size))
+            labels = block.labels[row.check]
+            pieces = list(_explained(row, block.batch, labels, context.internal_batch_size))
         except Exception as error:
-            pieces = [(batch, error)]
+            pieces = [(block.batch, error)]
         for images, found in pieces:
             if not isinstance(found, Exception):
                 try:
-                    parts.append(_judged(context, images, row, found, as_is))
+                    held = block.held if images is block.batch else {}
+                    parts.append(_judged(context, images, held, row, found, as_is))
                     continue
                 except Exception as error:
                     found = error
@@ -181,7 +194,12 @@ def _explain(row: Row, batch: Batch, labels: list[int], internal_batch_size: int
 
 
 def _judged(
-    context: Context, batch: Batch, row: Row, found: _Maps, as_is: dict[int, Tensor]
+    context: Context,
+    batch: Batch,
+    held: dict[str, PreparedImages],
+    row: Row,
+    found: _Maps,
+    as_is: dict[int, Tensor],
 ) -> pd.DataFrame:
     """All that is measured of some maps; as_is: place of an image -> its map without a check."""
     measured: dict[str, Any] = {"forward_passes": found.passes, "seconds": found.seconds}
@@ -195,21 +213,19 @@ def _judged(
         as_is.update(zip(batch.indices, found.maps, strict=True))
     parts: list[pd.DataFrame] = []
     for harness in context.harnesses:
-        own = harness.protocol.ties
+        own, name = harness.protocol.ties, harness.protocol.name
+        if name not in held:
+            original = harness.protocol.resolution == "original"
+            held[name] = harness.prepare(batch.photos if original else batch.inputs)
         others = [] if row.check else [order for order in context.ties if order != own]
-        by_order = harness.under_ties(
-            batch.photos if harness.protocol.resolution == "original" else batch.inputs,
-            found.maps,
-            batch.targets,
-            ties=(own, *others),
-        )
+        by_order = harness.under_ties(held[name], found.maps, batch.targets, ties=(own, *others))
         curves = by_order[own]
         assert curves.tied is not None  # the harness knows it
         columns = _areas(curves) | {"tied": curves.tied.tolist()}
         if not row.check:
-            for name in UNDER_TIES:
+            for area in UNDER_TIES:
                 for order in context.ties:
-                    columns[f"{name}_{order}"] = _areas(by_order[order])[name]
+                    columns[f"{area}_{order}"] = _areas(by_order[order])[area]
         parts.append(
             _keys(batch, row, harness.protocol.name).assign(
                 **columns, **measured, **_lists(curves), **_kept(found.maps, not parts)
