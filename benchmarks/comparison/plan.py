@@ -124,7 +124,7 @@ def _digest_of_weights(module: nn.Module) -> str:
         if isinstance(value, torch.Tensor):
             whole.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             flat = value.detach().cpu().contiguous().reshape(-1)
-            whole.update(memoryview(flat.view(torch.uint8).numpy()))
+            whole.update(flat.view(torch.uint8).numpy().tobytes())
     return whole.hexdigest()
 
 
