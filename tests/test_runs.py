@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from selection import exhaustive_unless
 from test_comparison import NAMES, PREPROCESS, SEED, Toy, run, toy_sample
 from torch import Tensor, nn
 
-from cci_captum import CCI, ZeroShotClassifier
+from cci_captum import CCI, KMeans, ZeroShotClassifier
 from cci_captum.baselines import RISE, GradECLIP
 from cci_captum.benchmarks.comparison import Comparison, FolderStore, MemoryStore, figures, report
 from cci_captum.benchmarks.comparison.plan import Key, blocks, configuration, differences
@@ -123,6 +124,28 @@ def test_a_method_may_join_later(
     found = compared(classifier, data, both, store=FolderStore(tmp_path))
     assert [first["cci"].explained, *(m.explained for m in both.values())] == [10, 0, 10]
     assert found.methods == whole.methods
+
+
+def test_another_method_of_the_same_name_is_measured_anew(
+    classifier: ZeroShotClassifier, data: Toy, tmp_path: Path
+) -> None:
+    def with_clusters(count: int) -> Callable[[nn.Module], Any]:
+        return lambda forward_func: CCI(forward_func, clustering=KMeans(count))
+
+    options = {"checks": (), "store": FolderStore(tmp_path)}
+    made = [
+        {"mine": with_clusters(3)},
+        {"mine": with_clusters(5)},
+        {"mine": partial(CCI, clustering=KMeans(3))},
+        {"mine": partial(CCI, clustering=KMeans(5))},
+    ]
+    passes = [
+        compared(classifier, data, methods, **options).results.query("method == 'mine'")
+        for methods in (*made, *made)
+    ]
+    found = [float(rows["forward_passes"].mean()) for rows in passes]
+    assert found == [4, 6, 4, 6] * 2
+    assert len([*tmp_path.glob("*.parquet")]) == 3 * (1 + 2 + 4)
 
 
 def test_another_run_is_refused_with_what_differs(

@@ -19,7 +19,7 @@ from ..data import ImageData
 from ..faithfulness import TIES, DeletionInsertion, Protocol
 from ..faithfulness.protocols import Ties
 from .loading import Batch, Explained, Loader
-from .plan import Key, blocks, configuration
+from .plan import Key, blocks, configuration, definition_of
 from .randomization import CHECKS, random_labels, with_random_weights
 from .results import Comparison
 from .store import MemoryStore, Store
@@ -126,7 +126,8 @@ def compare(
     orders = tuple(order for order in TIES if order in ties)
     harnesses = _harnesses(protocols, forward_func, preprocess, seed, internal_batch_size)
     loader = Loader(data, preprocess, forward_func, explained)
-    rows = _rows(_factories(methods, loader.has_masks), forward_func, checks, seed)
+    factories = _factories(methods, loader.has_masks)
+    rows = _rows(factories, forward_func, checks, seed)
     store = MemoryStore() if store is None else store
     store.begin(
         configuration(
@@ -144,8 +145,9 @@ def compare(
         )
     )
     context = Context(harnesses, orders, internal_batch_size)
+    named = {"": "", **{name: definition_of(make) for name, make in factories.items()}}
     plan = [
-        (places, [Key(model, number, method) for method in ("", *rows)])
+        (places, [Key(model, number, *item) for item in named.items()])
         for number, places in enumerate(blocks(len(data), batch_size))
     ]
     with tqdm(

@@ -7,6 +7,7 @@ import json
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -35,11 +36,13 @@ class Key(NamedTuple):
         model: The model's name.
         block: Number of the block.
         method: Name of the method; "" is what is known of the images without any.
+        definition: What the name stands for, so that another method of that name is another unit.
     """
 
     model: str
     block: int
     method: str
+    definition: str = ""
 
 
 def blocks(count: int, size: int) -> list[range]:
@@ -85,6 +88,32 @@ def configuration(
         "protocols": [_described(protocol) for protocol in protocols],
         **settings,
     }
+
+
+def definition_of(factory: Any) -> str:
+    """What makes a method, as a text that is the same in another process.
+
+    Of a function its code, defaults and what it encloses, of a partial its arguments: what they
+    call may still change without a trace.
+
+    Example:
+        >>> from functools import partial
+        >>> definition_of(partial(dict, clusters=10))
+        'builtins.dict; ; clusters=10'
+    """
+    if isinstance(factory, partial):
+        options = ", ".join(f"{name}={_described(v)}" for name, v in factory.keywords.items())
+        given = ", ".join(map(_described, factory.args))
+        return f"{definition_of(factory.func)}; {given}; {options}"
+    if isinstance(factory, type):
+        return f"{factory.__module__}.{factory.__qualname__}"
+    code = getattr(factory, "__code__", None)
+    if code is None:
+        return _described(factory)
+    enclosed = [_described(cell.cell_contents) for cell in factory.__closure__ or ()]
+    parts = [code.co_code.hex(), *map(_described, (code.co_consts, code.co_names))]
+    parts += [_described((factory.__defaults__, factory.__kwdefaults__)), *enclosed]
+    return f"{factory.__module__}.{factory.__qualname__} {_digest(parts)}"
 
 
 def fingerprint(configured: Mapping[str, Any]) -> str:
