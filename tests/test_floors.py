@@ -38,6 +38,7 @@ FLOORS = (
         "cci_captum.benchmarks.measures",
         "cci_captum.benchmarks.ranking",
         "cci_captum.benchmarks.statistics",
+        "cci_captum.benchmarks.versions",
     ),
     (
         "cci_captum.benchmarks.scenes",

@@ -57,8 +57,8 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description="Explain the same images by several methods, and measure by deletion and "
         "insertion whether the model follows each map; all others are compared with the first "
         "method. Random maps are always compared too, and masks where there are any. Writes "
-        "summary.md, curves.png, scatter.png, grid.png, results.parquet, curves.parquet and "
-        "settings.json.",
+        "summary.md, curves.png, scatter.png, grid.png, settings.json and tables; and parts of "
+        "these while it runs, so that the same command goes on where it was interrupted.",
     )
     add_shared_options(parser, "--data", "--n", "--objects", "--artwork")
     parser.add_argument(

@@ -202,16 +202,13 @@ class SixScenes:
         return len(self._scenes)
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
-        from torchvision.transforms.functional import to_pil_image
-
         from ..data import Sample
         from ..data.base import position
 
         place = position(index, len(self))
         scene, title = self._scenes[place], self._row_titles[place]
         mask = scene.masks[self._objects[place]]
-        image = to_pil_image((scene.image * 255).round().byte())
-        return Sample(title, image, self.targets[place], mask)
+        return Sample(title, scene.picture, self.targets[place], mask)
 
 
 def _compare(tiny: _Answers, methods: list[MethodSpec], data: ImageData, seed: int) -> Comparison:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
-_PACKAGES = (
-    *("cci-captum", "torch", "torchvision", "captum", "open_clip_torch", "transformers", "timm"),
-    *("faiss-cpu", "faiss-gpu", "numpy", "pillow", "matplotlib"),
-)
+from ..versions import PACKAGES, version_of
 
 
 def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,18 +18,11 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(arguments: argparse.Namespace) -> None:
     """Print a table of names and values."""
     rows = {"python": platform.python_version(), "platform": platform.platform()}
-    rows.update({package: _version(package) for package in _PACKAGES})
+    rows.update({package: version_of(package) for package in PACKAGES})
     rows.update(_devices())
     rows["clustering"] = _clustering()
     for name, value in rows.items():
         print(f"{name:16} {value}")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _devices() -> dict[str, str]:

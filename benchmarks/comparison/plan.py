@@ -8,7 +8,6 @@ import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import torch
@@ -19,12 +18,7 @@ from cci_captum.vision_towers import find_vision_tower
 
 from ..data import ImageData
 from ..faithfulness import Protocol
-
-PACKAGES = (
-    *("cci-captum", "torch", "torchvision", "captum", "open_clip_torch", "transformers", "timm"),
-    *("faiss-cpu", "faiss-gpu", "numpy", "pillow", "matplotlib"),
-)
-"""Packages whose versions a report names; those of `_DECIDE` decide numbers."""
+from ..versions import PACKAGES, version_of
 
 _DECIDE = tuple(name for name in PACKAGES if name != "matplotlib")
 
@@ -126,14 +120,6 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterato
     for name in dict.fromkeys([*stored, *wanted]):
         if stored.get(name) != wanted.get(name):
             yield f"{name} {stored.get(name)!r}, not {wanted.get(name)!r}"
-
-
-def version_of(package: str) -> str:
-    """The version that is installed, or that there is none."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _listing(data: ImageData) -> list[str]:

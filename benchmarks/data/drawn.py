@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import SupportsIndex
 
-from PIL import Image
-
 from cci_captum._checks import check_positive_int, check_seed
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
@@ -71,6 +69,4 @@ class Scenes:
     def __getitem__(self, index: SupportsIndex) -> Sample:
         number = position(index, self._count)
         scene = self._generator.scene(number, kind=self._kind)
-        pixels = (scene.image * 255).round().byte().permute(1, 2, 0)
-        image = Image.fromarray(pixels.contiguous().numpy())
-        return Sample(f"scene {number}", image, scene.classes[0], scene.masks[0])
+        return Sample(f"scene {number}", scene.picture, scene.classes[0], scene.masks[0])

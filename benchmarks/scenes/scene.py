@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from PIL import Image
 from torch import Tensor
 
 from cci_captum.tiny import BACKGROUND_NAMES, CLASS_NAMES
@@ -40,6 +41,12 @@ class Scene:
     def background_name(self) -> str:
         """Name of the background."""
         return BACKGROUND_NAMES[self.background]
+
+    @property
+    def picture(self) -> Image.Image:
+        """The image in 8 bits, as a file would hold it."""
+        pixels = (self.image * 255).round().byte().permute(1, 2, 0)
+        return Image.fromarray(pixels.contiguous().numpy())
 
     @property
     def foreground(self) -> Tensor:
