@@ -109,10 +109,9 @@ def test_curves_and_retrieval(models, images, tokenizer) -> None:
     for model in models:
         retrieval = CaptionRetrieval.from_pairs(model, tokenizer, images, [["fox"], ["ship"]])
         captions = torch.arange(2)
-        curves = DeletionInsertion(retrieval, "tokens")(
-            images, torch.arange(32.0).view(2, 4, 4), captions, captions
-        )
-        found.append(retrieval.recalls(curves, captions).deletion.score)
+        harness = DeletionInsertion(retrieval, "tokens", score=retrieval.recalls)
+        curves = harness(images, torch.arange(32.0).view(2, 4, 4), captions)
+        found.append(curves.deletion.score)
     assert (found[0] - found[1]).abs().max() < 1e-6
 
 

@@ -6,7 +6,7 @@ so that they can be compared image by image.
 
 from __future__ import annotations
 
-from .curves import Curve, FaithfulnessCurves, area_under_curve, score
+from .curves import Curve, FaithfulnessCurves, Scoring, area_under_curve, score
 from .deletion_insertion import DeletionInsertion
 from .perturbation import (
     filled,
@@ -31,6 +31,7 @@ __all__ = [
     "PreparedImages",
     "Protocol",
     "RetrievalCurve",
+    "Scoring",
     "area_under_curve",
     "filled",
     "perturb",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from cci_captum._captum import repeat_target
 from cci_captum.attribution.targets import select_target
 
 from ..ranking import among_best
@@ -56,36 +56,48 @@ class Curve:
     top5: Tensor | None = None
 
 
+Scoring = Callable[[Tensor, Any], Curve]
+"""From outputs (n, ...) and the target of each to a `Curve` whose values are (n,)."""
+
+
 def score(outputs: Tensor, target: Any = None) -> Curve:
-    """What outputs at P points say about the target of each image.
+    """What outputs say about the target of each image.
 
     Args:
-        outputs: (B, P) scores, or (B, P, C) of C classes.
-        target: Of the B images, as in Captum: None, an int, B ints, ...
+        outputs: (n,) scores, or (n, C) of C classes.
+        target: Of the n images, as in Captum: None, an int, n ints, ...
 
     Returns:
-        The `Curve`; with classes, also the target's probability and whether it is among the first
-        one and five. Ties, and scores that are NaN or infinite, count against it.
+        A `Curve` whose values are (n,); with classes, also the target's probability and whether it
+        is among the first one and five. Ties, and scores that are NaN or infinite, count against
+        it.
 
     Raises:
         ValueError: If target does not choose one existing output an image.
 
     Example:
         >>> import torch
-        >>> outputs = torch.tensor([[[2.0, 1.0], [0.0, 1.0]]])  # one image, two points, two classes
+        >>> outputs = torch.tensor([[2.0, 1.0], [0.0, 1.0]])  # two images, two classes
         >>> score(outputs, target=0).top1
-        tensor([[1., 0.]])
+        tensor([1., 0.])
     """
-    shape, points = outputs.shape[:2], outputs.shape[1]
-    flat = outputs.flatten(0, 1)
-    chosen = select_target(flat, repeat_target(target, points))
-    if flat.ndim != 2:
-        return Curve(chosen.view(shape))
+    chosen = select_target(outputs, target)
+    if outputs.ndim != 2:
+        return Curve(chosen)
     return Curve(
-        score=chosen.view(shape),
-        probability=(chosen - flat.logsumexp(dim=1)).exp().view(shape),
-        top1=among_best(flat, chosen, 1).to(chosen.dtype).view(shape),
-        top5=among_best(flat, chosen, 5).to(chosen.dtype).view(shape),
+        score=chosen,
+        probability=(chosen - outputs.logsumexp(dim=1)).exp(),
+        top1=among_best(outputs, chosen, 1).to(chosen.dtype),
+        top5=among_best(outputs, chosen, 5).to(chosen.dtype),
+    )
+
+
+def mapped(function: Callable[..., Tensor], *curves: Curve) -> Curve:
+    """A function of every value of curves that have the same ones, as a curve of their kind."""
+    names = [field.name for field in fields(curves[0])]
+    values = {name: [getattr(curve, name) for curve in curves] for name in names}
+    return type(curves[0])(
+        **{name: None if own[0] is None else function(*own) for name, own in values.items()}
     )
 
 

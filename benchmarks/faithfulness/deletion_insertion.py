@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 from cci_captum._checks import check_batch_size
 from cci_captum.attribution.forward import check_callable
 from cci_captum.attribution.inputs import check_additional_forward_args
-from cci_captum.attribution.targets import rows_of_target, select_target
+from cci_captum.attribution.targets import rows_of_target
 from cci_captum.calls import one_call
 from cci_captum.models.preprocessing import mean_and_std
 from cci_captum.vision_towers import VisionTower
 
-from .curves import FaithfulnessCurves, score
+from .curves import Curve, FaithfulnessCurves, Scoring, mapped, score
 from .protocols import TIES, Protocol, Ties, find_protocol
 from .strategies import STRATEGIES, Jobs, Perturbation, PreparedImages, Recipe, Strategy
 
@@ -44,6 +45,9 @@ class DeletionInsertion:
             where the protocol's resolution is "original"; of a function of your own
             `cci_captum.models.preprocessing.Preprocessing` says what it does.
         internal_batch_size: Most images in one forward pass; None is as many as come.
+        score: What outputs say about the target, such as `CaptionRetrieval.recalls`; from outputs
+            (n, ...) and n targets to a `Curve`. Kept are its values alone, however many outputs
+            there are.
 
     Raises:
         TypeError: If forward_func is not callable, its image encoder cannot be explained, or
@@ -73,6 +77,7 @@ class DeletionInsertion:
         std: Sequence[float] | None = None,
         preprocess: Callable[[Image.Image], Tensor] | None = None,
         internal_batch_size: int | None = None,
+        score: Scoring = score,
         check: bool = True,
     ) -> None:
         check_callable(forward_func)
@@ -93,6 +98,7 @@ class DeletionInsertion:
             raise ValueError(f"std: expected three positive numbers, got {tuple(std)}")
         self.preprocess = preprocess
         self.internal_batch_size = internal_batch_size
+        self.score = score
         self.check = check
         self.vision_tower: VisionTower | None = strategy.find_tower(forward_func, vision_tower)
 
@@ -213,7 +219,7 @@ class DeletionInsertion:
         rows_of_target(target, slice(0, 1), batch)
         with one_call():
             perturbation = strategy.perturbation(held, maps, args, orders)
-            outputs = self._run(batch, target, perturbation, len(orders))
+            curves = self._run(batch, target, perturbation, len(orders))
         tied = perturbation.tied
         axis, inserted = (
             None
@@ -224,9 +230,13 @@ class DeletionInsertion:
         assert axis is not None
         return {
             name: FaithfulnessCurves(
-                axis, score(deletion, target), score(insertion, target), inserted, tied
+                axis,
+                mapped(itemgetter((order, 0)), curves),
+                mapped(itemgetter((order, 1)), curves),
+                inserted,
+                tied,
             )
-            for name, (deletion, insertion) in zip(orders, outputs, strict=True)
+            for order, name in enumerate(orders)
         }
 
     def _strategy(self) -> Strategy[Any, Any]:
@@ -239,8 +249,8 @@ class DeletionInsertion:
             self.check,
         )
 
-    def _run(self, batch: int, target: Any, perturbation: Perturbation, orders: int) -> Tensor:
-        """Outputs (O, 2, B, P, ...) under every order, of deletion and insertion, at every point.
+    def _run(self, batch: int, target: Any, perturbation: Perturbation, orders: int) -> Curve:
+        """Values (O, 2, B, P) under every order, of deletion and insertion, at every point.
 
         All of the first order; of the others what is not the same.
         """
@@ -249,18 +259,20 @@ class DeletionInsertion:
         wanted[0] = True
         first, others = wanted[:1].nonzero(), wanted[1:].nonzero()
         others[:, 0] += 1
-        outputs: list[Tensor] = []
+        parts: list[Curve] = []
         for part in (*first.split(size), *others.split(size)):
             if len(part):
-                output = perturbation.scores(Jobs(*part.unbind(dim=1)))
-                if not outputs:  # before the work, not after it
-                    select_target(output.new_zeros(batch, *output.shape[1:]), target)
-                outputs.append(output)
-        joined = torch.cat(outputs)
-        own = joined[: len(first)].unflatten(0, wanted[:1].shape)
-        found = own.repeat(orders, *[1] * (own.ndim - 1))
-        found[others.unbind(dim=1)] = joined[len(first) :]
-        return found.transpose(2, 3)
+                jobs = Jobs(*part.unbind(dim=1))
+                own = rows_of_target(target, jobs.row, batch)
+                parts.append(self.score(perturbation.scores(jobs), own))
+
+        def placed(*values: Tensor) -> Tensor:
+            joined = torch.cat(values)
+            found = joined[: len(first)].view(wanted[:1].shape).repeat(orders, 1, 1, 1)
+            found[others.unbind(dim=1)] = joined[len(first) :]
+            return found.transpose(2, 3)
+
+        return mapped(placed, *parts)
 
 
 def _three_numbers(name: str, values: Sequence[float]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -16,9 +16,11 @@ from cci_captum.models._cut_texts import checked
 from cci_captum.models._encoders import device_of, text_device
 from cci_captum.models.clip import ImageTextSimilarity
 
-from .curves import Curve, FaithfulnessCurves
+from .curves import Curve
 
-_KS = (1, 5)
+KS = (1, 5, 10)
+"""Of recall@k, as CLIP_benchmark and most papers report it."""
+
 _ROWS = 1024  # captions compared with the gallery at once
 # Cosines this close are equal: two passes over one image differ by rounding.
 _ROUNDING = 1e-6
@@ -26,32 +28,35 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RetrievalCurve(Curve):
-    """What B perturbed images, each explained for one caption, retrieve and are retrieved by.
+    """What perturbed images, each explained for one caption, retrieve and are retrieved by.
 
     `score` is the cosine of image and caption; `probability`, `top1` and `top5` are None.
 
     Attributes:
-        ir1: (B, P) image recall, IR@1: 1 where the caption scores no other image of the gallery
-            as high as its own, else 0.
-        ir5: (B, P) IR@5: 1 where it scores at most four as high.
-        tr1: (B, P) text recall, TR@1: 1 where the image scores no caption of another image as
-            high as the explained one, else 0.
-        tr5: (B, P) TR@5: 1 where it scores at most four as high.
+        ir1: Image recall, IR@1: 1 where the caption scores no other image of the gallery as high as
+            its own, else 0; of the shape of `score`.
+        ir5: IR@5: 1 where it scores at most four as high.
+        ir10: IR@10: at most nine.
+        tr1: Text recall, TR@1: 1 where the image scores no caption of another image as high as the
+            best of its own, else 0.
+        tr5: TR@5: 1 where it scores at most four as high.
+        tr10: TR@10: at most nine.
     """
 
     ir1: Tensor
     ir5: Tensor
+    ir10: Tensor
     tr1: Tensor
     tr5: Tensor
+    tr10: Tensor
 
 
 class CaptionRetrieval(nn.Module):
-    """Images and their captions among those of a gallery: (images, captions) -> (B, M) cosines.
+    """Images and their captions among those of a gallery: images -> (B, M) cosines.
 
-    Each caption is explained on its own image, as `target` and as `additional_forward_args`. The
-    image's other captions are right answers too: they do not compete, and their cosines are -inf.
-    So a target in the first k is TR@k of that caption. The usual TR@k of an image is the largest
-    of its captions': one caption an image, and they are the same.
+    Each caption is explained on its own image, as `target`; `recalls` says what the cosines of a
+    perturbed image mean for retrieval. Recall is CLIP_benchmark's: IR@k asks of a caption whether
+    its image is among the first k, TR@k of an image whether any of its captions is.
 
     Args:
         model: A CLIP-like model with `encode_image` and `encode_text`, such as open_clip's.
@@ -76,9 +81,9 @@ class CaptionRetrieval(nn.Module):
         >>> retrieval = CaptionRetrieval.from_pairs(clip.model, clip.tokenizer, gallery, texts)
         >>> captions = torch.tensor([0, 2])  # "a cat" and "a dog"
         >>> images = gallery[retrieval.image_of_caption[captions]]
-        >>> maps = cci_captum.CCI(retrieval).patch_map(images, captions, captions)
-        >>> curves = DeletionInsertion(retrieval)(images, maps, captions, captions)
-        >>> retrieval.recalls(curves, captions).auc()["deletion_ir1"].shape
+        >>> maps = cci_captum.CCI(retrieval).patch_map(images, captions)
+        >>> harness = DeletionInsertion(retrieval, score=retrieval.recalls)
+        >>> harness(images, maps, captions).auc()["deletion_ir1"].shape
         torch.Size([2])
     """
 
@@ -166,73 +171,79 @@ class CaptionRetrieval(nn.Module):
             torch.tensor(owners),
         )
 
-    def forward(self, images: Tensor, captions: Tensor) -> Tensor:
+    def forward(self, images: Tensor, captions: Tensor | None = None) -> Tensor:
         """Cosines of images with all captions.
 
         Args:
             images: (B, 3, H, W) preprocessed images, perturbed or not.
-            captions: (B,) int64, the caption each is explained for.
+            captions: None; or (B,) int64, the caption each is explained for, whose siblings on the
+                same image then are no rivals: for scores over the captions, such as `Margin`.
 
         Returns:
-            (B, M) cosines, at least float32; -inf for other captions of the same image.
+            (B, M) cosines, at least float32; -inf for other captions of the image of `captions`.
 
         Raises:
             TypeError: If captions are not int64.
             ValueError: If they are not one an image, or there is no such caption.
         """
-        _check_indices("captions", captions, len(images), self.image_of_caption)
-        captions = captions.to(self.image_of_caption.device)
+        if captions is not None:
+            _check_indices("captions", captions, len(images), self.image_of_caption)
         features = self._similarity.encode_images(images)
         with torch.autocast(images.device.type, enabled=False):
             cosines = features @ self._text_features.to(features).T
-        cosines = cosines.to(self.image_of_caption.device)
-        own = self.image_of_caption == self.image_of_caption[captions][:, None]
-        own.scatter_(1, captions[:, None], False)
-        return cosines[:, self._row_of_caption].masked_fill(own, -torch.inf)
+        cosines = cosines.to(self.image_of_caption.device)[:, self._row_of_caption]
+        if captions is None:
+            return cosines
+        captions = captions.to(self.image_of_caption.device)
+        return cosines.masked_fill(
+            self._own(captions).scatter_(1, captions[:, None], False), -torch.inf
+        )
 
-    def recalls(self, curves: FaithfulnessCurves, captions: Tensor) -> FaithfulnessCurves:
-        """Recall at every point, at no further forward pass.
+    def recalls(self, cosines: Tensor, captions: Tensor) -> RetrievalCurve:
+        """What images retrieve, and are retrieved by, for `DeletionInsertion`'s `score`.
 
-        The perturbed image takes the place of its original in the gallery; all other images
-        stay. Whatever is as high counts against the target, as in `Curve`: of two images that are
-        the same, or two captions, neither is retrieved first.
+        An image takes the place of the one that its caption describes; the rest of the gallery
+        stays. Whatever is as high counts against the target, as in `Curve`: of two images that are
+        the same, or two captions of different images, neither is retrieved first.
 
         Args:
-            curves: Of `DeletionInsertion` with this module as forward_func, and the captions as
-                target and additional_forward_args.
-            captions: (B,) int64, the same.
+            cosines: (n, M), as this module gives them without captions.
+            captions: (n,) int64, the caption that each image is explained for.
 
         Returns:
-            Curves whose deletion and insertion are `RetrievalCurve`, so that `auc()` gives
-            "deletion_ir1", "insertion_tr5", ...
+            A `RetrievalCurve` of (n,) values.
 
         Raises:
             TypeError: If captions are not int64.
-            ValueError: If they are not one a curve, or the curves are of something else.
+            ValueError: If they are not one an image, there is no such caption, or cosines are of
+                another gallery.
         """
-        _check_indices("captions", captions, len(curves), self.image_of_caption)
-        rivals = self._rivals[captions.to(self._rivals.device)]
-        deletion, insertion = (
-            _recalls(curve, rivals) for curve in (curves.deletion, curves.insertion)
+        if cosines.ndim != 2 or cosines.shape[1] != len(self.image_of_caption):
+            raise ValueError(
+                f"cosines: expected shape (n, {len(self.image_of_caption)}), one of each caption "
+                f"of the gallery, got {tuple(cosines.shape)}"
+            )
+        _check_indices("captions", captions, len(cosines), self.image_of_caption)
+        captions = captions.to(self.image_of_caption.device)
+        score = cosines.gather(1, captions[:, None])
+        own = self._own(captions)
+        best = cosines.masked_fill(~own, -torch.inf).amax(dim=1, keepdim=True)  # NaN stays
+        above = (~(cosines < best) & ~own).sum(dim=1)
+        wrong = ~best[:, 0].isfinite() | ~score[:, 0].isfinite()
+        below = self._rivals[captions].to(score) < score - _ROUNDING
+        recalled = {f"ir{k}": hit for k, hit in zip(KS, below.unbind(dim=1), strict=True)}
+        recalled |= {f"tr{k}": (above < k) & ~wrong for k in KS}
+        return RetrievalCurve(
+            score=score[:, 0], **{name: hit.to(score.dtype) for name, hit in recalled.items()}
         )
-        return replace(curves, deletion=deletion, insertion=insertion)
 
-
-def _recalls(curve: Curve, rivals: Tensor) -> RetrievalCurve:
-    """Recalls of (B, P) scores, whose captions' rivals are (B, 2)."""
-    score, tr1, tr5 = curve.score, curve.top1, curve.top5
-    if tr1 is None or tr5 is None or not bool(score.isfinite().all()):
-        raise ValueError(
-            "curves: expected those of DeletionInsertion(retrieval)(images, maps, captions, "
-            "captions), where each caption is the target on its own image"
-        )
-    below = rivals.to(score)[:, None] < score[..., None] - _ROUNDING
-    ir1, ir5 = below.to(score.dtype).unbind(dim=-1)
-    return RetrievalCurve(score=score, ir1=ir1, ir5=ir5, tr1=tr1, tr5=tr5)
+    def _own(self, captions: Tensor) -> Tensor:
+        """(n, M) bool, all captions of the image that each of these (n,) describes."""
+        return self.image_of_caption == self.image_of_caption[captions][:, None]
 
 
 def _kth_rivals(images: Tensor, texts: Tensor, image_of_caption: Tensor) -> Tensor:
-    """(M, 2): each caption's first and fifth largest cosine with images other than its own.
+    """(M, 3): each caption's 1st, 5th and 10th largest cosine with images other than its own.
 
     -inf where the gallery has not as many others. A caption retrieves its image within the first
     k where the k-th is below that image.
@@ -240,9 +251,9 @@ def _kth_rivals(images: Tensor, texts: Tensor, image_of_caption: Tensor) -> Tens
     parts = []
     for rows, owners in zip(texts.split(_ROWS), image_of_caption.split(_ROWS), strict=True):
         cosines = (rows @ images.T.to(rows.dtype)).scatter_(1, owners[:, None], -torch.inf)
-        best = cosines.topk(min(_KS[-1], len(images)), dim=1).values
-        padded = F.pad(best, (0, _KS[-1] - best.shape[1]), value=-torch.inf)
-        parts.append(padded[:, [k - 1 for k in _KS]])
+        best = cosines.topk(min(KS[-1], len(images)), dim=1).values
+        padded = F.pad(best, (0, KS[-1] - best.shape[1]), value=-torch.inf)
+        parts.append(padded[:, [k - 1 for k in KS]])
     return torch.cat(parts)
 
 

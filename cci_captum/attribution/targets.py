@@ -41,19 +41,30 @@ def select_target(outputs: Tensor, target: Any) -> Tensor:
     return selected.reshape(batch)
 
 
-def rows_of_target(target: Any, rows: slice, batch: int) -> Any:
+def rows_of_target(target: Any, rows: slice | Tensor, batch: int) -> Any:
     """The part of a target that belongs to some of the B images.
+
+    Args:
+        target: As in Captum.
+        rows: Which images: a slice, or (n,) int64, where an image may come more than once.
+        batch: B.
 
     Raises:
         ValueError: If target is a list or tensor of another length than B.
     """
-    is_tensor = isinstance(target, Tensor) and target.numel() > 1
-    if not is_tensor and not isinstance(target, list):
+    if isinstance(target, Tensor):
+        if target.numel() == 1 and target.shape != (batch,):
+            return target  # the same for all
+    elif not isinstance(target, list):
         return target
     if len(target) != batch:
         raise ValueError(
             f"target: expected one for each of the {batch} images, got {len(target)}: {target!r}"
         )
+    if isinstance(rows, Tensor):
+        if isinstance(target, list):
+            return [target[row] for row in rows.tolist()]
+        rows = rows.to(target.device)
     return target[rows]
 
 
