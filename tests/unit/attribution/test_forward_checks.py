@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +17,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from families import FAMILIES, Family
+from helpers import ROOT
 from torch import Tensor, nn
 from torchvision.transforms import functional as TF
 from toy import randomize
@@ -34,7 +34,7 @@ from cci_captum.attribution import forward_checks
 from cci_captum.baselines import RISE, ClusterAblation, GradECLIP, Random
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
 
-PAGE = Path(__file__).parents[1] / "docs" / "vision_towers.md"
+PAGE = ROOT / "docs" / "vision_towers.md"
 NAMES = ["fox", "ship", "igloo", "lemon", "jar"]
 SIZE = (32, 32)
 

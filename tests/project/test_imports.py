@@ -10,12 +10,13 @@ from typing import Any
 import oracles
 import pytest
 import torch
+from helpers import ROOT
 from selection import exhaustive_unless
 
 import cci_captum
 import cci_captum.baselines
 
-PAGE = Path(__file__).parents[1] / "docs" / "vision_towers.md"
+PAGE = ROOT / "docs" / "vision_towers.md"
 LIBRARIES = ("open_clip", "timm", "transformers", "torchvision", "torch._dynamo", "pandas")
 HEAVY = ("models.loading", "visualization")  # loads models, most of them open_clip's; draws
 

@@ -1,4 +1,4 @@
-"""The baselines on every family of towers against plain formulas (oracle_methods_families.py)."""
+"""The baselines on every family of towers against plain formulas (oracles/methods_families.py)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from typing import Any
 
-import oracle_families
-import oracle_methods_families as truth
 import oracles
 import pytest
 import torch
 from families import FAMILIES, VARIANTS
-from oracle_methods import SURGERY
-from oracle_methods_families import Pass, Score
+from oracles import families
+from oracles import methods_families as truth
+from oracles.methods import SURGERY
+from oracles.methods_families import Pass, Score
 from selection import exhaustive_unless
 from torch import Tensor
 from toy import CONTEXT_LENGTH, VOCABULARY
@@ -146,7 +146,7 @@ one_and_all_heads = pytest.mark.parametrize("single_head", [True, False])
 
 
 def test_the_oracles_forward_pass_is_the_other_oracles(case):
-    expected = oracle_families.features(case.model, case.images)
+    expected = families.features(case.model, case.images)
     actual = torch.stack([forward.embedding for forward in case.passes])
     assert oracles.relative_error(actual, expected) < 1e-12
     other = torch.stack([forward.embedding for forward in case.single_head_passes])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import ROOT
 from PIL import Image
 
 from cci_captum.benchmarks.commands import _data, compare
@@ -27,7 +28,7 @@ from cci_captum.benchmarks.data import (
 )
 from cci_captum.benchmarks.data.open import read_source
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 
 
 def photo(path: Path) -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import oracle_families as oracle
 import oracles
 import pytest
 import torch
 from families import FAMILIES, Family
+from oracles import families as oracle
 
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier, find_vision_tower
 from cci_captum.baselines import METHODS

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import open_clip
-import oracle_families as oracle
 import oracles
 import pytest
 import timm
@@ -13,6 +12,7 @@ import torch
 import torchvision
 import transformers
 from families import FAMILIES, VARIANTS, Family
+from oracles import families as oracle
 from torch import nn
 
 from cci_captum import CCI, find_vision_tower

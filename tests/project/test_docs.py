@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import oracles
 import pytest
 import torch
+from helpers import ROOT
 from torch import Tensor
 
 from cci_captum import CCI, find_vision_tower
 from cci_captum.baselines import GAME, RISE, AttentionRollout, GradCAM, GradECLIP, SelfAttention
 from cci_captum.vision_towers import check_vision_tower, hook_input, hook_output
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 
 
 def run_page(name: str) -> dict[str, Any]:

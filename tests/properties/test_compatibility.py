@@ -2,7 +2,7 @@
 
 These tests also write the table of docs/compatibility.md, and fail where it is not up to date:
 
-    CCI_CAPTUM_WRITE_DOCS=1 python -m pytest tests/test_compatibility.py
+    CCI_CAPTUM_WRITE_DOCS=1 python -m pytest tests/properties/test_compatibility.py
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import configparser
 import os
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 import oracles
 import pytest
 import torch
 from families import FAMILIES, Family
+from helpers import ROOT
 from torch import Tensor, nn
 from toy import CONTEXT_LENGTH, VOCABULARY
 
@@ -25,7 +25,6 @@ from cci_captum.baselines import METHODS
 
 pytestmark = pytest.mark.thinned
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "compatibility.md"
 LIBRARIES = ("torch", "captum", "open_clip_torch", "timm", "transformers")
 OPTIONS = {
@@ -172,11 +171,12 @@ def page() -> str:
         [
             "# Which method works on which model",
             "",
-            "Written by `tests/test_compatibility.py`, which runs every method on a small random",
-            "model of every family: ✓ is tested, a letter is refused with the reason below. (All",
-            "of it with `--exhaustive`; a quick run holds every method and every family once.)",
-            "Hiding by mask and by drop are tested on every row (`tests/test_vision_towers.py`);",
-            "only CCI's own columns tell them apart, the other methods hide nothing.",
+            "Written by `tests/properties/test_compatibility.py`, which runs every method on a",
+            "small random model of every family: ✓ is tested, a letter is refused with the reason",
+            "below. (All of it with `--exhaustive`; a quick run holds every method and every",
+            "family once.) Hiding by mask and by drop are tested on every row",
+            "(`tests/unit/vision_towers/test_vision_towers.py`); only CCI's own columns tell them",
+            "apart, the other methods hide nothing.",
             "",
             *table(),
             "",

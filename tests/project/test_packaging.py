@@ -8,15 +8,14 @@ import importlib
 import pkgutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 import cci_captum
 import cci_captum.baselines
 import cci_captum.benchmarks
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {
     "cci_captum": ROOT / "cci_captum",
     "cci_captum.baselines": ROOT / "baselines",

@@ -5,13 +5,11 @@ from __future__ import annotations
 import configparser
 import subprocess
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 from packaging.requirements import Requirement
 from packaging.version import Version
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def requirements() -> list[Requirement]:

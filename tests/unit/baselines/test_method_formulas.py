@@ -1,4 +1,4 @@
-"""The baselines against plain float64 formulas (oracle_methods.py), and truths about some."""
+"""The baselines against plain float64 formulas (oracles/methods.py), and truths about some."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import copy
 import itertools
 from functools import cached_property, partial
 
-import oracle_methods as truth
 import oracles
 import pytest
 import torch
 from captum.attr import LayerGradCam
+from oracles import methods as truth
 from torch import nn
 
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier, load_clip

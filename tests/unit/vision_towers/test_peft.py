@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import oracle_families as oracle
 import oracles
 import peft
 import pytest
 import torch
 from families import FAMILIES
+from oracles import families as oracle
 from torch import Tensor, nn
 
 from cci_captum import CCI, KMeans, find_vision_tower

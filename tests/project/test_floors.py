@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {
     "cci_captum": ROOT / "cci_captum",
     "cci_captum.baselines": ROOT / "baselines",

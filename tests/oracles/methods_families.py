@@ -1,7 +1,7 @@
 """The baselines in plain float64 on every family of towers, one function a method.
 
-oracle_methods.py holds the formulas of open_clip's class-token models; here are the same on the
-towers of oracle_families.py: several prefix tokens, average and attention pools, rotary positions,
+methods.py holds the formulas of open_clip's class-token models; here are the same on the
+towers of families.py: several prefix tokens, average and attention pools, rotary positions,
 norms after the branches. One image (3, H, W) and one head at a time; gradients are autograd's
 through these plain tensors. Every method gives its map as (N,) values in raster order. ``score``
 maps an image feature (E,), not normalised, to the scalar explained, and ``text`` is a unit vector.
@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch as patched
 
-import oracle_families as plain
 import torch
-from oracles import Weights, _norm, _unit
 from torch import Tensor
+
+from . import families as plain
+from .open_clip import Weights, _norm, _unit
 
 Score = Callable[[Tensor], Tensor]
 
@@ -311,7 +312,7 @@ def game(forward: Pass, score: Score, *, layers: str = "last") -> Tensor:
 
 
 def surgery_rows(forward: Pass, *, n_blocks: int = 6) -> Tensor:
-    """CLIP Surgery's rows (1 + N, E): see oracle_methods.py. Values are never rotated."""
+    """CLIP Surgery's rows (1 + N, E): see methods.py. Values are never rotated."""
     blocks = forward.blocks[-n_blocks:]
     x = blocks[0].x
     for block in blocks:
@@ -327,7 +328,7 @@ def surgery_rows(forward: Pass, *, n_blocks: int = 6) -> Tensor:
 def m2ib_first_losses(
     forward: Pass, text: Tensor, *, layer: int, beta: float, alpha: float = 5.0, draws: int = 32
 ) -> Tensor:
-    """M2IB's loss before any step for ``draws`` noises (draws,): see oracle_methods.py."""
+    """M2IB's loss before any step for ``draws`` noises (draws,): see methods.py."""
     h = forward.blocks[layer].output.detach()
     lam = 1 / (1 + math.exp(-alpha))
     variance = (1 - lam) ** 2

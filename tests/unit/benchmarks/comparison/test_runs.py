@@ -14,8 +14,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from selection import exhaustive_unless
-from test_comparison import NAMES, PREPROCESS, SEED, Toy, run, toy_sample
 from torch import Tensor, nn
+from toy_comparison import NAMES, PREPROCESS, SEED, Toy, by_hand, run, toy_sample
 
 from cci_captum import CCI, KMeans, ZeroShotClassifier
 from cci_captum.baselines import RISE, GradECLIP
@@ -186,7 +186,7 @@ class Blind:
         return maps
 
 
-PREPROCESSED = {i: PREPROCESS(run.__globals__["by_hand"](toy_sample(i)).photo) for i in range(5)}
+PREPROCESSED = [by_hand(toy_sample(index)).inputs[0] for index in range(5)]
 
 
 def refuses(forward_func: nn.Module) -> Any:

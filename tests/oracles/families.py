@@ -1,6 +1,6 @@
 """Plain float64 computations of every family's image features, with hidden patches simply absent.
 
-As in oracles.py: weights out of the ``state_dict``, one image and one head at a time, matrix
+As in open_clip.py: weights out of the ``state_dict``, one image and one head at a time, matrix
 products written out, no call into the libraries' layers, no hooks, no masks. Settings that the
 weights do not tell (heads, epsilons, the kind of pool, rotary options) are read off the modules.
 A hidden patch's token never enters the first block; a kept one keeps its own position.
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from oracles import Weights, _linear, _norm, _under, _unit, weights_of
 from torch import Tensor, nn
+
+from .open_clip import Weights, _linear, _norm, _under, _unit, weights_of
 
 Layer = int | str
 Activation = Callable[[Tensor], Tensor]

@@ -1,6 +1,6 @@
 """Plain float64 computations that the baselines are held against, one function a method.
 
-As in oracles.py: weights are read out of the ``state_dict``, one image (3, H, W) and one head at
+As in open_clip.py: weights are read out of the ``state_dict``, one image (3, H, W) and one head at
 a time, no hooks, no call into open_clip. Every patch method gives its map as (N,) values in raster
 order. ``score`` maps an image embedding (E,), not normalised, to the scalar that is explained, and
 ``text`` is a unit vector (E,).
@@ -17,7 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from oracles import (
+from torch import Tensor, nn
+
+from .open_clip import (
     Spec,
     Weights,
     _activation,
@@ -30,7 +32,6 @@ from oracles import (
     encode_text,
     weights_of,
 )
-from torch import Tensor, nn
 
 Score = Callable[[Tensor], Tensor]
 
