@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from cci_captum._version import __version__
 
-from .commands import compare, demo, env, explain, methods
+from .commands import compare, demo, env, explain, methods, retrieval
 from .commands._common import CommandError
 
 
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cci-captum {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (demo, explain, compare, methods, env):
+    for command in (demo, explain, compare, retrieval, methods, env):
         command.add_to(subparsers)
     return parser
 

@@ -14,6 +14,7 @@ def raw_map(
     explainer: Any,
     inputs: Tensor,
     target: Any,
+    additional_forward_args: Any = None,
     *,
     masks: Tensor | None = None,
     internal_batch_size: int | None = None,
@@ -25,6 +26,7 @@ def raw_map(
         explainer: A method of this package, or any other of Captum's that attributes inputs.
         inputs: (B, 3, H, W) images, ready for the explainer's forward_func.
         target: As in Captum.
+        additional_forward_args: As in Captum.
         masks: (B, H, W) bool, for `GroundTruth`; no method gets to see them.
         internal_batch_size: As in `cci_captum.CCI.attribute`; for methods of this package.
         show_progress: As in `cci_captum.CCI.attribute`; for methods of this package.
@@ -44,15 +46,16 @@ def raw_map(
         torch.Size([2, 12, 12])
     """
     if not isinstance(explainer, ImageAttribution):
-        return explainer.attribute(inputs, target=target).detach().mean(dim=1)
+        given = {"target": target, "additional_forward_args": additional_forward_args}
+        return explainer.attribute(inputs, **given).detach().mean(dim=1)
     options: dict[str, Any] = {
         "internal_batch_size": internal_batch_size,
         "show_progress": show_progress,
     }
     if isinstance(explainer, GridAttribution):
-        return explainer.patch_map(inputs, target, **options)
+        return explainer.patch_map(inputs, target, additional_forward_args, **options)
     if isinstance(explainer, GroundTruth):
         if masks is None:
             raise ValueError("masks: ground-truth needs masks (B, H, W) of the objects, got None")
         options["masks"] = masks
-    return explainer.attribute(inputs, target, **options)[:, 0]
+    return explainer.attribute(inputs, target, additional_forward_args, **options)[:, 0]

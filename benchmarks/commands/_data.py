@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ._common import CommandError, shared_default
 
 if TYPE_CHECKING:
     from cci_captum.models.preprocessing import Preprocess
 
-    from ..data import ImageData
+    from ..data import CaptionData, ImageData
 
 # Options of sources that a command has beside `--data`.
-_OPTIONS = ("n", "objects", "artwork", "classes", "masks", "seed")
+_OPTIONS = ("n", "objects", "artwork", "classes", "masks", "captions", "split", "seed")
 
 
 def check_data(arguments: argparse.Namespace) -> None:
@@ -26,10 +26,13 @@ def check_data(arguments: argparse.Namespace) -> None:
     for name in ("classes", "masks"):
         if getattr(arguments, name) and name not in taken:
             raise CommandError(f"--{name}: {source.own}; expected --data DIR")
+    for name in ("captions", "split"):
+        if getattr(arguments, name, None) is not None and name not in taken:
+            raise CommandError(f"--{name}: {scheme} has no such option")
     for name, said in given.items():
         if name not in _OPTIONS or name == "seed":  # --seed is of ties, too
             continue
-        value = getattr(arguments, name)
+        value = getattr(arguments, name, None)
         if value not in (shared_default(f"--{name}"), said):
             raise CommandError(f"--{name}: --data says {name}={said}, got {value!r}")
 
@@ -42,32 +45,49 @@ def has_masks(arguments: argparse.Namespace) -> bool:
 
 
 def find_data(arguments: argparse.Namespace, preprocess: Preprocess) -> ImageData:
-    """The images, found but not yet read.
+    """The images of classes, found but not yet read.
 
     Args:
         arguments: With those of `--data`, `--n`, `--objects`, `--artwork`, `--classes`, `--masks`
             and `--seed`.
         preprocess: Of the model, which says how large scenes have to be.
     """
+    data = _open(arguments, preprocess)
+    if not data.class_names:
+        raise CommandError(f"--data: expected images of classes, got captions alone: {data.name}")
+    return data
+
+
+def find_captions(arguments: argparse.Namespace, preprocess: Preprocess) -> CaptionData:
+    """The images with captions, found but not yet read.
+
+    Args:
+        arguments: As for `find_data`, and `--captions` and `--split`.
+        preprocess: Of the model, which says how large scenes have to be.
+    """
+    data = _open(arguments, preprocess)
+    if not any(getattr(data, "captions", ())):
+        raise CommandError(f"--data: expected images with captions, got none in {data.name}")
+    return cast("CaptionData", data)
+
+
+def _open(arguments: argparse.Namespace, preprocess: Preprocess) -> ImageData:
     from ..data import SOURCES, open_data
 
     scheme, given = _read(arguments)
     values: dict[str, Any] = {
-        option.name: getattr(arguments, option.name)
+        option.name: getattr(arguments, option.name, None)
         for option in SOURCES[scheme].options
         if option.name in _OPTIONS and option.name not in given
     }
     options = {name: value for name, value in values.items() if value is not None}
     try:
-        data = open_data(arguments.data, preprocess=preprocess, **options)
+        return open_data(arguments.data, preprocess=preprocess, **options)
     except (OSError, ValueError) as error:
         argument, _, rest = str(error).partition(": ")
         if argument in (*_OPTIONS, "data"):
             raise CommandError(f"--{argument}: {rest}") from error
         raise CommandError(f"--data: {error}") from error
-    if not data.class_names:
-        raise CommandError(f"--data: expected images of classes, got captions alone: {data.name}")
-    return data
 
 
 def _read(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:

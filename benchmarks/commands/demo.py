@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from cci_captum.models.preprocessing import Preprocess
 
     from ..comparison import Comparison
-    from ..data import ImageData, Sample
+    from ..data import Sample
     from ..scenes import Scene
+    from ..tasks import Task
 
 # Artwork, kind, class of the first object, background, number. The numbers were chosen, among the
 # first twelve of seed 0, for scenes that show what the models do; other seeds are not chosen.
@@ -91,6 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ..comparison import figures, report
     from ..data import Scenes
+    from ..tasks import Classification
 
     grid, clusters, side_by_side, curves = (arguments.out / name for name in _FILES)
     steps = tqdm(total=5, desc="demo", unit="step")
@@ -120,13 +122,16 @@ def run(arguments: argparse.Namespace) -> None:
     steps.update()
     steps.close()
     six = SixScenes(scenes, tiny.probabilities.tolist(), row_titles)
-    beside = _compare(tiny, methods, six, arguments.seed)
+    known = Classification(six, tiny.classifier, tiny.preprocess)
+    beside = _compare(methods, known, arguments.seed)
     places = list(range(len(scenes)))
     outputs.write(
         side_by_side,
-        lambda path: figures.grid(beside, six, tiny.preprocess, places).savefig(path, dpi=DPI),
+        lambda path: figures.grid(beside, known, places).savefig(path, dpi=DPI),
     )
-    comparison = _compare(tiny, methods, Scenes(_FRESH_SCENES, seed=arguments.seed), arguments.seed)
+    drawn = Scenes(_FRESH_SCENES, seed=arguments.seed)
+    fresh = Classification(drawn, tiny.classifier, tiny.preprocess)
+    comparison = _compare(methods, fresh, arguments.seed)
     outputs.write(curves, lambda path: figures.curves(comparison).savefig(path, dpi=DPI))
     _print_table(scenes, tiny, others)
     print(report.text(comparison))
@@ -211,18 +216,10 @@ class SixScenes:
         return Sample(title, scene.picture, self.targets[place], mask)
 
 
-def _compare(tiny: _Answers, methods: list[MethodSpec], data: ImageData, seed: int) -> Comparison:
+def _compare(methods: list[MethodSpec], task: Task, seed: int) -> Comparison:
     from ..comparison import compare
 
-    return compare(
-        methods,
-        data,
-        forward_func=tiny.classifier,
-        preprocess=tiny.preprocess,
-        ties=(),
-        seed=seed,
-        show_progress=True,
-    )
+    return compare(methods, task, ties=(), seed=seed, show_progress=True)
 
 
 def _other_class(scene: Scene, tiny: _Answers, row: int) -> int:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, get_args
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import pandas as pd
 from torch import nn
 from tqdm.auto import tqdm
 
-from cci_captum._checks import check_batch_size, check_choice, check_positive_int
+from cci_captum._checks import check_batch_size, check_positive_int
 from cci_captum.baselines.registry import METHODS, REFERENCES
 from cci_captum.baselines.spec import MethodSpec
-from cci_captum.models.clip import ZeroShotClassifier
 from cci_captum.models.preprocessing import Preprocess, mean_and_std
 
 from ..data import ImageData
 from ..faithfulness import TIES, DeletionInsertion, Protocol
 from ..faithfulness.protocols import Ties
-from .loading import Batch, Explained, Loader
+from ..tasks import Batch, Classification, Explained, Task
 from .plan import Key, blocks, configuration, definition_of
-from .randomization import CHECKS, random_labels, with_random_weights
+from .randomization import CHECKS, with_random_weights
 from .results import Comparison
 from .store import MemoryStore, Store
-from .tables import comparison_of
+from .tables import comparison_of, samples_of
 from .unit import Block, Context, Row, measure
 
 Factory = Callable[[nn.Module], Any]
@@ -32,12 +31,12 @@ Factory = Callable[[nn.Module], Any]
 
 def compare(
     methods: Iterable[str | MethodSpec] | Mapping[str, Factory],
-    data: ImageData,
+    data: ImageData | Task,
     protocols: Iterable[str | Protocol] = ("grad-eclip",),
     *,
-    forward_func: nn.Module,
-    preprocess: Preprocess,
-    explained: Explained = "true",
+    forward_func: nn.Module | None = None,
+    preprocess: Preprocess | None = None,
+    explained: Explained | None = None,
     checks: Collection[str] = (),
     ties: Collection[Ties] = TIES,
     seed: int = 0,
@@ -58,16 +57,19 @@ def compare(
         methods: `MethodSpec` objects or their texts, such as "cci" or "cci(clusters=10)"; or
             name -> a function from forward_func to any Captum attribution, such as `CCI` or
             `lambda f: CCI(f, clustering=KMeans(10))`.
-        data: Images with their classes, such as `cci_captum.benchmarks.data.ImageFolders`.
-        protocols: Names from `PROTOCOLS`, or `Protocol` objects.
+        data: Images with their classes, such as `cci_captum.benchmarks.data.ImageFolders`; or a
+            task, such as `cci_captum.benchmarks.tasks.Retrieval`, which has its own model.
+        protocols: Names from `PROTOCOLS`, or `Protocol` objects. None at all measures the maps
+            alone: where they lie, what they cost.
         forward_func: Module from images (B, 3, H, W) to (B, C) scores of the data's classes, such
             as a `ZeroShotClassifier`.
         preprocess: From a PIL image to an input (3, H, W) of the model, as `load_clip` returns it.
             Of a function of your own `cci_captum.models.preprocessing.Preprocessing` says how
             it normalises and which part of a photo it leaves.
-        explained: The "true" class, or the "predicted" one, for which masks are not used.
+        explained: The "true" class (None is that), or the "predicted" one, for which masks are not
+            used.
         checks: Of `CHECKS`: "random-weights" explains a copy of the model with shuffled weights,
-            "random-label" another class; the maps are then judged as all others. See
+            "random-label" another target; the maps are then judged as all others. See
             `randomization`.
         ties: Orders of pixels of the same importance under which the areas of methods as they are
             (not of checks) are measured beside those of the protocol's own order, so that a
@@ -88,7 +90,7 @@ def compare(
         finite values, a method that refuses the model or runs out of memory.
 
     Raises:
-        TypeError: If forward_func is no module.
+        TypeError: If forward_func is no module, or comes with a task, or not with images.
         ValueError: If a name is unknown, there are no images, the classes do not fit, it is
             not known what preprocess does, or the store is that of a run with other settings,
             versions, weights or images; raised before anything is explained. Also if no method
@@ -114,44 +116,37 @@ def compare(
         4  scene 0  ground-truth  grad-eclip
         5  scene 1  ground-truth  grad-eclip
     """
-    if not isinstance(forward_func, nn.Module):
-        raise TypeError(f"forward_func: expected a module, got {type(forward_func).__name__}")
-    check_choice("explained", explained, get_args(Explained))
+    task = _task(data, forward_func, preprocess, explained)
     check_positive_int("batch_size", batch_size)
     internal_batch_size = check_batch_size(internal_batch_size, batch_size)
-    if not len(data):
-        raise ValueError(f"data: expected at least one image, {data.name} has none")
     if isinstance(ties, str) or not set(ties) <= set(TIES):
         raise ValueError(f"ties: expected some of {', '.join(TIES)}, got {ties!r}")
     orders = tuple(order for order in TIES if order in ties)
-    harnesses = _harnesses(protocols, forward_func, preprocess, seed, internal_batch_size)
-    loader = Loader(data, preprocess, forward_func, explained)
-    factories = _factories(methods, loader.has_masks)
-    rows = _rows(factories, forward_func, checks, seed)
+    chosen_checks = _checks(checks)
+    harnesses = _harnesses(protocols, task, seed, internal_batch_size)
+    factories = _factories(methods, task.has_masks)
+    rows = _rows(factories, task, chosen_checks, seed)
     store = MemoryStore() if store is None else store
     store.begin(
         configuration(
-            forward_func,
-            data,
-            preprocess,
+            task,
             [harness.protocol for harness in harnesses],
-            masks=loader.has_masks,
-            explained=explained,
-            checks=[check for check in CHECKS if check in checks],
+            checks=chosen_checks,
             ties=list(orders),
             seed=seed,
             batch_size=batch_size,
             internal_batch_size=internal_batch_size,
-        )
+        ),
+        model,
     )
-    context = Context(harnesses, orders, internal_batch_size)
+    context = Context(task.kind, harnesses, orders, internal_batch_size)
     named = {"": "", **{name: definition_of(make) for name, make in factories.items()}}
     plan = [
         (places, [Key(model, number, *item) for item in named.items()])
-        for number, places in enumerate(blocks(len(data), batch_size))
+        for number, places in enumerate(blocks(len(task), batch_size))
     ]
     with tqdm(
-        total=len(data) * len(rows), desc="compare", unit="map", disable=not show_progress
+        total=len(task) * len(rows), desc="compare", unit="map", disable=not show_progress
     ) as progress:
         for places, keys in plan:
             missing = [key for key in keys if not store.has(key)]
@@ -159,14 +154,12 @@ def compare(
             progress.update(len(places) * len(done))
             if not missing:
                 continue
-            batch, errors = loader.block(places)
+            batch, errors = task.block(places)
             if keys[0] in missing:
-                left_out = pd.DataFrame(sorted(errors.items()), columns=["index", "error"])
-                store.add(keys[0], left_out)
+                store.add(keys[0], samples_of(task, batch, errors))
             block = None
             if batch is not None:
-                labels = _labels(batch, checks, len(data.class_names), seed)
-                block = Block(batch, labels, {})
+                block = Block(batch, _labels(task, batch, chosen_checks, seed), {})
             for key in missing:
                 if not key.method:
                     continue
@@ -177,30 +170,52 @@ def compare(
                 )
                 progress.update(len(places))
     settings = {
-        "data": data.name,
+        **task.settings(),
         "model": model,
-        "classes": len(data.class_names),
-        "masks": loader.has_masks,
-        "explained": explained,
         "seed": seed,
         "methods": list(rows),
-        "checks": [check for check in CHECKS if check in checks],
+        "checks": chosen_checks,
         "protocols": [harness.protocol.name for harness in harnesses],
         "fractions": {harness.protocol.name: _fractions(harness.protocol) for harness in harnesses},
         "ties": list(orders),
-        "device": str(loader.device),
-        **_about_texts(forward_func),
-        "notes": list(getattr(data, "notes", ())),
+        "device": str(task.device),
+        "notes": list(getattr(task.data, "notes", ())),
     }
     units = {key: store.load(key) for _, keys in plan for key in keys}
-    return comparison_of(units, len(data), settings)
+    return comparison_of(units, len(task), settings)
 
 
-def _labels(batch: Batch, checks: Collection[str], classes: int, seed: int) -> dict[str, list[int]]:
-    """Check -> the classes that methods explain of a block."""
+def _task(
+    data: ImageData | Task,
+    forward_func: nn.Module | None,
+    preprocess: Preprocess | None,
+    explained: Explained | None,
+) -> Task:
+    """What is compared: data with a model, or a task that has both."""
+    given = {"forward_func": forward_func, "preprocess": preprocess, "explained": explained}
+    if isinstance(data, Task):
+        for name, value in given.items():
+            if value is not None:
+                raise TypeError(f"{name}: expected None beside a task, which has its own")
+        return data
+    if preprocess is None:
+        raise TypeError("preprocess: expected a function from a PIL image to an input, got None")
+    return Classification(data, cast(nn.Module, forward_func), preprocess, explained or "true")
+
+
+def _checks(checks: Collection[str]) -> list[str]:
+    """Of `CHECKS`, in their order."""
+    unknown = [check for check in checks if check not in CHECKS]
+    if unknown or isinstance(checks, str):
+        raise ValueError(f"checks: expected some of {CHECKS}, got {checks!r}")
+    return [check for check in CHECKS if check in checks]
+
+
+def _labels(task: Task, batch: Batch, checks: Sequence[str], seed: int) -> dict[str, list[int]]:
+    """Check -> the targets that methods explain of a block."""
     labels = {"": batch.targets, "random-weights": batch.targets}
     if "random-label" in checks:
-        labels["random-label"] = random_labels(batch.inputs, batch.targets, classes, seed)
+        labels["random-label"] = task.other_targets(batch, seed)
     return labels
 
 
@@ -211,17 +226,6 @@ def _fractions(protocol: Protocol) -> dict[str, list[float]]:
         "deletion": list(protocol.fractions),
         "insertion": list(protocol.fractions if inserted is None else inserted),
     }
-
-
-def _about_texts(forward_func: nn.Module) -> dict[str, Any]:
-    """What a zero-shot classifier in a module knows of its texts."""
-    for module in forward_func.modules():
-        if isinstance(module, ZeroShotClassifier):
-            return {
-                "indistinguishable": [list(names) for names in module.indistinguishable],
-                "cut_texts": [text._asdict() for text in module.cut_texts],
-            }
-    return {}
 
 
 def _factories(
@@ -258,56 +262,49 @@ def _factories(
 
 
 def _harnesses(
-    protocols: Iterable[str | Protocol],
-    forward_func: nn.Module,
-    preprocess: Preprocess,
-    seed: int,
-    internal_batch_size: int,
+    protocols: Iterable[str | Protocol], task: Task, seed: int, internal_batch_size: int
 ) -> list[DeletionInsertion]:
     if isinstance(protocols, (str, Protocol)):
         raise ValueError(f"protocols: expected a sequence, got {protocols!r} alone")
-    mean, std = mean_and_std(preprocess)
+    mean, std = mean_and_std(task.preprocess)
     harnesses = [
         DeletionInsertion(
-            forward_func,
+            task.forward_func,
             protocol,
             seed=seed,
             mean=mean,
             std=std,
-            preprocess=preprocess,
+            preprocess=task.preprocess,
             internal_batch_size=internal_batch_size,
+            score=task.score,
         )
         for protocol in protocols
     ]
     names = [harness.protocol.name for harness in harnesses]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"protocols: expected at least one, each with its own name, got {names}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"protocols: expected each with its own name, got {names}")
+    if not names and not task.has_masks:
+        raise ValueError("protocols: expected at least one where there are no masks, got none")
     return harnesses
 
 
 def _rows(
-    factories: Mapping[str, Factory], forward_func: nn.Module, checks: Collection[str], seed: int
+    factories: Mapping[str, Factory], task: Task, checks: Sequence[str], seed: int
 ) -> dict[str, list[Row]]:
     """Method -> itself as it is, then under its checks."""
-    unknown = [check for check in checks if check not in CHECKS]
-    if unknown or isinstance(checks, str):
-        raise ValueError(f"checks: expected some of {CHECKS}, got {checks!r}")
-    models = {"": forward_func}
-    for check in CHECKS:
-        if check in checks:
-            models[check] = (
-                with_random_weights(forward_func, seed)
-                if check == "random-weights"
-                else forward_func
-            )
-    return {
-        name: [
-            Row(name, check, _made(make, model), model)
-            for check, model in models.items()
-            if not check or name not in REFERENCES
-        ]
-        for name, make in factories.items()
-    }
+    shuffled: dict[nn.Module, nn.Module] = {}  # one copy of each module
+    rows: dict[str, list[Row]] = {}
+    for name, make in factories.items():
+        own = task.question(make)
+        rows[name] = [Row(name, "", _made(make, own.forward_func), own)]
+        for check in checks if name not in REFERENCES else ():
+            asked = own
+            if check == "random-weights":
+                if own.forward_func not in shuffled:
+                    shuffled[own.forward_func] = with_random_weights(own.forward_func, seed)
+                asked = own._replace(forward_func=shuffled[own.forward_func])
+            rows[name].append(Row(name, check, _made(make, asked.forward_func), asked))
+    return rows
 
 
 def _made(make: Factory, model: nn.Module) -> Any:

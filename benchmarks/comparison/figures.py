@@ -11,13 +11,12 @@ import torch
 from matplotlib.figure import Figure
 
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.models.preprocessing import Preprocess, seen_box
 from cci_captum.visualization import Band, attribution_grid, faithfulness_curves, paired_scatter
 
-from ..data import ImageData
 from ..statistics import interval, paired_interval
+from ..tasks import Task
 from .measures import MEASURES
-from .results import Comparison, photos_of
+from .results import Comparison, gain_of, photos_of
 from .titles import both_areas, title
 
 
@@ -30,15 +29,17 @@ def curves(comparison: Comparison, **options: Any) -> Figure:
         comparison: What was measured.
         options: Of `cci_captum.visualization.faithfulness_curves`.
     """
+    _check_one_model(comparison)
     rows = comparison.curves[comparison.curves["check"] == ""]
     photos = photos_of(rows)
     panels: dict[str, dict[str, Band]] = {}
     fractions = {}
     for protocol in comparison.protocols:
         part = rows[rows["protocol"] == protocol]
-        for direction in ("deletion", "insertion"):
-            area = MEASURES[f"{direction}_top1"]
-            panel = f"{direction}, {protocol}: {area.better} is better"
+        for area in (MEASURES[name] for name in comparison.kind.areas(*comparison.kind.main)):
+            direction = area.name.split("_")[0]
+            value = area.title if len(comparison.kind.main) > 1 else direction
+            panel = f"{value}, {protocol}: {area.better} is better"
             fractions[panel] = np.array(comparison.settings["fractions"][protocol][direction])
             bands = {}
             for method in comparison.methods:
@@ -53,18 +54,30 @@ def curves(comparison: Comparison, **options: Any) -> Figure:
         fractions,
         panels,
         references=[title(name) for name in REFERENCES if name in comparison.methods],
-        ylabel="top-1 accuracy",
+        ylabel=comparison.kind.axis,
         **options,
     )
 
 
 def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
-    """Insertion minus deletion area (probability): a method against all others, image by image."""
+    """Insertion minus deletion area: a method against all others, item by item.
+
+    Of what methods are ranked by, the target's probability or, of retrieval, its cosine.
+
+    Args:
+        comparison: What was measured, by one model.
+        reference: The method; None is the first.
+    """
+    _check_one_model(comparison)
     reference = comparison.methods[0] if reference is None else reference
     protocol = comparison.protocols[0]
     rows = _as_they_are(comparison)
-    gain = rows["insertion_probability"] - rows["deletion_probability"]
-    wide = rows.assign(gain=gain).pivot(index="index", columns="method", values="gain")
+    kind = comparison.kind
+    deletion, insertion = (MEASURES[name].bounds for name in kind.areas(kind.ranked))
+    bounds = (insertion[0] - deletion[1], insertion[1] - deletion[0])
+    wide = rows.assign(gain=gain_of(rows, kind)).pivot(
+        index="index", columns="method", values="gain"
+    )
     wide = wide.dropna()  # images of which every method has a map
     values = {title(method): wide[method].to_numpy() for method in comparison.methods}
     own, photos = values[title(reference)], photos_of(rows)
@@ -72,7 +85,7 @@ def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
     notes = {}
     for name, other in values.items():
         if name != title(reference):
-            low, high = paired_interval(own, other, groups, bounds=(-1, 1))
+            low, high = paired_interval(own, other, groups, bounds=bounds)
             ends = "no interval" if np.isnan(low) else f"{low:+.3f} to {high:+.3f}"
             notes[name] = f"({ends})".replace("-", "\N{MINUS SIGN}")
     return paired_scatter(
@@ -85,50 +98,58 @@ def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
 
 def grid(
     comparison: Comparison,
-    data: ImageData,
-    preprocess: Preprocess,
+    task: Task,
     places: Sequence[int] | None = None,
     rows: int = 6,
 ) -> Figure:
-    """Images with the maps that were kept; below each map what lies on the object, and its areas.
+    """Photos with the maps that were kept; below each map what lies on the object, and its areas.
 
     Args:
-        comparison: What was measured.
-        data: The images that it was measured on.
-        preprocess: Which was used; says what part of a photo to show.
-        places: Of the images; None takes those on which methods disagree most.
+        comparison: What was measured, by one model.
+        task: Which was compared; says what the model sees of a photo.
+        places: Of the items; None takes those on which methods disagree most, one a photo.
         rows: How many of these.
     """
+    _check_one_model(comparison)
     results = _as_they_are(comparison)
-    by_image = results.set_index(["method", "index"])
+    by_item = results.set_index(["method", "index"])
     methods = comparison.methods
     chosen = [name for name in methods if name not in REFERENCES] or methods
-    whole = results[results["method"].isin(chosen)].groupby("index").size() == len(chosen)
     if places is None:
-        places = [int(place) for place in comparison.disagreement().index if whole[place]][:rows]
-    samples = [data[place] for place in places]
-    targets = results.drop_duplicates("index").set_index("index")["target"]
-    names = [data.class_names[targets[place]] for place in places]
+        whole = results[results["method"].isin(chosen)].groupby("index").size() == len(chosen)
+        sources = results.drop_duplicates("index").set_index("index")["source"]
+        ordered = [int(place) for place in comparison.disagreement().index if whole[place]]
+        places = list({sources[place]: place for place in reversed(ordered)}.values())[::-1][:rows]
+    known = results.drop_duplicates("index").set_index("index")
+    labels = [task.label(int(known.loc[place, "target"])) for place in places]
     maps, scores = {}, {}
     for name in chosen:
         values = [torch.from_numpy(comparison.map_of(place, name)) for place in places]
         maps[title(name)] = torch.stack(values)
         scores[title(name)] = [
-            _below(by_image.loc[(name, place)], explained)
-            for place, explained in zip(places, names, strict=True)
+            _below(by_item.loc[(name, place)], comparison, label)
+            for place, label in zip(places, labels, strict=True)
         ]
     return attribution_grid(
-        [sample.image.crop(seen_box(preprocess, sample.image.size)) for sample in samples],
+        [task.photo(place) for place in places],
         maps,
-        row_titles=[sample.name for sample in samples],
-        scores={"image": [f"explained: {name}" for name in names], **scores},
+        row_titles=[str(known.loc[place, "image"]) for place in places],
+        scores={"image": [f"explained: {label}" for label in labels], **scores},
     )
 
 
-def _below(row: pd.Series, explained: str) -> str:
+def _below(row: pd.Series, comparison: Comparison, explained: str) -> str:
     """What stands below a map."""
-    areas = both_areas(row["deletion_probability"], row["insertion_probability"])
-    return f"{row['energy']:.0%} on the {explained}\n{areas}" if "energy" in row else areas
+    on_object = f"{row['energy']:.0%} on the {explained}" if "energy" in row else ""
+    if not comparison.protocols[0]:
+        return on_object
+    areas = both_areas(*(row[name] for name in comparison.kind.areas(comparison.kind.ranked)))
+    return "\n".join(filter(None, [on_object, areas]))
+
+
+def _check_one_model(comparison: Comparison) -> None:
+    if len(comparison.models) > 1:
+        raise ValueError("comparison: expected that of one model; comparison.of(model) gives it")
 
 
 def _as_they_are(comparison: Comparison) -> pd.DataFrame:

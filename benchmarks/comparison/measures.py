@@ -8,8 +8,9 @@ from dataclasses import replace
 from ..faithfulness import TIES
 from ..localization import MEASURES as LOCALIZATION
 from ..measures import Measure
+from ..tasks import DIRECTIONS, KINDS
 
-_AREAS = {"score": "score", "probability": "probability", "top1": "top-1", "top5": "top-5"}
+_VALUES = {name: title for kind in KINDS.values() for name, title in kind.values.items()}
 
 AREAS = tuple(
     Measure(
@@ -19,28 +20,20 @@ AREAS = tuple(
         "lower" if direction == "deletion" else "higher",
         *((-math.inf, math.inf) if name == "score" else (0, 1)),
     )
-    for direction in ("deletion", "insertion")
-    for name, title in _AREAS.items()
+    for direction in DIRECTIONS
+    for name, title in _VALUES.items()
 )
-"""Under the curves of `FaithfulnessCurves`."""
+"""Under the curves of `FaithfulnessCurves`, of every kind of task."""
 
-RANKED = {
-    f"{direction}_rank": f"{direction}_probability" for direction in ("deletion", "insertion")
-}
-"""Rank among the methods on an image -> the area that it goes by."""
+RANKS = tuple(f"{direction}_rank" for direction in DIRECTIONS)
+"""Rank among the methods on an item, by the area that the kind of task says."""
 
 COSTS = (
     Measure("forward_passes", "forward passes an image"),
     Measure("seconds", "seconds an image"),
 )
 
-UNDER_TIES = (
-    "deletion_top1",
-    "insertion_top1",
-    "deletion_probability",
-    "insertion_probability",
-)
-"""Areas that are measured under several orders of ties; columns end in "_raster", ..."""
+_UNDER_TIES = {name for kind in KINDS.values() for name in kind.areas(*kind.under_ties)}
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure
@@ -49,11 +42,11 @@ MEASURES: dict[str, Measure] = {
         *(
             replace(area, name=f"{area.name}_{order}", title=f"{area.title}, {order}")
             for area in AREAS
-            if area.name in UNDER_TIES
+            if area.name in _UNDER_TIES
             for order in TIES
         ),
         Measure("tied", "tied", "curve", None, 0, 1),
-        *(Measure(name, name.replace("_", " "), "curve", None, 1) for name in RANKED),
+        *(Measure(name, name.replace("_", " "), "curve", None, 1) for name in RANKS),
         *LOCALIZATION,
         *COSTS,
         Measure("similarity", "similarity", lowest=-1, highest=1),
@@ -61,4 +54,4 @@ MEASURES: dict[str, Measure] = {
 }
 """Name -> measure, in the order of the columns."""
 
-__all__ = ["AREAS", "COSTS", "LOCALIZATION", "MEASURES", "RANKED", "UNDER_TIES"]
+__all__ = ["AREAS", "COSTS", "LOCALIZATION", "MEASURES", "RANKS"]

@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from cci_captum.models.preprocessing import Preprocess
-from cci_captum.vision_towers import find_vision_tower
-
-from ..data import ImageData
 from ..faithfulness import Protocol
+from ..tasks import Task
 from ..versions import PACKAGES, version_of
 
 _DECIDE = tuple(name for name in PACKAGES if name != "matplotlib")
+
+
+OF_MODEL = "model"
+"""Where a configuration has what belongs to the model."""
 
 
 class Key(NamedTuple):
@@ -44,43 +45,43 @@ def blocks(count: int, size: int) -> list[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def configuration(
-    forward_func: nn.Module,
-    data: ImageData,
-    preprocess: Preprocess,
-    protocols: Sequence[Protocol],
-    **settings: Any,
-) -> dict[str, Any]:
+def configuration(task: Task, protocols: Sequence[Protocol], **settings: Any) -> dict[str, Any]:
     """All that can change a number of a unit, by name: what two runs must share to be one.
 
     Not in it: methods and their order, which are in the keys, and the number of threads and kind
     of processor, which change rounding alone.
 
     Args:
-        forward_func: The model.
-        data: The images.
-        preprocess: What makes inputs of them.
+        task: The items and the model.
         protocols: How maps are judged.
         settings: Further numbers and names.
 
     Returns:
-        Names -> values that JSON can hold.
+        Names -> values that JSON can hold. `OF_MODEL` has what the model alone decides, in which
+        units of one store may differ where their models do.
     """
-    device = next(find_vision_tower(forward_func).module.parameters()).device
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    hardware = task.device.type
+    if hardware == "cuda":
+        hardware = torch.cuda.get_device_name(task.device)
+    of_task = {
+        name: _digest(value) if name in ("listing", "classes") else value
+        for name, value in task.configuration().items()
+    }
+    # Of the model, since drawn scenes are as large as it sees them.
+    listing = of_task.pop("listing")
     return {
         "python": platform.python_version(),
         **{name: version_of(name) for name in _DECIDE},
         "device": hardware,
-        "model": type(forward_func).__name__,
-        "weights": _digest_of_weights(forward_func),
-        "preprocess": _described(preprocess),
-        "data": data.name,
-        "images": len(data),
-        "listing": _digest(_listing(data)),
-        "classes": _digest([*data.class_names, str(data.templates)]),
+        **of_task,
         "protocols": [_described(protocol) for protocol in protocols],
         **settings,
+        OF_MODEL: {
+            "class": type(task.forward_func).__name__,
+            "weights": _digest_of_weights(task.forward_func),
+            "preprocess": _described(task.preprocess),
+            "listing": listing,
+        },
     }
 
 
@@ -120,11 +121,6 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterato
     for name in dict.fromkeys([*stored, *wanted]):
         if stored.get(name) != wanted.get(name):
             yield f"{name} {stored.get(name)!r}, not {wanted.get(name)!r}"
-
-
-def _listing(data: ImageData) -> list[str]:
-    """Which images these are, as far as the data say so; at least how many of which class."""
-    return [*map(str, getattr(data, "listing", ())), str(list(data.targets))]
 
 
 def _digest(texts: Sequence[str]) -> str:

@@ -8,14 +8,12 @@ the model.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cci_captum.attribution.seeds import generator_of
 from cci_captum.vision_towers import find_vision_tower
 from cci_captum.vision_towers.quantized import is_quantized
 
@@ -64,23 +62,6 @@ def _is_fixed(layer: nn.Module) -> bool:
     """Whether a layer packs its weights: PyTorch's, bitsandbytes', GPTQ's and AWQ's do."""
     integers = any(not weights.is_floating_point() for weights in layer.parameters(recurse=False))
     return is_quantized(layer) or integers or hasattr(layer, "qweight")
-
-
-def random_labels(inputs: Tensor, targets: Sequence[int], num_classes: int, seed: int) -> list[int]:
-    """Another class for each image, each as likely; by the seed and the image's content alone.
-
-    Raises:
-        ValueError: If there is no other class.
-    """
-    if num_classes < 2:
-        raise ValueError(
-            f"num_classes: expected at least 2 to draw another label, got {num_classes}"
-        )
-    steps = [
-        int(torch.randint(1, num_classes, (), generator=generator_of(image, seed)))
-        for image in inputs
-    ]
-    return [(target + step) % num_classes for target, step in zip(targets, steps, strict=True)]
 
 
 def rank_correlation(maps: Tensor, others: Tensor) -> list[float]:

@@ -11,18 +11,17 @@ from cci_captum.models._cut_texts import CutText, describe_cuts
 from cci_captum.models._equal_names import describe
 
 from ..markdown import NO_INTERVAL, literal, table, with_interval
-from .measures import COSTS, LOCALIZATION
+from ..tasks import Kind
+from .measures import COSTS, LOCALIZATION, RANKS
 from .results import Comparison, photos_of
 from .titles import heading, title
 
-_MAIN = ("deletion_top1", "insertion_top1")
 _COSTS = tuple(measure.name for measure in COSTS)
 _LOCALIZATION = tuple(measure.name for measure in LOCALIZATION)
-_OTHERS = ("deletion_top5", "insertion_top5", "deletion_probability", "insertion_probability")
 
 
 def page(comparison: Comparison, reference: str | None = None, note: str = "") -> str:
-    """All means with their intervals, as a Markdown page.
+    """All means with their intervals, as a Markdown page; of several models one after the other.
 
     Args:
         comparison: What was measured.
@@ -30,20 +29,33 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
         note: A paragraph of Markdown that says what was run, put before the tables.
     """
     reference = comparison.methods[0] if reference is None else reference
+    head = [f"# {literal(comparison.settings['data'])}", note]
+    if len(comparison.models) == 1:
+        parts = head + _of_model(comparison, reference)
+    else:
+        parts = [*head, _models(comparison)]
+        for model in comparison.models:
+            own = _of_model(comparison.of(model), reference)
+            parts.append(f"## {literal(model)}")
+            parts += [part.replace("## ", "### ", 1) if part[:3] == "## " else part for part in own]
+    if any("(-)" in part for part in parts):
+        parts.insert(2, NO_INTERVAL)
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _of_model(comparison: Comparison, reference: str) -> list[str]:
+    """The parts of a page about one model."""
     summary = comparison.summary(reference)
     plain = summary[summary["check"] == ""]
-    parts = [
-        f"# {literal(comparison.settings['data'])}",
-        note,
-        _setting(comparison, reference),
-        _texts(comparison),
-    ]
+    kind = comparison.kind
+    parts = [_setting(comparison, reference), _texts(comparison)]
     parts += [literal(text) for text in comparison.settings.get("notes", [])]
-    for protocol in comparison.protocols:
+    for protocol in filter(None, comparison.protocols):
         of_protocol = plain[plain["protocol"] == protocol]
         parts.append(f'## Deletion and insertion, "{literal(protocol)}"')
-        parts += [_areas(of_protocol, reference), _table(of_protocol, _OTHERS)]
-        parts += [_ties(of_protocol, comparison.settings["ties"])]
+        parts += [_areas(of_protocol, reference, kind)]
+        parts += [_table(of_protocol, kind.areas(*kind.others))]
+        parts += [_ties(of_protocol, comparison.settings["ties"], kind)]
     if comparison.settings["masks"]:
         parts += ["## Where maps lie", _table(plain, _LOCALIZATION)]
     parts += ["## What a map costs", _costs(plain)]
@@ -53,28 +65,56 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
         parts += ["## What failed", _failures(comparison)]
     if len(comparison.errors):
         rows = comparison.errors[["index", "error"]].itertuples(index=False)
-        parts += ["## Images that could not be read", table(["place", "error"], rows)]
-    if any("(-)" in part for part in parts[4:]):
-        parts.insert(3, NO_INTERVAL)
-    return "\n\n".join(filter(None, parts)) + "\n"
+        parts += [f"## {kind.items.capitalize()} that could not be read"]
+        parts += [table(["place", "error"], rows)]
+    return parts
+
+
+def _models(comparison: Comparison) -> str:
+    """What all models have in common to show: the main areas under the first protocol."""
+    kind, protocol = comparison.kind, comparison.protocols[0]
+    measures = kind.areas(*kind.main) if protocol else ("pointing_game", "energy")
+    summary = comparison.summary(measures=measures)
+    rows = summary[(summary["check"] == "") & summary["protocol"].isin([protocol, ""])]
+    cells = rows.set_index(["method", "model", "measure"])
+    lines = []
+    for method in dict.fromkeys(rows["method"]):
+        for model in comparison.models:
+            keys = [(method, model, measure) for measure in measures]
+            known = [
+                _interval(cells.loc[key], "mean", "") if key in cells.index else "" for key in keys
+            ]
+            lines.append([title(method), model, *known])
+    head = ["method", "model", *map(heading, measures)]
+    said = f'Under "{literal(protocol)}":\n\n' if protocol else ""
+    return said + table(head, lines)
 
 
 def text(comparison: Comparison) -> str:
     """The areas under both curves, and where maps lie, as plain text for a terminal."""
+    kind, models = comparison.kind, comparison.models
     located = [name for name in ("pointing_game", "energy") if name in comparison.results]
-    summary = comparison.summary(measures=[*_MAIN, *located])
+    areas = kind.areas(*kind.main)
+    measures = [name for name in (*areas, *located) if name in comparison.results]
+    areas = tuple(name for name in areas if name in measures)
+    summary = comparison.summary(measures=measures)
     summary = summary[summary["check"] == ""]
     width = max(20, 2 + max(len(title(method)) for method in comparison.methods))
     lines = []
-    for protocol in comparison.protocols:
-        rows = summary[summary["protocol"].isin([protocol, ""])]
-        heads = [f"{heading(name):25}" for name in _MAIN] + [f"{heading(n):>15}" for n in located]
-        lines += ["", f"{protocol:{width}}" + "".join(heads)]
-        for method, part in rows.groupby("method", sort=False):
-            by_measure = part.set_index("measure")
-            cells = [f"{_interval(by_measure.loc[name], 'mean', ''):25}" for name in _MAIN]
-            cells += [f"{by_measure.loc[name, 'mean']:15.2f}" for name in located]
-            lines.append(f"{title(method):{width}}" + "".join(cells))
+    for model in models:
+        of_model = summary[summary["model"] == model]
+        for protocol in comparison.protocols:
+            rows = of_model[of_model["protocol"].isin([protocol, ""])]
+            heads = [f"{heading(name):25}" for name in areas] + [
+                f"{heading(n):>15}" for n in located
+            ]
+            name = f"{model}, {protocol}" if len(models) > 1 else protocol
+            lines += ["", f"{name:{width}} " + "".join(heads)]
+            for method, part in rows.groupby("method", sort=False):
+                by_measure = part.set_index("measure")
+                cells = [f"{_interval(by_measure.loc[area], 'mean', ''):25}" for area in areas]
+                cells += [f"{by_measure.loc[name, 'mean']:15.2f}" for name in located]
+                lines.append(f"{title(method):{width}} " + "".join(cells))
     if any("(-)" in line for line in lines):
         lines += ["", NO_INTERVAL]
     return "\n".join(line.rstrip() for line in lines)
@@ -82,7 +122,34 @@ def text(comparison: Comparison) -> str:
 
 def _setting(comparison: Comparison, reference: str) -> str:
     """What was explained, and how to read the tables."""
-    settings = comparison.settings
+    kind = comparison.kind
+    paragraphs = [
+        f"{_explained(comparison)} Seed {comparison.settings['seed']}. Means with 95 % intervals "
+        f"over the {kind.items}, each for itself; differences to {literal(title(reference))} are "
+        f"paired, {kind.items[:-1]} by {kind.items[:-1]}."
+    ]
+    if comparison.protocols[0]:
+        ranked = {"probability": "class's probability", "score": "caption's cosine"}[kind.ranked]
+        paragraphs.append(
+            "Rank: among the methods without the references, 1 is best, by the area under the "
+            f"{ranked}. Tied: the share of the ranked pixels (or patches) whose value another has "
+            "too; beside it mean areas under several orders of these, of which the tables above "
+            "have the protocol's own."
+        )
+    return " ".join(paragraphs)
+
+
+def _explained(comparison: Comparison) -> str:
+    """Which items there are, and what of them is explained."""
+    settings, count = comparison.settings, comparison.settings["items"]
+    if comparison.kind.name == "retrieval":
+        gallery, recall = settings["gallery"], settings["recall"]
+        said = ", ".join(f"{name[:2].upper()}@{name[2:]} {v:.1%}" for name, v in recall.items())
+        return (
+            f"{count} captions{_photos(comparison)}, each explained on its own image, among the "
+            f"{gallery['images']} images and {gallery['captions']} captions of the gallery. "
+            f"Unperturbed recall, over captions (IR) and over images (TR): {said}."
+        )
     first = comparison.results.drop_duplicates("index")
     right = (first["target"] == first["predicted"]).mean()
     explained = {
@@ -90,13 +157,8 @@ def _setting(comparison: Comparison, reference: str) -> str:
         "predicted": "the predicted class",
     }[settings["explained"]]
     return (
-        f"{settings['images']} images{_photos(comparison)}, {settings['classes']} classes. "
-        f"Explained: {explained}. Seed {settings['seed']}. Means with 95 % intervals over the "
-        f"images, each for itself; differences to {literal(title(reference))} are paired, image by "
-        "image. Rank: among the methods without the references, 1 is best, by the area under the "
-        "class's probability. Tied: the share of the ranked pixels (or patches) whose value "
-        "another has too; beside it mean areas under several orders of these, of which the tables "
-        "above have the protocol's own."
+        f"{count} images{_photos(comparison)}, {settings['classes']} classes. Explained: "
+        f"{explained}."
     )
 
 
@@ -139,32 +201,37 @@ def areas(comparison: Comparison, protocol: str, reference: str | None = None) -
         reference: See `Comparison.summary`.
     """
     reference = comparison.methods[0] if reference is None else reference
-    summary = comparison.summary(reference, [*_MAIN, "deletion_rank", "insertion_rank"])
+    kind = comparison.kind
+    summary = comparison.summary(reference, [*kind.areas(*kind.main), *RANKS])
     plain = summary[(summary["protocol"] == protocol) & (summary["check"] == "")]
-    shown = _areas(plain, reference)
+    shown = _areas(plain, reference, kind)
     return f"{shown}\n\n{NO_INTERVAL}" if "(-)" in shown else shown
 
 
-def _areas(summary: pd.DataFrame, reference: str) -> str:
-    """The same, of a protocol's rows of the summary."""
-    head = ["method"]
-    for name in _MAIN:
-        head += [heading(name), f"minus {title(reference)}"]
-    lines = []
-    for method, rows in summary.groupby("method", sort=False):
-        by_measure = rows.set_index("measure")
-        line = [title(method)]
-        for name in _MAIN:
-            row = by_measure.loc[name]
-            line += [_interval(row, "mean", ""), _interval(row, "difference", "difference_")]
-        line += [
-            f"{by_measure.loc[rank, 'mean']:.1f}" if rank in by_measure.index else ""
-            for rank in ("deletion_rank", "insertion_rank")
-        ]
-        lines.append(line)
-    shown = table([*head, "deletion rank", "insertion rank"], lines)
-    together = (_together(summary, name, reference) for name in _MAIN)
-    return "\n\n".join(filter(None, [shown, *together]))
+def _areas(summary: pd.DataFrame, reference: str, kind: Kind) -> str:
+    """The same, of a protocol's rows of the summary; a table for each main value."""
+    parts, together = [], []
+    for value in kind.main:
+        areas = kind.areas(value)
+        head = ["method"]
+        for name in areas:
+            head += [heading(name), f"minus {title(reference)}"]
+        ranks = RANKS if value == kind.main[-1] else ()
+        lines = []
+        for method, rows in summary.groupby("method", sort=False):
+            by_measure = rows.set_index("measure")
+            line = [title(method)]
+            for name in areas:
+                row = by_measure.loc[name]
+                line += [_interval(row, "mean", ""), _interval(row, "difference", "difference_")]
+            line += [
+                f"{by_measure.loc[rank, 'mean']:.1f}" if rank in by_measure.index else ""
+                for rank in ranks
+            ]
+            lines.append(line)
+        parts.append(table([*head, *(heading(rank) for rank in ranks)], lines))
+        together += [_together(summary, name, reference) for name in areas]
+    return "\n\n".join(filter(None, [*parts, *together]))
 
 
 def _together(summary: pd.DataFrame, measure: str, reference: str) -> str:
@@ -192,9 +259,10 @@ def _table(summary: pd.DataFrame, measures: Sequence[str]) -> str:
     return table(["method", *(heading(measure) for measure in measures)], lines)
 
 
-def _ties(summary: pd.DataFrame, orders: Sequence[str]) -> str:
+def _ties(summary: pd.DataFrame, orders: Sequence[str], kind: Kind) -> str:
     """How much of the maps is tied, and mean areas under each order of ties, a row a method."""
-    areas = [f"{name}_{order}" for name in _MAIN for order in orders]
+    main = kind.areas(*kind.main)
+    areas = [f"{name}_{order}" for name in main for order in orders]
     rows = summary[summary["measure"].isin(["tied", *areas])]
     means = rows.set_index(["method", "measure"])["mean"]
     lines = [
@@ -205,7 +273,7 @@ def _ties(summary: pd.DataFrame, orders: Sequence[str]) -> str:
         ]
         for method in dict.fromkeys(rows["method"])
     ]
-    head = ["method", "tied", *(f"{heading(name)}, {order}" for name in _MAIN for order in orders)]
+    head = ["method", "tied", *(f"{heading(name)}, {order}" for name in main for order in orders)]
     return table(head, lines)
 
 
@@ -221,23 +289,24 @@ def _costs(summary: pd.DataFrame) -> str:
 
 def _checks(comparison: Comparison, summary: pd.DataFrame) -> str:
     """How alike maps stay under each check, and how faithful they then are."""
-    protocol = comparison.protocols[0]
+    protocol, kind = comparison.protocols[0], comparison.kind
+    main = kind.areas(*kind.main) if protocol else ()
     rows = summary[
-        ((summary["protocol"] == protocol) & summary["measure"].isin(_MAIN))
+        ((summary["protocol"] == protocol) & summary["measure"].isin(main))
         | (summary["measure"] == "similarity")
     ].set_index(["check", "method", "measure"])
     checks = [check for check in comparison.results["check"].unique() if check]
     head = ["method"]
     for check in checks:
         name = check.replace("-", " ")
-        head += [f"{name}: similarity", *(f"{heading(area)}, {protocol}" for area in _MAIN)]
+        head += [f"{name}: similarity", *(f"{heading(area)}, {protocol}" for area in main)]
     lines = []
     for method in comparison.methods:
         if method in REFERENCES:
             continue
         line = [title(method)]
         for check in checks:
-            for name in ("similarity", *_MAIN):
+            for name in ("similarity", *main):
                 key = (check, method, name)
                 line.append(_interval(rows.loc[key], "mean", "") if key in rows.index else "")
         lines.append(line)

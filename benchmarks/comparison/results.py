@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,47 +16,72 @@ from numpy.typing import NDArray
 from cci_captum.baselines.registry import REFERENCES
 
 from ..statistics import holm, interval, paired_interval, paired_p_value
-from .measures import MEASURES, RANKED
+from ..tasks import KINDS, Kind
+from .measures import MEASURES, RANKS
 
 _OF_RUNS = ("seconds",)  # measured anew by every run
-_KEYS = ["index", "method", "check"]
+_KEYS = ["model", "index", "method", "check"]
+_FAILURE = ["model", "index", "image", "method", "check", "error"]
+_SHARED = (
+    "task",
+    "data",
+    "masks",
+    "explained",
+    "seed",
+    "methods",
+    "checks",
+    "protocols",
+    "fractions",
+    "ties",
+)
+TABLES = ("results", "timings", "curves", "maps", "failures", "errors", "samples")
+"""Names of the tables that `Comparison.save` writes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Every measure of every image, method and protocol.
+    """Every measure of every item, method and protocol, by one model or several.
+
+    An item is an image; where the task is retrieval, a caption of one. Every table has a column
+    "model".
 
     Attributes:
-        results: A row an image, method, check and protocol:
+        results: A row an item, method, check and protocol:
 
-            - "image" its name, "index" its place in the data; "source", the photo that it was made
-              from; "method"; "check", "" or one of `CHECKS`; "protocol";
-            - "target", the explained class; "predicted", the predicted one;
-            - the areas under the curves, as of `FaithfulnessCurves.auc`: "deletion_top1", ...;
+            - "image" its name, "index" its place in the task; "source", the photo that it was made
+              from; "method"; "check", "" or one of `CHECKS`; "protocol", "" if there is none;
+            - "target", the explained class or caption; "predicted", the predicted one;
+            - the areas under the curves, as of `FaithfulnessCurves.auc`: "deletion_top1", ...; of
+              retrieval "deletion_ir5", "insertion_tr1", ...;
             - "tied", the share of the ranked pixels (of "tokens": patches) whose value another has
               too, and the areas under several orders of these: "deletion_top1_raster",
               "insertion_probability_reversed", ...; checks have none;
             - "deletion_rank" and "insertion_rank", the method's place among the methods on this
-              image, 1 is best, ties share the mean of their places; by the area under the
-              target's probability, which has fewer ties than accuracy. References and checks
-              have none;
+              item, 1 is best, ties share the mean of their places; by the area under the
+              target's probability, of retrieval its cosine, which have fewer ties than accuracy.
+              References and checks have none;
             - where there are masks: "pointing_game", "energy", "iou" (at the best threshold) and
               "average_precision" of the map, the same for every protocol;
-            - what the map took: "forward_passes" and "seconds", for this image;
+            - what the map took: "forward_passes" and "seconds", for this item;
             - "similarity", of checks: Spearman's rank correlation with the map without the check.
-        curves: A row an image, method, check and protocol, with the curves as arrays (P,) float64:
+        curves: A row an item, method, check and protocol, with the curves as arrays (P,) float64:
             "deletion_score", "deletion_probability", "insertion_top1", ...; see `points`.
-        errors: A row an image that could not be read: "index" and "error".
-        settings: What was compared on what: names and numbers for the report.
-        failures: A row an image, method and check without a map: "index", "image", "method",
+        errors: A row an item that could not be read: "index" and "error".
+        settings: What was compared on what: names and numbers for the report. Of several models
+            "models" has their names and "by_model" the settings of each.
+        failures: A row an item, method and check without a map: "index", "image", "method",
             "check" and the reason, "error".
-        maps: A row an image, method and check: "map", float32 values row by row, of "map_height" x
+        maps: A row an item, method and check: "map", float32 values row by row, of "map_height" x
             "map_width" cells; maps on pixels are averaged over cells, at most 24 x 24.
+        samples: A row an item: "index", "image", "source", "target", "label" (the class's name, or
+            the caption), "predicted", and a column for each fact that the data know of it; see
+            `cci_captum.benchmarks.data.Sample`.
 
     Example:
         >>> import tempfile
-        >>> rows = {"index": [0, 1], "method": "cci", "check": "", "protocol": "tokens"}
-        >>> frame = pd.DataFrame(rows | {"deletion_top1": [0.25, 0.75], "seconds": 1.0})
+        >>> rows = {"model": "tiny", "index": [0, 1], "method": "cci", "check": ""}
+        >>> rows = rows | {"protocol": "tokens", "deletion_top1": [0.25, 0.75], "seconds": 1.0}
+        >>> frame = pd.DataFrame(rows)
         >>> folder = tempfile.mkdtemp()
         >>> Comparison(frame, frame[["index"]], frame[:0], {}).save(folder)
         >>> Comparison.load(folder).results["deletion_top1"].tolist()
@@ -67,10 +92,9 @@ class Comparison:
     curves: pd.DataFrame
     errors: pd.DataFrame
     settings: dict[str, Any]
-    failures: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=["index", "image", "method", "check", "error"])
-    )
+    failures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_FAILURE))
     maps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_KEYS))
+    samples: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_KEYS[:2]))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write all of it into a folder: Parquet tables, and settings as JSON.
@@ -91,14 +115,11 @@ class Comparison:
     def tables(self) -> dict[str, pd.DataFrame]:
         """Name -> table, as `save` writes them."""
         timed = [name for name in _OF_RUNS if name in self.results]
-        return {
+        split = {
             "results": self.results.drop(columns=timed),
             "timings": self.results.drop_duplicates(_KEYS)[[*_KEYS, *timed]],
-            "curves": self.curves,
-            "failures": self.failures,
-            "errors": self.errors,
-            "maps": self.maps,
         }
+        return {name: split[name] if name in split else getattr(self, name) for name in TABLES}
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Comparison:
@@ -111,8 +132,7 @@ class Comparison:
             FileNotFoundError: If there is none, or a file of it is missing.
         """
         path = Path(folder)
-        names = ("results", "timings", "curves", "failures", "errors", "maps")
-        tables = {name: pd.read_parquet(path / f"{name}.parquet") for name in names}
+        tables = {name: pd.read_parquet(path / f"{name}.parquet") for name in TABLES}
         timings = tables.pop("timings")
         columns = [name for name in MEASURES if name in tables["results"] or name in timings]
         merged = tables["results"].merge(timings, on=_KEYS, how="left", sort=False)
@@ -120,6 +140,74 @@ class Comparison:
         tables["results"] = merged[[*others, *columns]]
         settings = json.loads((path / "settings.json").read_text(encoding="utf-8"))
         return cls(**tables, settings=settings)
+
+    @classmethod
+    def join(cls, comparisons: Sequence[Comparison]) -> Comparison:
+        """One comparison of several models.
+
+        Args:
+            comparisons: At least one, each of one model; of the same items, methods, checks and
+                protocols.
+
+        Returns:
+            All of their rows, model by model.
+
+        Raises:
+            ValueError: If there are none, two are of the same model, or what is to be the same is
+                not, naming it.
+
+        Example:
+            >>> rows = {"index": [0], "method": "cci", "check": "", "protocol": "tokens"}
+            >>> parts = []
+            >>> for model, area in (("small", 0.5), ("large", 0.25)):
+            ...     frame = pd.DataFrame({"model": model, **rows, "deletion_top1": area})
+            ...     parts.append(Comparison(frame, frame, frame[:0], {"model": model}))
+            >>> both = Comparison.join(parts)
+            >>> both.models, both.of("large").results["deletion_top1"].tolist()
+            (['small', 'large'], [0.25])
+        """
+        if not comparisons:
+            raise ValueError("comparisons: expected at least one, got none")
+        by_model = {each.settings["model"]: each.settings for each in comparisons}
+        if len(by_model) < len(comparisons):
+            names = [each.settings["model"] for each in comparisons]
+            raise ValueError(f"comparisons: expected one of each model, got {', '.join(names)}")
+        first = comparisons[0].settings
+        shared = {name: first[name] for name in _SHARED if name in first}
+        for model, settings in by_model.items():
+            for name, value in shared.items():
+                if settings.get(name) != value:
+                    raise ValueError(
+                        f"comparisons: expected the same {name} of every model, got {value!r} and, "
+                        f"of {model}, {settings.get(name)!r}"
+                    )
+        names = [each.name for each in fields(cls) if each.name != "settings"]
+        tables = {
+            name: pd.concat([getattr(each, name) for each in comparisons], ignore_index=True)
+            for name in names
+        }
+        return cls(**tables, settings={**shared, "models": list(by_model), "by_model": by_model})
+
+    def of(self, model: str) -> Comparison:
+        """What one of several models did.
+
+        Args:
+            model: One of `models`.
+
+        Raises:
+            ValueError: If it is none of them.
+        """
+        if model not in self.models:
+            raise ValueError(f"model: expected one of {', '.join(self.models)}, got {model!r}")
+        by_model = self.settings.get("by_model")
+        if by_model is None:
+            return self
+        names = [each.name for each in fields(self) if each.name != "settings"]
+        tables = {}
+        for name in names:
+            frame = getattr(self, name)
+            tables[name] = frame[frame["model"] == model].reset_index(drop=True)
+        return Comparison(**tables, settings=by_model[model])
 
     def points(self) -> pd.DataFrame:
         """The curves in long form: a row an image, method, check, protocol, direction and point.
@@ -156,13 +244,25 @@ class Comparison:
             check: "" or one of `CHECKS`.
 
         Raises:
-            ValueError: If there is no such map.
+            ValueError: If there is no such map, or several models have it.
         """
         found = self.maps.query("index == @index and method == @method and check == @check")
+        if len(self.models) > 1:
+            raise ValueError("map_of: expected a comparison of one model; `of` gives it")
         if found.empty:
             raise ValueError(f"index: expected an image with a map by {method}, got {index}")
         row = found.iloc[0]
-        return np.asarray(row["map"], np.float32).reshape(row["map_height"], row["map_width"])
+        return np.array(row["map"], np.float32).reshape(row["map_height"], row["map_width"])
+
+    @property
+    def models(self) -> list[str]:
+        """Models, in the order of the comparison."""
+        return list(self.results["model"].unique())
+
+    @property
+    def kind(self) -> Kind:
+        """Which task it is."""
+        return KINDS[self.settings.get("task", "classification")]
 
     @property
     def methods(self) -> list[str]:
@@ -188,8 +288,8 @@ class Comparison:
             measures: Columns of `results`; None is all that are measured.
 
         Returns:
-            A row a protocol, check, method and measure: "mean", "low", "high"; "difference" to
-            the reference (positive where the method has more of the measure) with
+            A row a model, protocol, check, method and measure: "mean", "low", "high"; "difference"
+            to the reference (positive where the method has more of the measure) with
             "difference_low" and "difference_high", over the same images; "p_holm", how surprising
             such a difference would be without a true one, adjusted by Holm for the methods
             compared under this protocol, check and measure; "n" images. Ends and "p_holm" are NaN
@@ -210,47 +310,60 @@ class Comparison:
         if unknown:
             raise ValueError(f"measures: expected some of {', '.join(known)}, got {unknown}")
         parts = []
-        for measure in known if measures is None else measures:
-            of_maps = MEASURES[measure].grain == "map"
-            for protocol in self.protocols[:1] if of_maps else self.protocols:
-                rows = self.results[self.results["protocol"] == protocol]
-                part = _summarised(rows, measure, reference)
-                part.insert(0, "protocol", "" if of_maps else protocol)
-                parts.append(part)
+        for model, results in self.results.groupby("model", sort=False):
+            for measure in known if measures is None else measures:
+                of_maps = MEASURES[measure].grain == "map"
+                for protocol in self.protocols[:1] if of_maps else self.protocols:
+                    rows = results[results["protocol"] == protocol]
+                    part = _summarised(rows, measure, reference)
+                    part.insert(0, "protocol", "" if of_maps else protocol)
+                    part.insert(0, "model", model)
+                    parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
     def disagreement(self, protocol: str | None = None) -> pd.Series:
-        """How much methods differ on each image, most first.
+        """How much methods differ on each item, most first.
 
-        The range, over the methods, of insertion minus deletion area (of the target's
-        probability): what the choice of a method decides on this image.
+        The range, over the methods, of insertion minus deletion area (of the target's probability;
+        of retrieval its cosine): what the choice of a method decides on this item. Without
+        protocols, of the energy on the object.
 
         Args:
             protocol: None is the first.
 
         Returns:
-            Values indexed by the image's place in the data.
+            Values indexed by the item's place in the data.
 
         Raises:
-            ValueError: If the protocol was not compared.
+            ValueError: If the protocol was not compared, or several models were.
         """
         protocol = self.protocols[0] if protocol is None else protocol
         if protocol not in self.protocols:
             known = ", ".join(self.protocols)
             raise ValueError(f"protocol: expected one of {known}, got {protocol!r}")
+        if len(self.models) > 1:
+            raise ValueError("disagreement: expected a comparison of one model; `of` gives it")
         rows = self.results[self.results["protocol"] == protocol]
         rows = rows[_is_method(rows)]
-        gain = rows["insertion_probability"] - rows["deletion_probability"]
-        by_image = gain.groupby(rows["index"])
-        return (by_image.max() - by_image.min()).sort_values(ascending=False, kind="stable")
+        gain = gain_of(rows, self.kind) if protocol else rows["energy"]
+        by_item = gain.groupby(rows["index"])
+        return (by_item.max() - by_item.min()).sort_values(ascending=False, kind="stable")
 
 
-def add_ranks(results: pd.DataFrame) -> pd.DataFrame:
+def gain_of(results: pd.DataFrame, kind: Kind) -> pd.Series:
+    """Insertion minus deletion area, of what the kind of task ranks methods by."""
+    deletion, insertion = kind.areas(kind.ranked)
+    return results[insertion] - results[deletion]
+
+
+def add_ranks(results: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     """The table with "deletion_rank" and "insertion_rank"; see `Comparison`."""
     ranked = results[_is_method(results)]
-    for rank, area in RANKED.items():
-        groups = ranked.groupby(["index", "protocol"])[area]
-        results = results.assign(**{rank: groups.rank(ascending=MEASURES[area].better == "lower")})
+    for rank, area in zip(RANKS, kind.areas(kind.ranked), strict=True):
+        if area in results:
+            groups = ranked.groupby(["index", "protocol"])[area]
+            ranks = groups.rank(ascending=MEASURES[area].better == "lower")
+            results = results.assign(**{rank: ranks})
     return results
 
 
@@ -277,7 +390,7 @@ def photos_of(rows: pd.DataFrame) -> pd.Series | None:
 
 def _bounds(measure: str, rows: pd.DataFrame) -> tuple[float, float]:
     """The least and the greatest value that a measure can have."""
-    if measure in RANKED:
+    if measure in RANKS:
         return 1, max(2, rows.loc[_is_method(rows), "method"].nunique())
     return MEASURES[measure].bounds
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -13,7 +14,7 @@ from uuid import uuid4
 import pandas as pd
 
 from ..names import readable
-from .plan import Key, differences, fingerprint
+from .plan import OF_MODEL, Key, differences, fingerprint
 
 _CONFIGURATION = "configuration.json"
 
@@ -21,8 +22,13 @@ _CONFIGURATION = "configuration.json"
 class Store(Protocol):
     """Units of one run, by their keys."""
 
-    def begin(self, configuration: Mapping[str, Any]) -> None:
-        """Take units of this configuration from now on; ValueError if those there have another."""
+    def begin(self, configuration: Mapping[str, Any], model: str = "") -> None:
+        """Take units of this model under this configuration from now on.
+
+        Raises:
+            ValueError: If those there have another configuration, but for what belongs to other
+                models.
+        """
         ...
 
     def has(self, key: Key) -> bool:
@@ -43,12 +49,14 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._units: dict[Key, pd.DataFrame] = {}
-        self._configuration: Mapping[str, Any] | None = None
+        self._begun: dict[str, Mapping[str, Any]] = {}
 
-    def begin(self, configuration: Mapping[str, Any]) -> None:
+    def begin(self, configuration: Mapping[str, Any], model: str = "") -> None:
         """See `Store`."""
-        _check_same(self._configuration, configuration, "memory")
-        self._configuration = configuration
+        parts = _parts(configuration, model)
+        for name, part in parts.items():
+            _check_same(self._begun.get(name), part, "memory")
+        self._begun |= parts
 
     def has(self, key: Key) -> bool:
         """See `Store`."""
@@ -97,16 +105,19 @@ class FolderStore:
             raise ValueError(f"store: expected a folder, got the file {readable(self.folder)}")
         self._fingerprint = ""
 
-    def begin(self, configuration: Mapping[str, Any]) -> None:
+    def begin(self, configuration: Mapping[str, Any], model: str = "") -> None:
         """See `Store`."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / _CONFIGURATION
-        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         known = json.loads(json.dumps(configuration))
-        _check_same(stored, known, readable(self.folder))
-        if stored is None:
-            text = json.dumps(known, indent=2) + "\n"
-            _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        missing = {}
+        for name, part in _parts(known, model).items():
+            path = self.folder / name
+            stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+            _check_same(stored, part, readable(self.folder))
+            if stored is None:
+                missing[path] = json.dumps(part, indent=2) + "\n"
+        for path, text in missing.items():
+            _write(path, partial(_write_text, text=text))
         self._fingerprint = fingerprint(known)
 
     def has(self, key: Key) -> bool:
@@ -139,6 +150,18 @@ class FolderStore:
 
     def _path(self, key: Key) -> Path:
         return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.parquet"
+
+
+def _parts(configuration: Mapping[str, Any], model: str) -> dict[str, dict[str, Any]]:
+    """Name of a file -> what it holds: what all models share, and what is this model's."""
+    shared = {name: value for name, value in configuration.items() if name != OF_MODEL}
+    own = {"model": model, **configuration.get(OF_MODEL, {})}
+    digest = hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return {_CONFIGURATION: shared, f"model-{digest}.json": own}
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _check_same(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any], where: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..tasks import KINDS, Batch, Task
 from .measures import MEASURES
 from .plan import Key
 from .results import Comparison, add_ranks
@@ -14,30 +15,73 @@ from .unit import CURVES, MAP
 
 _KEYS = ["image", "index", "source", "method", "check", "protocol"]
 _RESULTS = [*_KEYS, "target", "predicted"]
+_SAMPLES = ["index", "image", "source", "target", "label", "predicted"]
+
+
+def samples_of(task: Task, batch: Batch | None, errors: Mapping[int, str]) -> pd.DataFrame:
+    """What is known of a block's items without any method.
+
+    Args:
+        task: Whose items they are.
+        batch: Those that can be explained; None if there are none.
+        errors: Place of each of the others -> why not.
+
+    Returns:
+        A row an item: "index", "image", "source", "target", "label" (what the target is called),
+        "predicted", a column for each fact, and "error", "" if there is none.
+
+    Raises:
+        ValueError: If a fact has the name of another column.
+    """
+    rows: list[dict[str, Any]] = []
+    for place in range(0 if batch is None else len(batch.names)):
+        assert batch is not None
+        taken = [name for name in batch.facts[place] if name in (*_SAMPLES, "error", "model")]
+        if taken:
+            raise ValueError(
+                f"facts: expected names other than {', '.join(_SAMPLES)}, error and model, got "
+                f"{taken[0]!r} of {batch.names[place]}"
+            )
+        rows.append(
+            {
+                "index": batch.indices[place],
+                "image": batch.names[place],
+                "source": batch.sources[place],
+                "target": batch.targets[place],
+                "label": task.label(batch.targets[place]),
+                "predicted": batch.predicted[place],
+                **batch.facts[place],
+                "error": "",
+            }
+        )
+    rows += [{"index": place, "error": error} for place, error in errors.items()]
+    frame = pd.DataFrame(rows, columns=[*_SAMPLES, "error"] if not rows else None)
+    return _plain(frame.reindex(columns=list(dict.fromkeys([*_SAMPLES, *frame, "error"]))))
 
 
 def comparison_of(
-    units: Mapping[Key, pd.DataFrame], images: int, settings: Mapping[str, Any]
+    units: Mapping[Key, pd.DataFrame], items: int, settings: Mapping[str, Any]
 ) -> Comparison:
     """All units of a run as a comparison.
 
     Args:
-        units: As of `cci_captum.benchmarks.comparison.unit.measure`; those without a method say
-            which images were left out, "index" and "error".
-        images: How many images there are.
+        units: As of `cci_captum.benchmarks.comparison.unit.measure`; those without a method as of
+            `samples_of`.
+        items: How many items there are.
         settings: Names and numbers for the report.
 
     Raises:
-        ValueError: If no image was read, or no method gave any map; with the first reason.
+        ValueError: If no item was read, or no method gave any map; with the first reason.
     """
-    left_out = [unit for key, unit in units.items() if not key.method]
-    errors = pd.concat(left_out, ignore_index=True) if left_out else pd.DataFrame()
-    errors = errors.reindex(columns=["index", "error"])
+    known = pd.concat([unit for key, unit in units.items() if not key.method], ignore_index=True)
+    known = known.sort_values("index", ignore_index=True)
+    readable = known["error"] == ""
+    errors = known.loc[~readable, ["index", "error"]].reset_index(drop=True)
     parts = [unit for key, unit in units.items() if key.method and len(unit)]
     if not parts:
         raise ValueError(
-            f"data: none of the {images} images of {settings['data']} could be read; the first: "
-            f"{errors['error'].iloc[0]}"
+            f"data: none of the {items} {KINDS[settings['task']].items} of {settings['data']} "
+            f"could be read; the first: {errors['error'].iloc[0]}"
         )
     whole = pd.concat(parts, ignore_index=True)
     failed = whole["error"] != ""
@@ -48,26 +92,38 @@ def comparison_of(
             f"{first['error']}"
         )
     measured = _sorted(whole[~failed], settings)
-    results = add_ranks(measured)
+    results = add_ranks(measured, KINDS[settings["task"]])
     results = results[_RESULTS + [name for name in MEASURES if name in results]]
     lists = [name for name in CURVES if name in measured]
     curves = measured[_KEYS + lists].rename(columns=lambda name: name.removesuffix("_curve"))
     maps = measured.loc[measured["map_height"].notna(), ["index", "method", "check", *MAP]]
     failures = whole.loc[failed, ["index", "image", "method", "check", "error"]]
-    return Comparison(
-        results=results,
-        curves=curves,
-        errors=errors.sort_values("index", ignore_index=True),
-        settings={**settings, "images": images - len(errors)},
-        failures=failures.reset_index(drop=True),
-        maps=maps.astype({"map_height": int, "map_width": int}).reset_index(drop=True),
-    )
+    samples = known.loc[readable].drop(columns="error").reset_index(drop=True)
+    tables = {
+        "results": results,
+        "curves": curves,
+        "errors": errors,
+        "failures": failures.reset_index(drop=True),
+        "maps": maps.astype({"map_height": int, "map_width": int}).reset_index(drop=True),
+        "samples": _plain(samples.astype({"target": int, "predicted": int})),
+    }
+    for frame in tables.values():
+        frame.insert(0, "model", settings["model"])
+    return Comparison(**tables, settings={**settings, "items": len(samples)})
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of one type each: numbers, or texts where there is a text."""
+    for name, column in frame.items():
+        if any(isinstance(value, str) for value in column):
+            frame[name] = [None if pd.isna(value) else str(value) for value in column]
+    return frame
 
 
 def _sorted(rows: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Protocol by protocol, check by check, method by method, image by image."""
     order = {
-        "protocol": settings["protocols"],
+        "protocol": settings["protocols"] or [""],
         "check": ["", *settings["checks"]],
         "method": settings["methods"],
     }

@@ -25,8 +25,8 @@ from cci_captum.vision_towers import find_vision_tower
 from ..faithfulness import DeletionInsertion, FaithfulnessCurves, PreparedImages
 from ..faithfulness.protocols import Ties
 from ..maps import raw_map
-from .loading import Batch
-from .measures import AREAS, LOCALIZATION, UNDER_TIES
+from ..tasks import Batch, Kind, Question
+from .measures import AREAS, LOCALIZATION
 from .randomization import rank_correlation
 
 KEPT = 24
@@ -47,13 +47,13 @@ class Row:
         method: Its name.
         check: "" or one of `CHECKS`.
         explainer: The attribution; or why there is none, for this model.
-        forward_func: The model that it explains.
+        question: What it explains.
     """
 
     method: str
     check: str
     explainer: Any
-    forward_func: nn.Module
+    question: Question
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,13 @@ class Context:
     """What all units of a run share.
 
     Attributes:
+        kind: What the task measures.
         harnesses: One a protocol.
         ties: Orders of ties under which areas are measured beside the protocol's own.
         internal_batch_size: Most images in one forward pass.
     """
 
+    kind: Kind
     harnesses: Sequence[DeletionInsertion]
     ties: Sequence[Ties]
     internal_batch_size: int
@@ -76,7 +78,7 @@ class Block(NamedTuple):
 
     Attributes:
         batch: The images.
-        labels: Check -> the classes that methods explain.
+        labels: Check -> the targets that methods explain.
         held: Protocol -> the images prepared for it: what is random is drawn for the first method.
     """
 
@@ -102,9 +104,10 @@ def measure(context: Context, block: Block, rows: Sequence[Row]) -> pd.DataFrame
         rows: The method as it is, then under its checks.
 
     Returns:
-        A row an image, check and protocol: its keys, what `Comparison.results` has of it (without
+        A row an item, check and protocol: its keys, what `Comparison.results` has of it (without
         ranks), the lists of `CURVES`, and of the first protocol the map, "map" with "map_height"
-        and "map_width", at most `KEPT` of each. An image without a map has one row for the check,
+        and "map_width", at most `KEPT` of each. Without protocols there is one row, with protocol
+        "", for what is measured of the map alone. An item without a map has one row for the check,
         with protocol "" and the reason in "error".
     """
     parts, as_is = [], dict[int, Tensor]()
@@ -165,8 +168,9 @@ def _explained(
 
 def _explain(row: Row, batch: Batch, labels: list[int], internal_batch_size: int) -> _Maps:
     """A method's maps, timed, its forward passes counted; without its one-off checks."""
+    target, args = row.question.arguments(labels)
     if hasattr(row.explainer, "check_forward_func"):
-        row.explainer.check_forward_func(batch.inputs)
+        row.explainer.check_forward_func(batch.inputs, args)
         view = known_field_of_view(row.explainer.forward_func, batch.inputs, None)
         if view not in (None, FieldOfView(0, 0, *batch.inputs.shape[2:])):
             raise ValueError(
@@ -174,12 +178,13 @@ def _explain(row: Row, batch: Batch, labels: list[int], internal_batch_size: int
                 "masks and photos are cut as preprocess cuts them; crop, pad or resize there "
                 f"instead (got {view})"
             )
-    with _counted_images(row.forward_func) as count:
+    with _counted_images(row.question.forward_func) as count:
         start = time.perf_counter()
         maps = raw_map(
             row.explainer,
             batch.inputs,
-            labels,
+            target,
+            args,
             masks=batch.masks,
             internal_batch_size=internal_batch_size,
         )
@@ -223,7 +228,7 @@ def _judged(
         assert curves.tied is not None  # the harness knows it
         columns = _areas(curves) | {"tied": curves.tied.tolist()}
         if not row.check:
-            for area in UNDER_TIES:
+            for area in context.kind.areas(*context.kind.under_ties):
                 for order in context.ties:
                     columns[f"{area}_{order}"] = _areas(by_order[order])[area]
         parts.append(
@@ -231,6 +236,8 @@ def _judged(
                 **columns, **measured, **_lists(curves), **_kept(found.maps, not parts)
             )
         )
+    if not parts:
+        parts.append(_keys(batch, row, "").assign(**measured, **_kept(found.maps, True)))
     return pd.concat(parts, ignore_index=True)
 
 

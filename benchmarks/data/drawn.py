@@ -16,7 +16,9 @@ _OBJECTS = {"one": "one object", "two": "two objects"}
 class Scenes:
     """The first scenes of a seed, each drawn when it is asked for.
 
-    The target is the class of the first object, the mask its visible pixels.
+    The target is the class of the first object, the mask its visible pixels. Each has a caption,
+    which names an object, both, the background, or an object and the background; several scenes
+    may have the same one.
 
     Args:
         count: How many.
@@ -36,6 +38,8 @@ class Scenes:
         >>> sample = data[17]
         >>> sample.name, sample.image.size, sample.mask.shape
         ('scene 17', (192, 192), torch.Size([192, 192]))
+        >>> sample.captions == data.captions[17], sorted(sample.facts)
+        (True, ['background'])
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Scenes:
         self._generator = SceneGenerator(size, artwork, seed)
         numbers = range(count)
         self.targets = [self._generator.classes(number, kind=kind)[0] for number in numbers]
+        self.captions = [(self._generator.caption(number, kind=kind),) for number in numbers]
 
     def __len__(self) -> int:
         return self._count
@@ -69,4 +74,11 @@ class Scenes:
     def __getitem__(self, index: SupportsIndex) -> Sample:
         number = position(index, self._count)
         scene = self._generator.scene(number, kind=self._kind)
-        return Sample(f"scene {number}", scene.picture, scene.classes[0], scene.masks[0])
+        return Sample(
+            f"scene {number}",
+            scene.picture,
+            scene.classes[0],
+            scene.masks[0],
+            captions=self.captions[number],
+            facts={"background": scene.background_name},
+        )

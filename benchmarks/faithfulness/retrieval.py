@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cci_captum._checks import check_positive_int
 from cci_captum.attribution.inputs import check_images
 from cci_captum.models._cut_texts import checked
-from cci_captum.models._encoders import device_of, text_device
+from cci_captum.models._encoders import device_of, text_device, weights_at_hand
 from cci_captum.models.clip import ImageTextSimilarity
 
 from .curves import Curve
@@ -152,24 +152,11 @@ class CaptionRetrieval(nn.Module):
         texts = _flat(captions)
         if isinstance(inputs, Sized):
             _check_count(len(inputs), captions)
-        similarity = ImageTextSimilarity(model)
-        tokens, row_of_caption = checked(tokenizer)(texts).unique(dim=0, return_inverse=True)
-        tokens = tokens.to(text_device(model))
-        rows = torch.cat([similarity.encode_texts(part) for part in tokens.split(batch_size)])
-        device = device_of(getattr(model, "visual", getattr(model, "vision_model", model)))
-        features = []
-        images = iter(inputs)
-        while batch := list(islice(images, batch_size)):
-            stacked = check_images(torch.stack(batch), "inputs")
-            features.append(similarity.encode_images(stacked.to(device)))
-        _check_count(sum(map(len, features)), captions)
+        text_features = encode_texts(model, checked(tokenizer)(texts), batch_size)
+        image_features = encode_images(model, inputs, batch_size)
+        _check_count(len(image_features), captions)
         owners = [image for image, own in enumerate(captions) for _ in own]
-        return cls(
-            model,
-            torch.cat(features),
-            rows[row_of_caption.to(rows.device)],
-            torch.tensor(owners),
-        )
+        return cls(model, image_features, text_features, torch.tensor(owners))
 
     def forward(self, images: Tensor, captions: Tensor | None = None) -> Tensor:
         """Cosines of images with all captions.
@@ -188,16 +175,33 @@ class CaptionRetrieval(nn.Module):
         """
         if captions is not None:
             _check_indices("captions", captions, len(images), self.image_of_caption)
-        features = self._similarity.encode_images(images)
-        with torch.autocast(images.device.type, enabled=False):
-            cosines = features @ self._text_features.to(features).T
-        cosines = cosines.to(self.image_of_caption.device)[:, self._row_of_caption]
+        cosines = self.cosines(self._similarity.encode_images(images))
         if captions is None:
             return cosines
         captions = captions.to(self.image_of_caption.device)
         return cosines.masked_fill(
             self._own(captions).scatter_(1, captions[:, None], False), -torch.inf
         )
+
+    def logits(self, images: Tensor, captions: Tensor) -> Tensor:
+        """The same, times the model's own logit scale, for scores over the captions.
+
+        Args:
+            images: See `forward`.
+            captions: See `forward`; (B,).
+
+        Returns:
+            (B, M) logits, at least float32; -inf for other captions of the image of `captions`.
+        """
+        cosines = self(images, captions)
+        with weights_at_hand(self._similarity.model):
+            return cosines * self._similarity.model.logit_scale.exp().to(cosines)
+
+    def cosines(self, features: Tensor) -> Tensor:
+        """Cosines (n, M) of image features (n, E), L2-normalised, with all captions."""
+        with torch.autocast(features.device.type, enabled=False):
+            cosines = features @ self._text_features.to(features).T
+        return cosines.to(self.image_of_caption.device)[:, self._row_of_caption]
 
     def recalls(self, cosines: Tensor, captions: Tensor) -> RetrievalCurve:
         """What images retrieve, and are retrieved by, for `DeletionInsertion`'s `score`.
@@ -240,6 +244,51 @@ class CaptionRetrieval(nn.Module):
     def _own(self, captions: Tensor) -> Tensor:
         """(n, M) bool, all captions of the image that each of these (n,) describes."""
         return self.image_of_caption == self.image_of_caption[captions][:, None]
+
+
+@torch.no_grad()
+def encode_images(model: nn.Module, inputs: Iterable[Tensor], batch_size: int = 64) -> Tensor:
+    """The features of a gallery, each image read when it is needed.
+
+    Args:
+        model: A CLIP-like model.
+        inputs: N preprocessed images (3, H, W).
+        batch_size: Images in one forward pass.
+
+    Returns:
+        (N, E), L2-normalised, at least float32.
+
+    Raises:
+        ValueError: If there are none, or they are no images.
+    """
+    similarity = ImageTextSimilarity(model)
+    device = device_of(getattr(model, "visual", getattr(model, "vision_model", model)))
+    features, images = [], iter(inputs)
+    while batch := list(islice(images, batch_size)):
+        stacked = check_images(torch.stack(batch), "inputs")
+        features.append(similarity.encode_images(stacked.to(device)))
+    if not features:
+        raise ValueError("inputs: expected at least one image, got none")
+    return torch.cat(features)
+
+
+@torch.no_grad()
+def encode_texts(model: nn.Module, tokens: Tensor, batch_size: int = 64) -> Tensor:
+    """The features of captions, equal ones encoded once.
+
+    Args:
+        model: A CLIP-like model.
+        tokens: (M, L) int64.
+        batch_size: Different captions in one forward pass.
+
+    Returns:
+        (M, E), L2-normalised, at least float32.
+    """
+    similarity = ImageTextSimilarity(model)
+    rows, places = tokens.unique(dim=0, return_inverse=True)
+    rows = rows.to(text_device(model))
+    features = torch.cat([similarity.encode_texts(part) for part in rows.split(batch_size)])
+    return features[places.to(features.device)]
 
 
 def _kth_rivals(images: Tensor, texts: Tensor, image_of_caption: Tensor) -> Tensor:

@@ -161,6 +161,15 @@ class SceneGenerator:
         """
         return self._plan(index, None, None, kind).classes
 
+    def caption(self, index: int, *, kind: str | None = None) -> str:
+        """Caption of scene number `index`, without drawing it.
+
+        Example:
+            >>> SceneGenerator(seed=1).caption(7, kind="one")
+            'a strawberry'
+        """
+        return self._plan(index, None, None, kind).caption
+
     def _plan(self, index: int, wanted: int | None, behind: int | None, kind: str | None) -> _Plan:
         # Everything is always drawn, so that fixing one thing leaves the others as they were.
         rng = np.random.default_rng((self.seed, index, 0))

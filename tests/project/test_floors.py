@@ -48,7 +48,7 @@ FLOORS = (
     ("cci_captum.benchmarks.data", "cci_captum.benchmarks.tiny_clip"),
     ("cci_captum.benchmarks.faithfulness",),
     ("cci_captum.benchmarks.maps", "cci_captum.benchmarks.speed"),
-    ("cci_captum.benchmarks.localization",),
+    ("cci_captum.benchmarks.localization", "cci_captum.benchmarks.tasks"),
     ("cci_captum.benchmarks.comparison",),
     ("cci_captum.benchmarks.commands",),
     ("cci_captum.benchmarks.cli",),

@@ -1,0 +1,340 @@
+"""What `compare` and `retrieval` share: options, the run model by model, and what they write."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cci_captum.baselines.registry import REFERENCES
+
+from ..names import is_text, readable
+from ._common import (
+    CommandError,
+    add_method_option,
+    add_shared_options,
+    at_least,
+    choose_device,
+    choose_methods,
+    load_model,
+)
+from ._outputs import DPI, Outputs
+
+if TYPE_CHECKING:
+    from cci_captum.models.clip import LoadedCLIP
+
+    from ..comparison import Comparison, FolderStore
+    from ..faithfulness.protocols import Ties
+    from ..tasks import Task
+
+METHODS = ("cci", "grad-eclip", "maskclip", "gradcam")
+"""What is compared where the user names no method."""
+
+_PARTS = "parts"
+
+
+def add_options(
+    parser: argparse.ArgumentParser, *, out: str, protocol: str, seed: str = "--seed"
+) -> None:
+    """Add all options that do not say which items are explained.
+
+    Args:
+        parser: A command's.
+        out: Where it writes by default.
+        protocol: What it judges by by default.
+        seed: The shared option's name.
+    """
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME[,TAG]",
+        help='"tiny", an open_clip name with its tag of pretrained weights ("ViT-B-16,openai"), or '
+        '"hf:" and a Hugging Face repository or folder; may be repeated (tiny)',
+    )
+    add_shared_options(parser, "--pretrained")
+    add_method_option(parser, METHODS)
+    parser.add_argument(
+        "--protocol",
+        default=protocol,
+        metavar="P,P",
+        help="of grad-eclip-original, grad-eclip, grad-eclip-released, rise, tokens; "
+        '"all"; or "none", for where maps lie and what they cost alone (%(default)s)',
+    )
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder (%(default)s)")
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="measure anew what an earlier run left in the folder; else it is taken over",
+    )
+    parser.add_argument(
+        "--checks",
+        default="",
+        metavar="C,C",
+        help='sanity checks: "random-weights", "random-label" or both (none)',
+    )
+    parser.add_argument(
+        "--ties",
+        default="random,raster,reversed",
+        metavar="T,T",
+        help="orders of equal values under which areas are shown beside the protocol's own; "
+        '"none" (%(default)s)',
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=at_least(1),
+        default=32,
+        metavar="B",
+        help="explained at a time (%(default)s)",
+    )
+    add_shared_options(parser, seed, "--device")
+
+
+class Plan:
+    """What the user asked for, checked before any model is loaded.
+
+    Args:
+        arguments: With the options of `add_options`.
+        masks: Whether there are masks for the methods that need them.
+
+    Raises:
+        CommandError: If an option is wrong, or a file cannot be written.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, *, masks: bool) -> None:
+        self.arguments = arguments
+        self.methods = [
+            spec
+            for spec in choose_methods(arguments.method or METHODS, masks=masks)
+            if str(spec) not in REFERENCES  # always compared
+        ]
+        if not self.methods:
+            raise CommandError(f"--method: expected at least one beside {' and '.join(REFERENCES)}")
+        self.protocols = _protocols(arguments.protocol)
+        if not self.protocols and not masks:
+            raise CommandError("--protocol: none needs data with masks, which say where maps lie")
+        self.checks = _checks(arguments.checks)
+        self.ties = _ties(arguments.ties)
+        self.models = _models(arguments.model or ["tiny"], arguments.pretrained)
+        self.pictures = _pictures(self.models, self.protocols)
+        self.outputs = Outputs()
+        self.outputs.expect_in(arguments.out, "--out", [*_tables(), *_PAGES, *self.pictures])
+
+    def run(self, command: str, task_of: Callable[[LoadedCLIP], Task]) -> None:
+        """Compare by one model after the other, and write tables, page and pictures.
+
+        Args:
+            command: Its name.
+            task_of: What is compared, of a model.
+        """
+        from ..comparison import Comparison
+
+        device = choose_device(self.arguments.device)
+        store = _store(self.arguments)
+        found = []
+        for name, pretrained in self.models:
+            clip = load_model(name, pretrained, device)
+            task = task_of(clip)
+            comparison = self._compared(task, clip.name, store)
+            found.append(comparison)
+            self._draw(comparison, task, (name, pretrained))
+        whole = found[0] if len(found) == 1 else Comparison.join(found)
+        self._write(whole, command)
+
+    def _compared(self, task: Task, model: str, store: FolderStore) -> Comparison:
+        from ..comparison import compare
+
+        try:
+            return compare(
+                self.methods,
+                task,
+                self.protocols,
+                checks=self.checks,
+                ties=self.ties,
+                seed=self.arguments.seed,
+                batch_size=self.arguments.batch_size,
+                show_progress=True,
+                store=store,
+                model=model,
+            )
+        except (TypeError, ValueError) as error:
+            known = str(error).startswith("store: ")
+            remedy = "; take another folder, or --restart" if known else ""
+            text = re.sub("^store: ", "--out: ", str(error))
+            raise CommandError(f"{text}{remedy}") from error
+        except KeyboardInterrupt:
+            parts = readable(self.arguments.out / _PARTS)
+            print(
+                f"\ncci-captum: what was measured is in {parts}; the same command goes on from "
+                "there",
+                file=sys.stderr,
+            )
+            raise
+
+    def _draw(self, comparison: Comparison, task: Task, model: tuple[str, str | None]) -> None:
+        """The pictures of one model."""
+        from ..comparison import figures
+
+        drawn: dict[str, Callable[[], Any]] = {
+            "curves": lambda: figures.curves(comparison),
+            "scatter": lambda: figures.pairs(comparison),
+            "grid": lambda: figures.grid(comparison, task),
+        }
+        for name, (kind, own) in self.pictures.items():
+            if own == model:
+                save = partial(_save_figure, draw=drawn[kind])
+                self.outputs.write(self.arguments.out / name, save)
+
+    def _write(self, comparison: Comparison, command: str) -> None:
+        """The tables and the page, and a few lines for the terminal."""
+        from ..comparison import report
+        from ..markdown import code
+
+        settings = self._settings(command)
+        saved: dict[str, Callable[[Path], object]] = {
+            **{
+                f"{name}.parquet": partial(frame.to_parquet, index=False)
+                for name, frame in comparison.tables().items()
+            },
+            "settings.json": lambda path: _write_settings(path, comparison, settings),
+            "summary.md": lambda path: path.write_text(
+                report.page(comparison, note=code(settings["command"])), encoding="utf-8"
+            ),
+        }
+        for name, save in saved.items():
+            self.outputs.write(self.arguments.out / name, save)
+        print(report.text(comparison))
+        if len(comparison.failures):
+            count = len(comparison.failures)
+            print(f"\n{count} maps are missing: summary.md says which, and why")
+        self.outputs.finish()
+        pictures = ", ".join(self.pictures)
+        print(f"\nwrote summary.md, {pictures} and tables to {readable(self.arguments.out)}")
+
+    def _settings(self, command: str) -> dict[str, Any]:
+        """What makes the run again: the command, and what it ran with."""
+        import torch
+
+        from cci_captum._version import __version__
+
+        options = {
+            name: value
+            for name, value in vars(self.arguments).items()
+            if name not in ("command", "run", "out", "restart") and value not in (None, "")
+        }
+        words = []
+        for name, value in (options | {"method": self.methods}).items():
+            for one in value if isinstance(value, list) else [value]:
+                words += [f"--{name.replace('_', '-')}", _word(one)]
+        return {
+            "command": shlex.join(["cci-captum", command, *words]),
+            "cci_captum": __version__,
+            "torch": torch.__version__,
+        }
+
+
+_PAGES = ("settings.json", "summary.md")
+
+
+def _tables() -> list[str]:
+    from ..comparison.results import TABLES
+
+    return [f"{name}.parquet" for name in TABLES]
+
+
+def _models(names: Sequence[str], pretrained: str | None) -> list[tuple[str, str | None]]:
+    """(name, tag) of each model, as `load_clip` takes them."""
+    models = []
+    for text in names:
+        name, comma, tag = text.partition(",")
+        if comma and (not name or not tag):
+            raise CommandError(f"--model: expected NAME or NAME,TAG, got {text!r}")
+        models.append((name, tag or None))
+    if pretrained is not None:
+        if len(models) > 1 or models[0][1] is not None:
+            raise CommandError(
+                "--pretrained: expected it beside one --model without a tag; of several, say "
+                "--model NAME,TAG"
+            )
+        models = [(models[0][0], pretrained)]
+    if twice := [model for place, model in enumerate(models) if model in models[:place]]:
+        raise CommandError(f"--model: expected each once, got {twice[0][0]!r} again")
+    return models
+
+
+def _pictures(
+    models: Sequence[tuple[str, str | None]], protocols: Sequence[str]
+) -> dict[str, tuple[str, tuple[str, str | None]]]:
+    """File -> what it shows, of which model."""
+    kinds = ("curves", "scatter", "grid") if protocols else ("grid",)
+    if len(models) == 1:
+        return {f"{kind}.png": (kind, models[0]) for kind in kinds}
+    return {
+        f"{kind}-{place}-{re.sub('[^A-Za-z0-9.]+', '-', model[0]).strip('-')}.png": (kind, model)
+        for place, model in enumerate(models, 1)
+        for kind in kinds
+    }
+
+
+def _save_figure(path: Path, draw: Callable[[], Any]) -> None:
+    draw().savefig(path, dpi=DPI)
+
+
+def _store(arguments: argparse.Namespace) -> FolderStore:
+    """Where units are kept; emptied where the user says so."""
+    from ..comparison import FolderStore
+
+    parts = arguments.out / _PARTS
+    if arguments.restart and parts.is_dir():
+        for path in [*parts.glob("*.parquet"), *parts.glob("*.json")]:
+            path.unlink()
+    return FolderStore(parts)
+
+
+def _protocols(names: str) -> list[str]:
+    from ..faithfulness.protocols import PROTOCOLS, find_protocol
+
+    if names == "none":
+        return []
+    chosen = [*PROTOCOLS] if names == "all" else list(dict.fromkeys(names.split(",")))
+    try:
+        return [find_protocol(name).name for name in chosen]
+    except ValueError as error:
+        raise CommandError(f"--{error}") from error
+
+
+def _checks(names: str) -> list[str]:
+    from ..comparison.randomization import CHECKS
+
+    chosen = list(dict.fromkeys(filter(None, names.split(","))))
+    for name in chosen:
+        if name not in CHECKS:
+            raise CommandError(f"--checks: expected some of {', '.join(CHECKS)}, got {name!r}")
+    return chosen
+
+
+def _ties(names: str) -> list[Ties]:
+    from ..faithfulness.protocols import TIES
+
+    chosen = [] if names == "none" else list(dict.fromkeys(names.split(",")))
+    for name in chosen:
+        if name not in TIES:
+            raise CommandError(f"--ties: expected some of {', '.join(TIES)}, or none, got {name!r}")
+    return [order for order in TIES if order in chosen]
+
+
+def _word(value: Any) -> str:
+    """A value as the command line takes it; escaped where no text file can hold it."""
+    text = str(value)
+    return text if is_text(text) else readable(text)
+
+
+def _write_settings(path: Path, comparison: Comparison, settings: Mapping[str, Any]) -> None:
+    errors = comparison.errors.to_dict("records")
+    whole = {**settings, **comparison.settings, "errors": errors}
+    path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")

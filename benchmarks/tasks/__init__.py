@@ -1,0 +1,24 @@
+"""What is explained and what judges the explanation: classification, retrieval.
+
+A task hands items to a comparison block by block, says what a method explains of them and what
+deletion and insertion run; the loop, the store and the tables know nothing more of it.
+"""
+
+from __future__ import annotations
+
+from .base import Batch, Question, Task
+from .classification import Classification, Explained
+from .kinds import DIRECTIONS, KINDS, Kind
+from .retrieval import Retrieval
+
+__all__ = [
+    "DIRECTIONS",
+    "KINDS",
+    "Batch",
+    "Classification",
+    "Explained",
+    "Kind",
+    "Question",
+    "Retrieval",
+    "Task",
+]

@@ -1,0 +1,199 @@
+"""Classification: is the class that a map explains still recognised?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from cci_captum._checks import check_choice
+from cci_captum.attribution.forward import run_forward
+from cci_captum.attribution.seeds import generator_of
+from cci_captum.models.clip import ZeroShotClassifier
+from cci_captum.models.preprocessing import Preprocess, resize_mask, seen_box
+
+from ..data import ImageData, Sample
+from ..faithfulness import Curve, score
+from ..ranking import predicted
+from .base import Batch, Question, Task
+from .kinds import KINDS
+
+Explained = Literal["true", "predicted"]
+
+
+class Classification(Task):
+    """Images of classes, each explained for one of them.
+
+    Args:
+        data: The images, with classes.
+        forward_func: Module from inputs to (B, C) scores of the data's classes, such as a
+            `ZeroShotClassifier`.
+        preprocess: From a PIL image to an input (3, H, W) of the model.
+        explained: The "true" class, or the "predicted" one, which masks know nothing of. An image
+            without one (`cci_captum.benchmarks.ranking.predicted`) is left out, with an error.
+
+    Raises:
+        TypeError: If forward_func is no module.
+        ValueError: If there are no images, a target is no class, or explained is unknown.
+
+    Example:
+        >>> import cci_captum
+        >>> from cci_captum.benchmarks.data import Scenes
+        >>> clip, scenes = cci_captum.load_clip("tiny"), Scenes(2)
+        >>> classifier = cci_captum.ZeroShotClassifier(
+        ...     clip.model, clip.tokenizer, scenes.class_names, scenes.templates
+        ... )
+        >>> task = Classification(scenes, classifier, clip.preprocess)
+        >>> batch, errors = task.block([0, 1])
+        >>> batch.inputs.shape, errors
+        (torch.Size([2, 3, 96, 96]), {})
+    """
+
+    kind = KINDS["classification"]
+
+    def __init__(
+        self,
+        data: ImageData,
+        forward_func: nn.Module,
+        preprocess: Preprocess,
+        explained: Explained = "true",
+    ) -> None:
+        check_choice("explained", explained, get_args(Explained))
+        super().__init__(data, preprocess, forward_func)
+        last = len(data.class_names) - 1
+        wrong = [place for place, target in enumerate(data.targets) if not 0 <= target <= last]
+        if wrong:
+            raise ValueError(
+                f"data: expected targets from 0 to {last}, got {data.targets[wrong[0]]} at place "
+                f"{wrong[0]} of {data.name}"
+            )
+        self.explained = explained
+        self.has_masks = data.has_masks and explained == "true"
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def score(self, outputs: Tensor, targets: Any) -> Curve:
+        """What outputs say of classes; see `cci_captum.benchmarks.faithfulness.score`."""
+        return score(outputs, targets)
+
+    def block(self, places: Sequence[int]) -> tuple[Batch | None, dict[int, str]]:
+        """See `Task`.
+
+        Raises:
+            ValueError: If the scores are not of the data's classes, or preprocess cuts what it
+                has cut already.
+        """
+        samples: list[tuple[int, Sample]] = []
+        errors: dict[int, str] = {}
+        for place in places:
+            try:
+                samples.append((place, self.data[place]))
+            except (OSError, ValueError) as error:
+                errors[place] = str(error)
+        if not samples:
+            return None, errors
+        batch = self._batch(samples)
+        if self.explained == "predicted":
+            blank = [row for row, label in enumerate(batch.predicted) if label < 0]
+            reason = "no class alone scores highest: nothing is predicted"
+            errors |= {batch.indices[row]: reason for row in blank}
+            batch = batch.only([row for row in range(len(batch.names)) if row not in blank])
+        return batch if batch.names else None, errors
+
+    def photo(self, place: int) -> Image.Image:
+        """See `Task`."""
+        return self.seen(self.data[place].image)
+
+    def label(self, target: int) -> str:
+        """The name of a class."""
+        return self.data.class_names[target]
+
+    def question(self, make: Any) -> Question:
+        """The classifier, and the class as target."""
+        return Question(self.forward_func, lambda targets: (list(targets), None))
+
+    def other_targets(self, batch: Batch, seed: int) -> list[int]:
+        """Another class for each image."""
+        classes = len(self.data.class_names)
+        return random_labels(batch.inputs, batch.targets, classes, seed)
+
+    def configuration(self) -> dict[str, Any]:
+        """See `Task`."""
+        return {
+            **super().configuration(),
+            "classes": [*self.data.class_names, str(self.data.templates)],
+            "explained": self.explained,
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """See `Task`; and what a zero-shot classifier in forward_func knows of its texts."""
+        settings = {
+            **super().settings(),
+            "classes": len(self.data.class_names),
+            "explained": self.explained,
+        }
+        for module in self.forward_func.modules():
+            if isinstance(module, ZeroShotClassifier):
+                settings["indistinguishable"] = [list(names) for names in module.indistinguishable]
+                settings["cut_texts"] = [text._asdict() for text in module.cut_texts]
+                break
+        return settings
+
+    def _batch(self, samples: Sequence[tuple[int, Sample]]) -> Batch:
+        """These samples with their places in the data."""
+        photos = [self.seen(sample.image) for _, sample in samples]
+        inputs = self.inputs(photos)
+        masks = None
+        if self.has_masks:
+            size = (inputs.shape[2], inputs.shape[3])
+            seen = [
+                resize_mask(sample.mask, seen_box(self.preprocess, sample.image.size), size)
+                for _, sample in samples
+                if sample.mask is not None
+            ]
+            masks = torch.stack(seen).to(self.device)
+        guesses = self._predicted(inputs)
+        targets = [sample.target for _, sample in samples]
+        return Batch(
+            indices=[index for index, _ in samples],
+            names=[sample.name for _, sample in samples],
+            sources=[sample.source or sample.name for _, sample in samples],
+            photos=photos,
+            inputs=inputs,
+            masks=masks,
+            targets=targets if self.explained == "true" else guesses,
+            predicted=guesses,
+            facts=[sample.facts for _, sample in samples],
+        )
+
+    @torch.no_grad()
+    def _predicted(self, inputs: Tensor) -> list[int]:
+        outputs = run_forward(self.forward_func, inputs, ())
+        classes = len(self.data.class_names)
+        if outputs.shape != (len(inputs), classes):
+            raise ValueError(
+                f"forward_func: expected scores of the {classes} classes of {self.data.name}, "
+                f"({len(inputs)}, {classes}), got shape {tuple(outputs.shape)}"
+            )
+        return predicted(outputs).tolist()
+
+
+def random_labels(inputs: Tensor, targets: Sequence[int], num_classes: int, seed: int) -> list[int]:
+    """Another class for each image, each as likely; by the seed and the image's content alone.
+
+    Raises:
+        ValueError: If there is no other class.
+    """
+    if num_classes < 2:
+        raise ValueError(
+            f"num_classes: expected at least 2 to draw another label, got {num_classes}"
+        )
+    steps = [
+        int(torch.randint(1, num_classes, (), generator=generator_of(image, seed)))
+        for image in inputs
+    ]
+    return [(target + step) % num_classes for target, step in zip(targets, steps, strict=True)]
