@@ -124,8 +124,9 @@ class Coalitions:
         Raises:
             ValueError: See `drops`.
         """
-        output = select_target(self.outputs, target).abs()
-        largest = torch.maximum(output, (output[:, None] - self.drops(target)).abs().amax(dim=1))
+        output = select_target(self.outputs, target)
+        masked = output[:, None] - self.drops(target)
+        largest = torch.maximum(output.abs(), masked.abs().amax(dim=1))
         return _ROUNDINGS * torch.finfo(output.dtype).eps * largest
 
 
