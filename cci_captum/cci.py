@@ -121,10 +121,6 @@ class CCI(ClusterAttribution):
         ) as given:
             return self._effects(given, show_progress)
 
-    def _patch_maps(self, given: Inputs, show_progress: bool) -> Tensor:
-        """The weight of each patch's cluster."""
-        return self._effects(given, show_progress).patch_map(given.target)
-
     def coalitions(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -166,6 +162,10 @@ class CCI(ClusterAttribution):
             inputs, None, additional_forward_args, internal_batch_size, check
         ) as given:
             return self._coalitions(given, sets, show_progress)
+
+    def _patch_maps(self, given: Inputs, show_progress: bool) -> Tensor:
+        """The weight of each patch's cluster."""
+        return self._effects(given, show_progress).patch_map(given.target)
 
     def _effects(self, given: Inputs, show_progress: bool) -> ClusterEffects:
         found = self._coalitions(given, partial(torch.eye, dtype=torch.bool), show_progress)

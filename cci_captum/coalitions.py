@@ -92,8 +92,8 @@ class Coalitions:
                 tensor of B ints, a tuple of indices, or a list of B tuples.
 
         Returns:
-            (B, M) drops in the unit of the output. Positive: together the clusters of the set
-            support the target; negative: they speak against it.
+            (B, M) drops in the unit of the output; of `ClusterEffects`, where a set is one cluster,
+            (B, K). Positive: what is hidden supports the target; negative: it speaks against it.
 
         Raises:
             ValueError: If target does not choose one existing output an image, or its output is
@@ -224,8 +224,8 @@ def run_sets(
     """Outputs with each set of clusters hidden, each set of patches of an image in one pass.
 
     Args:
-        forward_func: What is run, and
-        tower: the image encoder in it.
+        forward_func: What is run.
+        tower: The image encoder in it.
         given: Images, further arguments, and the most rows of a pass.
         outputs: (B, ...) with nothing hidden, which empty sets repeat.
         labels: (B, h, w) int64, the cluster of each patch.
@@ -244,29 +244,28 @@ def run_sets(
     count = sets.shape[1]
     masked_outputs = outputs[:, None].repeat(1, count, *[1] * (outputs.ndim - 1))
     flat_labels = labels.flatten(1)
-    same = _first_alike(sets)
-    repeats = same != torch.arange(count, device=same.device)
-    rows, columns = (sets.any(dim=2) & ~repeats).nonzero(as_tuple=True)
+    alike = _first_alike(sets)
+    repeated = alike != torch.arange(count, device=alike.device)
+    images, which = (sets.any(dim=2) & ~repeated).nonzero(as_tuple=True)
     if hide == "drop":
         # A batch is as long as its longest row: put rows of like length together.
-        sizes = sizes_of(labels, sets.shape[2])
-        each = zip(sets, sizes, strict=True)  # (B, M, K) integers at once would be large
-        hidden = torch.stack([(own * size).sum(dim=1) for own, size in each])
-        order = hidden[rows, columns].argsort(stable=True)
-        rows, columns = rows[order], columns[order]
-    progress.total += len(rows)
+        each = zip(sets, sizes_of(labels, sets.shape[2]), strict=True)
+        hidden = torch.stack([(own * sizes).sum(dim=1) for own, sizes in each])  # (B, M) patches
+        order = hidden[images, which].argsort(stable=True)
+        images, which = images[order], which[order]
+    progress.total += len(images)
     progress.refresh()
     step = given.batch_size or len(given)
-    for images, chosen in zip(rows.split(step), columns.split(step), strict=True):
-        mask = sets[images, chosen].gather(1, flat_labels[images])
+    for rows, columns in zip(images.split(step), which.split(step), strict=True):
+        mask = sets[rows, columns].gather(1, flat_labels[rows])
         with tower.hide(mask, hide) as hiding:
-            masked_outputs[images, chosen] = run_forward(
-                forward_func, given.images[images], rows_of_args(given.args, images)
+            masked_outputs[rows, columns] = run_forward(
+                forward_func, given.images[rows], rows_of_args(given.args, rows)
             )
         check_passes(hiding.passes)
-        progress.update(len(images))
-    images, chosen = repeats.nonzero(as_tuple=True)
-    masked_outputs[images, chosen] = masked_outputs[images, same[images, chosen]]
+        progress.update(len(rows))
+    images, which = repeated.nonzero(as_tuple=True)
+    masked_outputs[images, which] = masked_outputs[images, alike[images, which]]
     return masked_outputs
 
 
@@ -274,6 +273,6 @@ def _first_alike(sets: Tensor) -> Tensor:
     """The first set of each image that equals a set, (B, M, K) bool -> (B, M) int64."""
     firsts = []
     for packed in np.packbits(sets.cpu().numpy(), axis=2):
-        _, first, which = np.unique(packed, axis=0, return_index=True, return_inverse=True)
-        firsts.append(torch.from_numpy(first[which.reshape(-1)]))
-    return torch.stack(firsts).to(sets.device)
+        first: dict[bytes, int] = {}
+        firsts.append([first.setdefault(row.tobytes(), m) for m, row in enumerate(packed)])
+    return torch.tensor(firsts, device=sets.device)

@@ -19,9 +19,9 @@ Normalization = Literal["relative", "paper", "none"]
 class ClusterEffects(Coalitions):
     """The outputs of a model with all patches seen and with one cluster hidden at a time.
 
-    The `Coalitions` of one cluster each, in the order of the columns: set k hides cluster k. No
-    forward pass depends on a target, so that one object answers for every class, foil or prompt at
-    no further cost. Made by `cci_captum.CCI.effects`.
+    The `Coalitions` in which set k is cluster k alone; sizes, drops and rounding are those of the
+    base. No forward pass depends on a target, so that one object answers for every class, foil or
+    prompt at no further cost. Made by `cci_captum.CCI.effects`.
 
     Attributes:
         labels: (B, h, w) int64, the cluster of each patch.
