@@ -47,7 +47,7 @@ class Coalitions:
             where an image has fewer clusters than others.
         covered: The pixels under the patch grid, (H', W') from the top left, or a `FieldOfView`
             where forward_func crops, pads or resizes; None is all of the image. Pixels beyond
-            it are not seen by the model and get 0.
+            it are not seen by the model.
 
     Example:
         >>> import torch, cci_captum

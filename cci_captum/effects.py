@@ -33,7 +33,10 @@ class ClusterEffects(Coalitions):
             (signs and order kept), "paper" d / sum d (CCI, arXiv 2511.12978), "none" d.
         clusters: See `Coalitions`. Where it is not given, the labels are the numbers.
         sets: (B, K, K) bool, see `Coalitions`; follows from the others.
-        covered: See `Coalitions`.
+        covered: See `Coalitions`; pixels beyond it get 0.
+
+    Raises:
+        ValueError: If clusters has another shape than (B, K).
 
     Example:
         >>> import torch, cci_captum
@@ -56,10 +59,16 @@ class ClusterEffects(Coalitions):
     sets: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        numbers = torch.arange(self.masked_outputs.shape[1], device=self.labels.device)
+        shape = self.masked_outputs.shape[:2]
+        numbers = torch.arange(shape[1], device=self.labels.device)
         if self.clusters is None:
             present = sizes_of(self.labels, len(numbers)) > 0
             object.__setattr__(self, "clusters", torch.where(present, numbers, -1))
+        if self.clusters.shape != shape:
+            raise ValueError(
+                f"clusters: expected shape {tuple(shape)}, a number for each column of "
+                f"masked_outputs, got {tuple(self.clusters.shape)}"
+            )
         alone = numbers[:, None] == numbers
         object.__setattr__(self, "sets", alone & (self.clusters >= 0)[:, None])
 

@@ -519,6 +519,8 @@ def test_effects_made_by_hand():
     ]
     numbered = ClusterEffects(**given, clusters=torch.tensor([[7, -1, 9], [7, 8, 9]]))
     assert torch.equal(numbered.sets, effects.sets)
+    with pytest.raises(ValueError, match=r"clusters: expected shape \(2, 3\).* got \(3, 2\)"):
+        ClusterEffects(**given, clusters=torch.zeros(3, 2, dtype=torch.int64))
 
 
 def test_public_names():
