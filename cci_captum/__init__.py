@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .calls import call_memory
     from .cci import CCI
     from .clustering import KMeans
+    from .coalitions import Coalitions, all_sets
     from .effects import ClusterEffects
     from .models.classifier import ImageClassifier
     from .models.clip import ImageTextSimilarity, ZeroShotClassifier
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "CCI": "cci",
     "ClusterEffects": "effects",
+    "Coalitions": "coalitions",
     "FieldOfView": "attribution.field_of_view",
     "ImageClassifier": "models.classifier",
     "ImageTextSimilarity": "models.clip",
@@ -43,6 +45,7 @@ _MODULES = {
     "Shared": "shared",
     "VisionTower": "vision_towers",
     "ZeroShotClassifier": "models.clip",
+    "all_sets": "coalitions",
     "attribution_grid": "visualization",
     "call_memory": "calls",
     "check_forward_func": "attribution.forward_checks",
@@ -58,6 +61,7 @@ _MODULES = {
 __all__ = [
     "CCI",
     "ClusterEffects",
+    "Coalitions",
     "FieldOfView",
     "ImageClassifier",
     "ImageTextSimilarity",
@@ -70,6 +74,7 @@ __all__ = [
     "VisionTower",
     "ZeroShotClassifier",
     "__version__",
+    "all_sets",
     "attribution_grid",
     "call_memory",
     "check_forward_func",

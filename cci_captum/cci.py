@@ -6,8 +6,9 @@ Cluster-Importance Approach", CVPR 2026, arXiv 2511.12978.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ._checks import check_choice
-from .attribution.clusters import ClusterAttribution, Clustering
-from .attribution.forward import check_passes
-from .attribution.inputs import Inputs, rows_of_args
+from .attribution.clusters import ClusterAttribution, Clustering, compacted
+from .attribution.inputs import Inputs
+from .coalitions import Coalitions, Sets, check_sets, own_sets, run_sets
 from .effects import ClusterEffects, Normalization
 from .vision_towers import HideStrategy, Layer, VisionTower
 
@@ -120,22 +121,88 @@ class CCI(ClusterAttribution):
         ) as given:
             return self._effects(given, show_progress)
 
+    def coalitions(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        sets: Sets,
+        additional_forward_args: Any = None,
+        *,
+        internal_batch_size: int | None = None,
+        show_progress: bool = False,
+        check: bool = True,
+    ) -> Coalitions:
+        """What hiding sets of clusters does to every output at once.
+
+        Costs one plain pass of an image, and one for each set that hides other patches of it: sets
+        that are alike in the clusters that it has share a pass, and one that hides none needs none.
+
+        Args:
+            inputs: See `attribute`.
+            sets: (M, n_clusters) bool over the clustering's own numbers, True where a cluster is
+                hidden. Or a function from K, the most clusters of an image in inputs, to (M, K)
+                bool over the clusters that each image has, such as `all_sets`; an image with fewer
+                has the first of the columns, and the others hide nothing.
+            additional_forward_args: See `attribute`.
+            internal_batch_size: See `attribute`.
+            show_progress: See `attribute`.
+            check: See `attribute`.
+
+        Returns:
+            A `Coalitions`, which gives the drop of each set for any target.
+
+        Raises:
+            TypeError: If sets, or what the function gives, is no bool tensor; see also
+                `attribute`.
+            ValueError: If its shape does not fit, or it holds no set; see also `attribute`.
+            RuntimeError: See `attribute`.
+        """
+        if not callable(sets):
+            check_sets(sets, self.clustering.n_clusters)
+        with self._explaining(
+            inputs, None, additional_forward_args, internal_batch_size, check
+        ) as given:
+            return self._coalitions(given, sets, show_progress)
+
     def _patch_maps(self, given: Inputs, show_progress: bool) -> Tensor:
         """The weight of each patch's cluster."""
         return self._effects(given, show_progress).patch_map(given.target)
 
     def _effects(self, given: Inputs, show_progress: bool) -> ClusterEffects:
+        found = self._coalitions(given, partial(torch.eye, dtype=torch.bool), show_progress)
+        return ClusterEffects(
+            labels=found.labels,
+            outputs=found.outputs,
+            masked_outputs=found.masked_outputs,
+            image_shape=found.image_shape,
+            normalization=self.normalization,
+            clusters=found.clusters,
+            covered=found.covered,
+        )
+
+    def _coalitions(self, given: Inputs, sets: Sets, show_progress: bool) -> Coalitions:
         with tqdm(total=len(given), desc="CCI", unit="img", disable=not show_progress) as progress:
             outputs, labels = self._run_whole(given, progress)
-            masked_outputs = self._run_masked(given, outputs, labels, progress)
+            labels, clusters = compacted(labels)
+            own = own_sets(sets, clusters)
+            masked_outputs = run_sets(
+                self.forward_func,
+                self.vision_tower,
+                given,
+                outputs,
+                labels,
+                own,
+                hide=self.hide,
+                progress=progress,
+            )
         _, channels, height, width = given.images.shape
         _, h, w = labels.shape
-        return ClusterEffects(
+        return Coalitions(
             labels=labels,
             outputs=outputs,
             masked_outputs=masked_outputs,
             image_shape=(channels, height, width),
-            normalization=self.normalization,
+            sets=own,
+            clusters=clusters,
             covered=self._covered(given.images, (h, w)),
         )
 
@@ -149,33 +216,3 @@ class CCI(ClusterAttribution):
             labels.append(chunk_labels)
             progress.update(len(part))
         return torch.cat(outputs), torch.cat(labels)
-
-    def _run_masked(self, given: Inputs, outputs: Tensor, labels: Tensor, progress: tqdm) -> Tensor:
-        """Outputs with each cluster hidden, (B, K, ...); absent clusters repeat `outputs`."""
-        n_clusters = self.clustering.n_clusters
-        masked_outputs = outputs[:, None].repeat(1, n_clusters, *[1] * (outputs.ndim - 1))
-        flat_labels = labels.flatten(1)
-        batch_size = given.batch_size or len(given)
-        for rows, clusters in self._passes(flat_labels, n_clusters, batch_size, progress):
-            mask = flat_labels[rows] == clusters[:, None]
-            with self.vision_tower.hide(mask, self.hide) as hiding:
-                masked_outputs[rows, clusters] = self._run_forward(
-                    given.images[rows], rows_of_args(given.args, rows)
-                )
-            check_passes(hiding.passes)
-            progress.update(len(rows))
-        return masked_outputs
-
-    def _passes(
-        self, labels: Tensor, n_clusters: int, batch_size: int, progress: tqdm
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pairs (image, cluster) that exist, batch by batch."""
-        sizes = nn.functional.one_hot(labels, n_clusters).sum(dim=1)  # (B, K)
-        rows, clusters = sizes.nonzero(as_tuple=True)
-        if self.hide == "drop":
-            # A batch is as long as its longest row: put rows of like length together.
-            order = sizes[rows, clusters].argsort(stable=True)
-            rows, clusters = rows[order], clusters[order]
-        progress.total += len(rows)
-        progress.refresh()
-        yield from zip(rows.split(batch_size), clusters.split(batch_size), strict=True)

@@ -3,42 +3,40 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ._captum import repeat_target
-from .attribution.field_of_view import FieldOfView
-from .attribution.finite import check_finite
 from .attribution.resizing import Upsample, check_upsample, enlarge
-from .attribution.targets import select_target
+from .coalitions import Coalitions, sizes_of
 
 Normalization = Literal["relative", "paper", "none"]
 
-_ROUNDINGS = 16  # in units of the dtype's epsilon: what a difference of two outputs makes of one
-
 
 @dataclass(frozen=True, eq=False)
-class ClusterEffects:
+class ClusterEffects(Coalitions):
     """The outputs of a model with all patches seen and with one cluster hidden at a time.
 
-    No forward pass depends on a target, so that one object answers for every class, foil or
+    The `Coalitions` in which set k is cluster k alone; sizes, drops and rounding are those of the
+    base. No forward pass depends on a target, so that one object answers for every class, foil or
     prompt at no further cost. Made by `cci_captum.CCI.effects`.
 
     Attributes:
         labels: (B, h, w) int64, the cluster of each patch.
         outputs: (B,) or (B, C, ...) outputs with nothing hidden, at least float32.
-        masked_outputs: (B, K) or (B, K, C, ...) outputs with cluster k hidden. A cluster that
-            an image does not have leaves its outputs as they were.
+        masked_outputs: (B, K) or (B, K, C, ...) outputs with cluster k hidden, K the most clusters
+            of an image. A cluster that an image does not have leaves its outputs as they were.
         image_shape: (channels, H, W) of the inputs.
         normalization: How `weights` scales the drops d of an image: "relative" d / sum abs(d)
             (signs and order kept), "paper" d / sum d (CCI, arXiv 2511.12978), "none" d.
-        covered: The pixels under the patch grid, (H', W') from the top left, or a `FieldOfView`
-            where forward_func crops, pads or resizes; None is all of the image. Pixels beyond
-            it are not seen by the model and get 0.
+        clusters: See `Coalitions`. Where it is not given, the labels are the numbers.
+        sets: (B, K, K) bool, see `Coalitions`; follows from the others.
+        covered: See `Coalitions`; pixels beyond it get 0.
+
+    Raises:
+        ValueError: If clusters has another shape than (B, K).
 
     Example:
         >>> import torch, cci_captum
@@ -56,70 +54,23 @@ class ClusterEffects:
         torch.Size([1, 3, 8, 32])
     """
 
-    labels: Tensor
-    outputs: Tensor
-    masked_outputs: Tensor
-    image_shape: tuple[int, int, int]
     normalization: Normalization = "relative"
-    covered: tuple[int, int] | FieldOfView | None = None
+    clusters: Tensor = field(default=None, kw_only=True)  # type: ignore[assignment]
+    sets: Tensor = field(init=False)
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.labels)
-
-    @property
-    def sizes(self) -> Tensor:
-        """(B, K) int64, patches in each cluster."""
-        return F.one_hot(self.labels.flatten(1), self.masked_outputs.shape[1]).sum(dim=1)
-
-    @property
-    def num_clusters(self) -> Tensor:
-        """(B,) int64, clusters that each image has."""
-        return (self.sizes > 0).sum(dim=1)
-
-    def drops(self, target: Any = None) -> Tensor:
-        """By how much hiding each cluster lowers the target's output: d_k = s - s_k.
-
-        Args:
-            target: As in Captum: None where an image has one output, else an int, a list or
-                tensor of B ints, a tuple of indices, or a list of B tuples.
-
-        Returns:
-            (B, K) drops in the unit of the output. Positive: the cluster supports the target;
-            negative: it speaks against it.
-
-        Raises:
-            ValueError: If target does not choose one existing output an image, or its output is
-                not finite, with nothing or with a cluster hidden; the error names the images.
-                Outputs of other targets may be infinite or NaN.
-        """
-        batch, clusters = self.masked_outputs.shape[:2]
-        output = select_target(self.outputs, target)
-        repeated = repeat_target(target, clusters)
-        masked = select_target(self.masked_outputs.flatten(0, 1), repeated)
-        masked = masked.view(batch, clusters)
-        check_finite(output, "scores of the target", "CCI")
-        check_finite(masked, "scores of the target with a cluster hidden", "CCI")
-        return output[:, None] - masked
-
-    def rounding(self, target: Any = None) -> Tensor:
-        """The drop that rounding alone can make: 16 epsilons of the largest output.
-
-        A drop is the difference of two outputs that are each rounded to their dtype, so that what
-        is below some units in the last place of them says nothing about the cluster.
-
-        Args:
-            target: See `drops`.
-
-        Returns:
-            (B,) in the unit of the output.
-
-        Raises:
-            ValueError: See `drops`.
-        """
-        output = select_target(self.outputs, target).abs()
-        largest = torch.maximum(output, (output[:, None] - self.drops(target)).abs().amax(dim=1))
-        return _ROUNDINGS * torch.finfo(output.dtype).eps * largest
+    def __post_init__(self) -> None:
+        shape = self.masked_outputs.shape[:2]
+        numbers = torch.arange(shape[1], device=self.labels.device)
+        if self.clusters is None:
+            present = sizes_of(self.labels, len(numbers)) > 0
+            object.__setattr__(self, "clusters", torch.where(present, numbers, -1))
+        if self.clusters.shape != shape:
+            raise ValueError(
+                f"clusters: expected shape {tuple(shape)}, a number for each column of "
+                f"masked_outputs, got {tuple(self.clusters.shape)}"
+            )
+        alone = numbers[:, None] == numbers
+        object.__setattr__(self, "sets", alone & (self.clusters >= 0)[:, None])
 
     def weights(self, target: Any = None) -> Tensor:
         """The drops, scaled within each image as `normalization` says.

@@ -88,3 +88,33 @@ def _check_labels(labels: Tensor, tokens: Tensor, n_clusters: int) -> None:
             f"clustering: expected labels from 0 to {n_clusters - 1} (n_clusters - 1), got "
             f"{int(labels.min())} to {int(labels.max())}"
         )
+
+
+def compacted(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Each image's clusters, numbered without gaps in the order of the numbers that they have.
+
+    Nothing is as large as the number of clusters that a clustering may give, which for one that is
+    shared by many images is far more than an image has patches.
+
+    Args:
+        labels: (B, h, w) int64, any numbers from 0.
+
+    Returns:
+        The new numbers, (B, h, w) int64, image b's from 0 to K_b - 1, all of them used; and the
+        old number of each new one, (B, K) int64, K the most clusters of an image, -1 from K_b on.
+
+    Example:
+        >>> compacted(torch.tensor([[[70, 5], [70, 9]], [[8, 8], [8, 8]]]))
+        (tensor([[[2, 0],
+                 [2, 1]],
+        <BLANKLINE>
+                [[0, 0],
+                 [0, 0]]]), tensor([[ 5,  9, 70],
+                [ 8, -1, -1]]))
+    """
+    ordered, places = labels.flatten(1).sort(dim=1)
+    steps = (ordered.diff(dim=1) != 0).cumsum(dim=1)
+    numbers = nn.functional.pad(steps, (1, 0))  # of the patches in this order
+    compact = torch.empty_like(numbers).scatter_(1, places, numbers).view(labels.shape)
+    clusters = labels.new_full((len(labels), int(numbers.max()) + 1), -1)
+    return compact, clusters.scatter_(1, numbers, ordered)

@@ -52,7 +52,7 @@ def show_clusters(
     clusters support the target (hiding them lowers the output), blue ones speak against it.
     Drops of an image none of which is above `ClusterEffects.rounding` are shown as zero, and said
     to be.
-    Clusters are numbered as in `effects.labels` and in the columns of `effects.drops(target)`.
+    Clusters have the numbers that the clustering gave them, `effects.clusters`.
 
     Args:
         effects: What `CCI.effects` returned for the B images.
@@ -83,7 +83,7 @@ def show_clusters(
         3
     """
     pictures = to_images(images)
-    labels = to_array(effects.labels)
+    labels, numbers = to_array(effects.labels), to_array(effects.clusters)
     if len(pictures) != len(labels):
         raise ValueError(
             f"images: expected {len(labels)}, one for each of effects, got {len(pictures)}"
@@ -121,9 +121,10 @@ def show_clusters(
         axes = page.axes(middle, y, cell_width, cell_height)
         grey = backdrop(picture, 0.5)
         show(axes, paint(grey, drops[row][labels[row]] / full[row]))
-        _outline(axes, labels[row], grey.shape)
+        _outline(axes, labels[row], numbers[row], grey.shape)
         axes = page.axes(right, y, bar_width, cell_height)
-        _bars(axes, np.unique(labels[row]), drops[row], full[row], (bar_width, cell_height))
+        used = np.unique(labels[row])
+        _bars(axes, numbers[row][used], drops[row][used], full[row], (bar_width, cell_height))
         if zero[row]:
             centre = right + bar_width / 2
             page.text(centre, y + 0.04, ["zero within rounding"], SMALL, "center")
@@ -143,7 +144,9 @@ def _full_colour(drops: list[Array], scale: Any) -> list[float]:
     return [value or 1.0 for value in largest]  # without any drop, everything stays white
 
 
-def _outline(axes: Axes, labels: NDArray[np.int64], size: tuple[int, ...]) -> None:
+def _outline(
+    axes: Axes, labels: NDArray[np.int64], numbers: NDArray[np.int64], size: tuple[int, ...]
+) -> None:
     """Draw the borders between clusters, and each cluster's number inside it."""
     patch = np.array([size[1] / labels.shape[1], size[0] / labels.shape[0]])  # width, height
     rows, columns = np.nonzero(labels[:, 1:] != labels[:, :-1])
@@ -159,7 +162,7 @@ def _outline(axes: Axes, labels: NDArray[np.int64], size: tuple[int, ...]) -> No
         axes.text(
             x,
             y,
-            str(label),
+            str(numbers[label]),
             fontsize=SMALL,
             color=INK,
             ha="center",
@@ -178,12 +181,12 @@ def _innermost(inside: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _bars(
-    axes: Axes, clusters: NDArray[np.int64], drops: Array, full: float, size: tuple[float, float]
+    axes: Axes, numbers: NDArray[np.int64], drops: Array, full: float, size: tuple[float, float]
 ) -> None:
     """A bar for each cluster, largest drop on top, its value printed at its end."""
     width, height = size  # of the axes, in inches
-    clusters = clusters[np.argsort(-drops[clusters], kind="stable")]
-    values = drops[clusters]
+    order = np.argsort(-drops, kind="stable")
+    values = drops[order]
     font = min(SMALL, 0.8 * 72 * height / len(values))
     decimals = int(np.clip(2 - np.floor(np.log10(full)), 0, 6))  # three digits of the largest
     texts = [signed(value, decimals) for value in values]
@@ -211,6 +214,6 @@ def _bars(
         ylim=(len(values) - 0.5 + spare, -0.5 - spare),
         xticks=[],
     )
-    axes.set_yticks(places, [str(cluster) for cluster in clusters], fontsize=font, color=INK)
+    axes.set_yticks(places, [str(number) for number in numbers[order]], fontsize=font, color=INK)
     axes.tick_params(length=0, pad=3)
     axes.spines[:].set_visible(False)

@@ -28,6 +28,7 @@ FLOORS = (
     ),
     ("cci_captum.models",),
     ("cci_captum.attribution",),
+    ("cci_captum.coalitions",),
     ("cci_captum.effects",),
     ("cci_captum.cci", "cci_captum.visualization"),
     ("cci_captum",),  # its __init__: the public names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,13 @@ def effects(drops: list[float], dtype: torch.dtype = torch.float32, **options: A
         image_shape=(3, 8, 8),
         **options,
     )
+
+
+def test_rounding_does_not_depend_on_the_sign_of_the_outputs() -> None:
+    """As log-probabilities and cosines are below zero: 16 epsilons of the largest, 20."""
+    above = effects([12.0, -0.0, 0.5, 19.0])
+    below = replace(above, outputs=-above.outputs, masked_outputs=-above.masked_outputs)
+    assert below.rounding().tolist() == above.rounding().tolist() == [16 * 2**-23 * 20]
 
 
 def test_drops_that_rounding_makes_have_no_weight() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -347,6 +348,17 @@ def test_numbers_stand_in_their_clusters() -> None:
     for text in numbers:
         x, y = text.get_position()
         assert labels[0, int(y * 12 / 256), int(x * 12 / 256)] == int(text.get_text())
+
+
+def test_numbers_are_the_clusterings() -> None:
+    """Of a data set's clusters, an image has some: columns 0 to 2 here."""
+    effects = replace(
+        make_effects([[-0.1, 0.4, 0.2]], LABELS), clusters=torch.tensor([[7, 30, 99_999]])
+    )
+    _, clusters, bar_axes = show_clusters(effects, WHITE_IMAGE, target=0).axes
+    assert [text.get_text() for text in clusters.texts] == ["7", "30", "99999"]
+    names, values = bars(bar_axes)
+    assert names == ["30", "99999", "7"] and np.allclose(values, [0.4, 0.2, -0.1])
 
 
 def test_a_number_stands_in_the_widest_part() -> None:
