@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from .compare import compare
-from .measures import MEASURES
-from .randomization import CHECKS
-from .results import Comparison
-from .store import FolderStore, MemoryStore
+from cci_captum._extras import needed_by
+
+with needed_by("compare"):
+    import pyarrow  # noqa: F401 (stores import it only once there is something to keep)
+
+    from .compare import compare
+    from .measures import MEASURES
+    from .randomization import CHECKS
+    from .results import Comparison
+    from .store import FolderStore, MemoryStore
 
 __all__ = ["CHECKS", "MEASURES", "Comparison", "FolderStore", "MemoryStore", "compare"]
