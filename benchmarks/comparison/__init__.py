@@ -5,7 +5,9 @@ from __future__ import annotations
 from cci_captum._extras import needed_by
 
 with needed_by("compare"):
-    import pyarrow  # noqa: F401 (stores import it only once there is something to keep)
+    # Now: a store would miss pyarrow only once there is something to keep.
+    import pandas  # noqa: F401
+    import pyarrow  # noqa: F401
 
     from .compare import compare
     from .measures import MEASURES
