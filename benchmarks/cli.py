@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from cci_captum._extras import MissingExtraError
 from cci_captum._version import __version__
 
 from .commands import compare, demo, env, explain, methods, retrieval
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _one_line(warnings.showwarning)
             arguments.run(arguments)
-    except CommandError as error:
+    except (CommandError, MissingExtraError) as error:
         message = " ".join(str(error).split())
         print(f"cci-captum: error: {message}", file=sys.stderr)
         return 2

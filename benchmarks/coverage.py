@@ -17,11 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 from tqdm.auto import tqdm
+
+from cci_captum._extras import needed_by
 
 from .markdown import table
 from .statistics import interval, paired_interval
+
+with needed_by("coverage"):
+    from scipy.special import stdtrit
 
 Array = NDArray[Any]
 Draw = Callable[[np.random.Generator, tuple[int, int]], Any]

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import NAMES
 from open_clip import CLIP, CustomTextCLIP
 from oracles import Spec
 from selection import mark_exhaustive
 from torch import Tensor
 from toy import CONTEXT_LENGTH, EMBEDDING, VOCABULARY, ToyTokenizer, randomize
+
+from cci_captum import ZeroShotClassifier
 
 # Tensors as small as the tests' only lose by threads, most of all on a busy machine.
 THREADS = int(os.environ.get("CCI_CAPTUM_TEST_THREADS", "1"))
@@ -133,3 +136,22 @@ def make_images() -> Callable[..., Tensor]:
 def tokenizer() -> ToyTokenizer:
     """Maps a list of strings to token ids (n, 12) int64."""
     return ToyTokenizer()
+
+
+# What a test gets that asks for no other: its own, to do with as it likes.
+
+
+@pytest.fixture
+def model(make_clip: Callable[..., tuple[Any, Spec]]) -> Any:
+    return make_clip(seed=8)[0]
+
+
+@pytest.fixture
+def images(make_images: Callable[..., Tensor], model: Any) -> Tensor:
+    """Four of the model's size."""
+    return make_images(model, batch=4, seed=9)
+
+
+@pytest.fixture
+def classifier(model: Any, tokenizer: ToyTokenizer) -> ZeroShotClassifier:
+    return ZeroShotClassifier(model, tokenizer, NAMES)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from .compare import compare
-from .measures import MEASURES
-from .randomization import CHECKS
-from .results import Comparison
-from .store import FolderStore, MemoryStore
+from cci_captum._extras import needed_by
+
+with needed_by("compare"):
+    # Now: a store would miss pyarrow only once there is something to keep.
+    import pandas  # noqa: F401
+    import pyarrow  # noqa: F401
+
+    from .compare import compare
+    from .measures import MEASURES
+    from .randomization import CHECKS
+    from .results import Comparison
+    from .store import FolderStore, MemoryStore
 
 __all__ = ["CHECKS", "MEASURES", "Comparison", "FolderStore", "MemoryStore", "compare"]

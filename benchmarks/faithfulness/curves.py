@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from cci_captum._extras import needed_by
 from cci_captum.attribution.targets import select_target
 
 from ..ranking import among_best
@@ -146,6 +147,9 @@ class FaithfulnessCurves:
             Columns "row" (0 to B - 1), "direction" ("deletion" or "insertion"), "fraction", and
             those of "score", "probability", "top1", "top5" that there are, float64.
 
+        Raises:
+            ImportError: If pandas is not installed.
+
         Example:
             >>> import torch
             >>> curve = Curve(score=torch.tensor([[1.0, 0.5, 0.0]]))
@@ -155,7 +159,8 @@ class FaithfulnessCurves:
             0    0  deletion      0.00    1.0
             1    0  deletion      0.25    0.5
         """
-        import pandas as pd
+        with needed_by("to_frame"):
+            import pandas as pd
 
         images, points = len(self), len(self.fractions)
         parts = []

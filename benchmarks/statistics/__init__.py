@@ -6,7 +6,10 @@ they cover is measured by `cci_captum.benchmarks.coverage`; docs/faithfulness.md
 
 from __future__ import annotations
 
-from .means import interval, rate_interval
-from .pairs import holm, paired_interval, paired_p_value
+from cci_captum._extras import needed_by
+
+with needed_by("cci_captum.benchmarks.statistics"):
+    from .means import interval, rate_interval
+    from .pairs import holm, paired_interval, paired_p_value
 
 __all__ = ["holm", "interval", "paired_interval", "paired_p_value", "rate_interval"]

@@ -14,6 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from .._extras import MissingExtraError, needed_by
 from ._steps import SAME, choose_seeds, refill
 
 Nearest = Callable[[Tensor, Tensor], Tensor]
@@ -27,16 +28,16 @@ def import_faiss() -> ModuleType:
             not go with the installed NumPy.
     """
     try:
-        import faiss
+        with needed_by('backend="faiss"'):
+            import faiss
+    except MissingExtraError as error:
+        raise MissingExtraError(
+            f'{error} (or "cci-captum[gpu]" for clustering on the GPU)', name=error.name
+        ) from error.__cause__
     # faiss-gpu raises RuntimeError or OSError where CUDA's libraries are missing.
     except (ImportError, RuntimeError, OSError) as error:
-        if getattr(error, "name", None) != "faiss":
-            raise ImportError(
-                f'backend="faiss": faiss is installed, but cannot be imported: {error}'
-            ) from error
         raise ImportError(
-            'backend="faiss" needs faiss: pip install "cci-captum[faiss]" '
-            '(or "cci-captum[gpu]" for clustering on the GPU)'
+            f'backend="faiss": faiss is installed, but cannot be imported: {error}'
         ) from error
     return faiss
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import check_choice
+from .._extras import missing_for_tokenizer
 from ..tiny import MODEL_NAMES as TINY_MODELS
 from ..tiny import load_tiny
 from ._cut_texts import checked
@@ -71,6 +72,8 @@ def load_clip(
         ValueError: If the name, tag or precision is unknown, or a tag is missing, with what there
             is; if a checkpoint is of another kind of model.
         RuntimeError: If the weights cannot be downloaded or read.
+        ImportError: If the tokenizer needs sentencepiece or protobuf, of the extra
+            `cci-captum[hf]`, and they are not installed.
 
     Example:
         >>> import cci_captum
@@ -141,8 +144,11 @@ def _load_open_clip(
     return LoadedCLIP(model.eval(), preprocess, tokenizer, full_name)
 
 
-def _not_loaded(name: str, error: Exception) -> RuntimeError:
+def _not_loaded(name: str, error: Exception) -> RuntimeError | ImportError:
     """One line for what a library says in many."""
+    missing = missing_for_tokenizer(name, error)
+    if missing is not None:
+        return missing
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return RuntimeError(f"could not load {name}: {shorten(reason, 300, placeholder=' ...')}")
 

@@ -1,6 +1,6 @@
 """Plain float64 computations of every family's image features, with hidden patches simply absent.
 
-As in open_clip.py: weights out of the ``state_dict``, one image and one head at a time, matrix
+Weights come out of the ``state_dict``, one image and one head at a time, matrix
 products written out, no call into the libraries' layers, no hooks, no masks. Settings that the
 weights do not tell (heads, epsilons, the kind of pool, rotary options) are read off the modules.
 A hidden patch's token never enters the first block; a kept one keeps its own position.
@@ -17,31 +17,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .open_clip import Weights, _linear, _norm, _under, _unit, weights_of
+from .plain import (
+    Weights,
+    gelu,
+    gelu_tanh,
+    layer_norm,
+    linear,
+    quick_gelu,
+    silu,
+    softmax,
+    to_unit,
+    under,
+    weights_of,
+)
 
 Layer = int | str
 Activation = Callable[[Tensor], Tensor]
-
-
-def gelu(x: Tensor) -> Tensor:
-    return x * (1 + (x / math.sqrt(2)).erf()) / 2
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    return x * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)).tanh()) / 2
-
-
-def quick_gelu(x: Tensor) -> Tensor:
-    return x / (1 + (-1.702 * x).exp())
-
-
-def silu(x: Tensor) -> Tensor:
-    return x / (1 + (-x).exp())
-
-
-def _affine(x: Tensor, w: Weights, name: str) -> Tensor:
-    """A linear layer, whose bias may be missing."""
-    return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0.0)
 
 
 # Every library's blocks, under the same names.
@@ -56,13 +47,16 @@ _RENAMED = [  # the libraries' names, old and new, and ours
     (r"^attn\.(value|v_proj|v)\.", "v."),
     (r"^attn\.(q|k|v)_bias$", r"\1.bias"),
     (r"^attn\.(q|k|v)_proj_weight$", r"\1.weight"),
-    (r"^attn\.norm\.", "inner."),
+    (r"^attn\.(norm|ln_inner)\.", "inner."),
+    (r"^attn\.ln_(q|k)\.", r"attn.\1_norm."),
+    (r"^attn\.head_scale$", "head_scale"),
+    (r"^ln_attn\.", "outer."),
     (r"^(ls_1\.gamma|ls1\.gamma|gamma_1|layer_scale1\.lambda1)$", "scale1"),
     (r"^(ls_2\.gamma|ls2\.gamma|gamma_2|layer_scale2\.lambda1)$", "scale2"),
     (r"^(mlp\.(c_fc|fc1|fc1_x|weights_in|up_proj)|intermediate\.dense)\.", "fc1."),
     (r"^(mlp\.(c_proj|fc2|weights_out|down_proj)|output\.dense)\.", "fc2."),
     (r"^mlp\.(fc1_g|gate_proj)\.", "gate."),
-    (r"^mlp\.norm\.", "mlp_norm."),
+    (r"^mlp\.(norm|ln)\.", "mlp_norm."),
 ]
 
 
@@ -83,7 +77,7 @@ def _rename(weights: Weights) -> Weights:
     return renamed
 
 
-def _rotate(x: Tensor, angles: Tensor, half: bool) -> Tensor:
+def rotate(x: Tensor, angles: Tensor, half: bool) -> Tensor:
     """Rotate the pairs of each row of x (L, d) by angles (L, d / 2)."""
     d = x.shape[1]
     pairs = [(i, i + d // 2) if half else (2 * i, 2 * i + 1) for i in range(d // 2)]
@@ -96,9 +90,15 @@ def _rotate(x: Tensor, angles: Tensor, half: bool) -> Tensor:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    scores = q @ k.T / math.sqrt(q.shape[1])
-    odds = (scores - scores.max(1, keepdim=True).values).exp()
-    return odds / odds.sum(1, keepdim=True) @ v
+    return softmax(q @ k.T / math.sqrt(q.shape[1])) @ v
+
+
+def project_out(context: Tensor, w: Weights, eps: float) -> Tensor:
+    """The output projection of weighted values (L, D), and what some blocks put before it."""
+    if "head_scale" in w:
+        scale = w["head_scale"].flatten()
+        context = context * scale.repeat_interleave(context.shape[-1] // len(scale))
+    return linear(layer_norm(context, w, "inner", eps), w, "out")
 
 
 @dataclass(frozen=True)
@@ -116,39 +116,39 @@ class Block:
         """Self-attention of x (L, D); patches turn by angles (H, N, d / 2), the prefix does not."""
         w, outputs = self.w, []
         size = len(w["q.weight"]) // self.heads
-        q, k, v = (_affine(x, w, name).split(size, 1) for name in "qkv")
+        q, k, v = (linear(x, w, name).split(size, 1) for name in "qkv")
         shared = len(q) // len(k)  # heads that share their keys and values
         for h in range(self.heads):
             query_key = []
-            for part, norm in ((q[h], "attn.q_norm"), (k[h // shared], "attn.k_norm")):
-                part = _norm(part, w, norm, self.eps)
+            for part, name in ((q[h], "attn.q_norm"), (k[h // shared], "attn.k_norm")):
+                part = layer_norm(part, w, name, self.eps)
                 if angles is not None:
-                    turned = _rotate(part[prefix:], angles[h], self.half)
+                    turned = rotate(part[prefix:], angles[h], self.half)
                     part = torch.cat([part[:prefix], turned])
                 query_key.append(part)
             outputs.append(_attend(query_key[0], query_key[1], v[h // shared]))
-        return _affine(_norm(torch.cat(outputs, 1), w, "inner", self.eps), w, "out")
+        return project_out(torch.cat(outputs, 1), w, self.eps)
 
     def mlp(self, x: Tensor) -> Tensor:
         """Plain, or gated (SwiGLU) with both halves in one matrix or in two."""
-        w, y = self.w, _affine(x, self.w, "fc1")
+        w, y = self.w, linear(x, self.w, "fc1")
         if "gate.weight" in w:
-            y = silu(_affine(x, w, "gate")) * y
+            y = silu(linear(x, w, "gate")) * y
         elif len(w["fc1.weight"]) == 2 * w["fc2.weight"].shape[1]:
             gate, y = y.chunk(2, 1)
             y = silu(gate) * y
         else:
             y = self.activation(y)
-        return _affine(_norm(y, w, "mlp_norm", self.eps), w, "fc2")
+        return linear(layer_norm(y, w, "mlp_norm", self.eps), w, "fc2")
 
     def __call__(self, x: Tensor, prefix: int, angles: Tensor | None) -> Tensor:
         w = self.w
         if self.post_norm:
-            x = x + _norm(self.attention(x, prefix, angles), w, "norm1", self.eps)
-            return x + _norm(self.mlp(x), w, "norm2", self.eps)
-        y = self.attention(_norm(x, w, "norm1", self.eps), prefix, angles)
-        x = x + y * w.get("scale1", 1.0)
-        return x + self.mlp(_norm(x, w, "norm2", self.eps)) * w.get("scale2", 1.0)
+            x = x + layer_norm(self.attention(x, prefix, angles), w, "norm1", self.eps)
+            return x + layer_norm(self.mlp(x), w, "norm2", self.eps)
+        y = self.attention(layer_norm(x, w, "norm1", self.eps), prefix, angles)
+        x = x + layer_norm(y, w, "outer", self.eps) * w.get("scale1", 1.0)
+        return x + self.mlp(layer_norm(x, w, "norm2", self.eps)) * w.get("scale2", 1.0)
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def patch_tokens(
         names = ["input", *range(len(tower.blocks))]
         tokens = {name: x[prefix:] for name, x in zip(names, states, strict=True)}
         if tower.project is not None:
-            tokens["projected"] = _unit(tower.project(states[-1][prefix:]))
+            tokens["projected"] = to_unit(tower.project(states[-1][prefix:]))
         for layer, x in tokens.items():
             full = x.new_zeros(len(kept), x.shape[1])
             full[kept] = x
@@ -222,22 +222,22 @@ def plain_tower(model: Any) -> Tower:
     if module.startswith("timm."):
         return _timm(model, lambda x: x)
     visual = model.visual
-    unit = _unit if type(model).__name__ == "CoCa" else (lambda x: x)  # CoCa's are normalised
+    finish = to_unit if type(model).__name__ == "CoCa" else (lambda x: x)  # CoCa's are normalised
     if type(visual).__name__ == "TimmModel":
         head = weights_of(visual.head)
-        return _timm(visual.trunk, lambda x: _affine(x, head, "proj") if head else x)
-    return _open_clip(visual, unit)
+        return _timm(visual.trunk, lambda x: linear(x, head, "proj") if head else x)
+    return _open_clip(visual, finish)
 
 
 def _convolve(image: Tensor, weight: Tensor, bias: Tensor | float) -> Tensor:
     """Convolve an image (C, H, W) with kernels as large as their stride: (D, h, w)."""
-    d, c, k, _ = weight.shape
-    h, w = image.shape[1] // k, image.shape[2] // k
+    d, _, down, across = weight.shape
+    h, w = image.shape[1] // down, image.shape[2] // across
     result = image.new_empty(d, h, w)
     for i in range(h):
         for j in range(w):
-            patch = image[:, i * k : (i + 1) * k, j * k : (j + 1) * k]
-            result[:, i, j] = weight.reshape(d, c * k * k) @ patch.reshape(-1) + bias
+            patch = image[:, i * down : (i + 1) * down, j * across : (j + 1) * across]
+            result[:, i, j] = weight.reshape(d, -1) @ patch.reshape(-1) + bias
     return result
 
 
@@ -255,11 +255,11 @@ def _attention_pool(query: Tensor, tokens: Tensor, w: Weights, heads: int, eps: 
     """Queries (Q, D) attend to tokens (L, C), or to a zero token where there is none: (Q, D)."""
     if not len(tokens):
         tokens = tokens.new_zeros(1, tokens.shape[1])
-    q, k, v = _affine(query, w, "q"), _affine(tokens, w, "k"), _affine(tokens, w, "v")
+    q, k, v = linear(query, w, "q"), linear(tokens, w, "k"), linear(tokens, w, "v")
     outputs = []
     for qh, kh, vh in zip(*(x.chunk(heads, 1) for x in (q, k, v)), strict=True):
         outputs.append(_attend(qh, kh, vh))
-    return _affine(torch.cat(outputs, 1), w, "out")
+    return linear(torch.cat(outputs, 1), w, "out")
 
 
 def _attn(weights: Weights) -> Weights:
@@ -271,45 +271,50 @@ def _attn(weights: Weights) -> Weights:
 
 
 def _open_clip(visual: Any, finish: Callable[[Tensor], Tensor]) -> Tower:
-    w, eps = weights_of(visual), 1e-5
+    w, eps = weights_of(visual), getattr(visual.ln_post, "eps", 1e-5)
 
     def embed(image: Tensor) -> tuple[Tensor, Tensor]:
         patches = _raster(_convolve(image, w["conv1.weight"], 0.0))
         x = torch.cat([w["class_embedding"][None], patches]) + w["positional_embedding"]
-        x = _norm(x, w, "ln_pre", eps)
+        x = layer_norm(x, w, "ln_pre", eps)
         return x[:1], x[1:]
 
     blocks = [
-        Block(_rename(_under(w, f"transformer.resblocks.{i}.")), block.attn.num_heads, eps, gelu)
+        Block(
+            _rename(under(w, f"transformer.resblocks.{i}.")),
+            block.attn.num_heads,
+            eps,
+            quick_gelu if type(block.mlp.gelu).__name__ == "QuickGELU" else gelu,
+        )
         for i, block in enumerate(visual.transformer.resblocks)
     ]
 
     def pooled_by(name: str, x: Tensor) -> Tensor:
-        part = _under(w, f"{name}.")
-        query = _norm(part["query"], part, "ln_q", eps)
-        x = _norm(x, part, "ln_k", eps)
+        part = under(w, f"{name}.")
+        query = layer_norm(part["query"], part, "ln_q", eps)
+        x = layer_norm(x, part, "ln_k", eps)
         heads = getattr(visual, name).attn.num_heads
-        return _attention_pool(query, x, _attn(_under(part, "attn.")), heads, eps)
+        return _attention_pool(query, x, _attn(under(part, "attn.")), heads, eps)
 
     def pool(x: Tensor, prefix: int) -> Tensor:
         return x[0] if visual.pool_type == "tok" else _mean(x[prefix:])
 
     def read_out(x: Tensor, prefix: int) -> Tensor:
         if visual.attn_pool is None and visual.final_ln_after_pool:
-            x = _norm(pool(x, prefix), w, "ln_post", eps)
+            x = layer_norm(pool(x, prefix), w, "ln_post", eps)
         elif visual.attn_pool is None:
-            x = pool(_norm(x, w, "ln_post", eps), prefix)
+            x = pool(layer_norm(x, w, "ln_post", eps), prefix)
         elif visual.attn_pool_contrastive is None:
-            x = pool(_norm(pooled_by("attn_pool", x), w, "ln_post", eps), 1)
+            x = pool(layer_norm(pooled_by("attn_pool", x), w, "ln_post", eps), 1)
         else:
-            x = _norm(x, w, "ln_post", eps)
+            x = layer_norm(x, w, "ln_post", eps)
             if visual.attn_pool_type == "cascade":
                 x = pooled_by("attn_pool", x)
             x = pooled_by("attn_pool_contrastive", x)[0]
         return finish(x @ w["proj"])
 
     def project(x: Tensor) -> Tensor:
-        return _norm(x, w, "ln_post", eps) @ w["proj"]
+        return layer_norm(x, w, "ln_post", eps) @ w["proj"]
 
     return Tower(embed, blocks, read_out, None if visual.attn_pool else project)
 
@@ -333,11 +338,11 @@ def _timm(trunk: Any, finish: Callable[[Tensor], Tensor]) -> Tower:
         elif "pos_embed" in w:
             x = torch.cat([prefix, patches]) + w["pos_embed"][0]
             prefix, patches = x[: len(prefix)], x[len(prefix) :]
-        return _norm(prefix, w, "norm_pre", eps), _norm(patches, w, "norm_pre", eps)
+        return layer_norm(prefix, w, "norm_pre", eps), layer_norm(patches, w, "norm_pre", eps)
 
     blocks = [
         Block(
-            _rename(_under(w, f"blocks.{i}.")),
+            _rename(under(w, f"blocks.{i}.")),
             block.attn.num_heads,
             eps,
             activation,
@@ -348,10 +353,10 @@ def _timm(trunk: Any, finish: Callable[[Tensor], Tensor]) -> Tower:
     ]
 
     def attention_pool(x: Tensor) -> Tensor:
-        part = _under(w, "attn_pool.")
+        part = under(w, "attn_pool.")
         x = _attention_pool(part["latent"][0], x, _attn(part), trunk.attn_pool.num_heads, eps)
-        y = _affine(_norm(x, part, "norm", eps), part, "mlp.fc1")
-        return (x + _affine(activation(y), part, "mlp.fc2"))[0]
+        y = linear(layer_norm(x, part, "norm", eps), part, "mlp.fc1")
+        return (x + linear(activation(y), part, "mlp.fc2"))[0]
 
     def pool(x: Tensor, prefix: int) -> Tensor:
         kind, patches = trunk.global_pool, x[prefix:]
@@ -365,17 +370,17 @@ def _timm(trunk: Any, finish: Callable[[Tensor], Tensor]) -> Tower:
         return {"avg": average, "max": highest, "avgmax": (average + highest) / 2}[kind]
 
     def head(x: Tensor) -> Tensor:
-        x = _norm(x, w, "fc_norm", eps)
-        return finish(_affine(x, w, "head") if "head.weight" in w else x)
+        x = layer_norm(x, w, "fc_norm", eps)
+        return finish(linear(x, w, "head") if "head.weight" in w else x)
 
     def read_out(x: Tensor, prefix: int) -> Tensor:
-        x = _norm(x, w, "norm", eps)
+        x = layer_norm(x, w, "norm", eps)
         if "head_dist.weight" in w:  # DeiT's second class token has a classifier of its own
-            return (_affine(x[0], w, "head") + _affine(x[1], w, "head_dist")) / 2
+            return (linear(x[0], w, "head") + linear(x[1], w, "head_dist")) / 2
         return head(pool(x, prefix))
 
     def project(x: Tensor) -> Tensor:
-        return head(_norm(x, w, "norm", eps))
+        return head(layer_norm(x, w, "norm", eps))
 
     angles = _rotary_angles(trunk) if getattr(trunk, "rope", None) is not None else None
     own = trunk.global_pool != "map" and "head_dist.weight" not in w
@@ -388,7 +393,7 @@ def _timm_stem(image: Tensor, trunk: Any, w: Weights) -> Tensor:
         bias = w.get("patch_embed.proj.bias", 0.0)
         return _convolve(image, w["patch_embed.proj.weight"], bias)
     for i, layer in enumerate(trunk.patch_embed.backbone):
-        part = _under(w, f"patch_embed.backbone.{i}.")
+        part = under(w, f"patch_embed.backbone.{i}.")
         image = _convolve(image, part["conv.weight"], part.get("conv.bias", 0.0))
         if "bn.weight" in part:
             mean, var, scale, shift = (
@@ -453,13 +458,13 @@ def _transformers(model: Any) -> Tower:
             x = patches + w["embeddings.position_embeddings"][0]
         if "embeddings.register_tokens" in w:  # they have no position
             x = torch.cat([x[:1], w["embeddings.register_tokens"][0], x[1:]])
-        x = _norm(x, w, "pre_layrnorm", eps)
+        x = layer_norm(x, w, "pre_layrnorm", eps)
         prefix = len(x) - len(patches) + ("Siglip" not in name)
         return x[:prefix], x[prefix:]
 
     blocks = [
         Block(
-            _rename(_under(w, f"layers.{i}.")),
+            _rename(under(w, f"layers.{i}.")),
             config.num_attention_heads,
             eps,
             activation[config.hidden_act],
@@ -471,26 +476,26 @@ def _transformers(model: Any) -> Tower:
 
     def finish(x: Tensor) -> Tensor:
         if "pooler.dense.weight" in w:
-            return _linear(x, w, "pooler.dense").tanh()
+            return linear(x, w, "pooler.dense").tanh()
         for layer in ("visual_projection", "classifier"):
             if f"{layer}.weight" in w:
-                return _affine(x, w, layer)
+                return linear(x, w, layer)
         return x
 
     def read_out(x: Tensor, prefix: int) -> Tensor:
-        x = _norm(x, w, final, eps)
+        x = layer_norm(x, w, final, eps)
         if "head.probe" in w:
-            part = _under(w, "head.")
-            pool = _attn(_under(part, "attention."))
+            part = under(w, "head.")
+            pool = _attn(under(part, "attention."))
             x = _attention_pool(part["probe"][0], x, pool, config.num_attention_heads, eps)
-            y = _linear(_norm(x, part, "layernorm", eps), part, "mlp.fc1")
-            return (x + _linear(activation[config.hidden_act](y), part, "mlp.fc2"))[0]
+            y = linear(layer_norm(x, part, "layernorm", eps), part, "mlp.fc1")
+            return (x + linear(activation[config.hidden_act](y), part, "mlp.fc2"))[0]
         if side_by_side:
             return finish(torch.cat([x[0], _mean(x[prefix:])]))
         return finish(x[0])
 
     def project(x: Tensor) -> Tensor:
-        return finish(_norm(x, w, final, eps))
+        return finish(layer_norm(x, w, final, eps))
 
     own = "head.probe" not in w and not side_by_side
     return Tower(embed, blocks, read_out, project if own else None)

@@ -1,37 +1,33 @@
-"""Plain float64 computations that the baselines are held against, one function a method.
+"""The baselines in plain float64 on every family of towers, one function a method.
 
-As in open_clip.py: weights are read out of the ``state_dict``, one image (3, H, W) and one head at
-a time, no hooks, no call into open_clip. Every patch method gives its map as (N,) values in raster
-order. ``score`` maps an image embedding (E,), not normalised, to the scalar that is explained, and
-``text`` is a unit vector (E,).
+On the towers of families.py: one image (3, H, W) and one head at a time; gradients are autograd's
+through these plain tensors. Every method gives its map as (N,) values in raster order. ``score``
+maps an image feature (E,), not normalised, to the scalar explained, and ``text`` is a unit vector
+(E,).
 
-Where the tower averages patches, there is no class token to ask: its attention row, query and key
-are then the means of those of the patches.
+What is read out, where the papers know a class token only:
+
+* class token: token 0, also in a classifier that puts the patches' mean beside it;
+* average, maximum: the mean of the patches' rows, queries and keys (and the prefix tokens' where
+  the model averages them too);
+* attention pool: the pool is the last attention. Its learned query is read, or the mean of its
+  queries but the first where CoCa averages them.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch as patched
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .open_clip import (
-    Spec,
-    Weights,
-    _activation,
-    _depth,
-    _embed_patches,
-    _linear,
-    _norm,
-    _under,
-    _unit,
-    encode_text,
-    weights_of,
-)
+from . import families
+from .families import project_out, rotate
+from .plain import Weights, layer_norm, linear, softmax, to_unit
 
 Score = Callable[[Tensor], Tensor]
 
@@ -40,28 +36,60 @@ Score = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Block:
-    """What one block saw and made: L tokens of width D."""
+class Attention:
+    """Q queries over L tokens of width D, heads side by side."""
 
-    weights: Weights
-    spec: Spec
-    x: Tensor  # (L, D) input tokens
-    q: Tensor  # (L, D) queries as they enter the dot product, heads side by side
-    k: Tensor  # (L, D) keys, likewise
-    v: Tensor  # (L, D) values
-    probabilities: list[Tensor]  # (L, L) of each head
-    context: Tensor  # (L, D) weighted sums of the values
-    output: Tensor  # (L, D)
+    w: Weights
+    eps: float
+    q: Tensor  # (Q, D) as they enter the dot product: normed, rotated
+    k: Tensor  # (L, D) likewise
+    v: Tensor  # (L, D)
+    probabilities: list[Tensor]  # (Q, L) of each head
+    context: Tensor  # (Q, D) weighted sums of the values
+
+    def project_out(self, context: Tensor) -> Tensor:
+        """The output projection, and what some blocks put before it."""
+        return project_out(context, self.w, self.eps)
+
+
+@dataclass(frozen=True)
+class BlockPass:
+    """What one block saw and made: tokens (P + N, D)."""
+
+    block: families.Block
+    x: Tensor
+    attention: Attention
+    output: Tensor
 
 
 @dataclass(frozen=True)
 class Pass:
     """One image's way through the encoder, a graph for gradients."""
 
-    weights: Weights
-    spec: Spec
-    blocks: list[Block]
+    tower: families.Tower
+    readout: str
+    prefix: int
+    blocks: list[BlockPass]
+    pool: Attention | None
+    averaged_from: int | None  # the first row that is averaged; None where row 0 is read
     embedding: Tensor  # (E,), not normalised
+
+    @property
+    def n_patches(self) -> int:
+        return len(self.blocks[-1].x) - self.prefix
+
+    @property
+    def last(self) -> Attention:
+        """The last attention: the pool's, or the last block's."""
+        return self.pool or self.blocks[-1].attention
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Of one row a query of the last attention (Q, ...), what is read out (...)."""
+        return rows[0] if self.averaged_from is None else rows[self.averaged_from :].mean(0)
+
+    def of_patches(self, tokens: Tensor) -> Tensor:
+        """The patches' part (N, ...) of the tokens that some attention sees (L, ...)."""
+        return tokens[len(tokens) - self.n_patches :]
 
 
 def weighted_values(probabilities: list[Tensor], v: Tensor) -> Tensor:
@@ -71,151 +99,165 @@ def weighted_values(probabilities: list[Tensor], v: Tensor) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def project_out(context: Tensor, w: Weights, spec: Spec) -> Tensor:
-    """The output projection of a block, and what a custom block puts before it."""
-    if "attn.head_scale" in w:
-        scale = w["attn.head_scale"].flatten()
-        context = context * scale.repeat_interleave(context.shape[-1] // spec.vision_heads)
-    return _linear(_norm(context, w, "attn.ln_inner", spec.eps), w, "attn.out_proj")
+def attend(
+    q: list[Tensor], k: list[Tensor], v: list[Tensor], w: Weights, eps: float, single_head: bool
+) -> Attention:
+    """Attention of heads (L, d), or of one head over the full width."""
+    if single_head:
+        q, k, v = [torch.cat(q, 1)], [torch.cat(k, 1)], [torch.cat(v, 1)]
+    odds = [softmax(qh @ kh.T / math.sqrt(qh.shape[1])) for qh, kh in zip(q, k, strict=True)]
+    context = weighted_values(odds, torch.cat(v, 1))
+    return Attention(w, eps, torch.cat(q, 1), torch.cat(k, 1), torch.cat(v, 1), odds, context)
 
 
-def add_attention(x: Tensor, context: Tensor, w: Weights, spec: Spec) -> Tensor:
+def run_block(
+    block: families.Block, x: Tensor, prefix: int, angles: Tensor | None, single_head: bool
+) -> BlockPass:
+    """A block; norms and rotations of queries and keys stay those of the model's heads."""
+    w, eps = block.w, block.eps
+    normed = x if block.post_norm else layer_norm(x, w, "norm1", eps)
+    size = len(w["q.weight"]) // block.heads
+    heads = {}
+    for name in "qkv":
+        parts = linear(normed, w, name).split(size, 1)
+        # Neighbouring heads may share their keys and values.
+        parts = [parts[h * len(parts) // block.heads] for h in range(block.heads)]
+        if name != "v":
+            parts = [layer_norm(part, w, f"attn.{name}_norm", eps) for part in parts]
+        if name != "v" and angles is not None:
+            turned = [
+                rotate(part[prefix:], angle, block.half)
+                for part, angle in zip(parts, angles, strict=True)
+            ]
+            parts = [torch.cat([a[:prefix], b]) for a, b in zip(parts, turned, strict=True)]
+        heads[name] = parts
+    attention = attend(heads["q"], heads["k"], heads["v"], w, eps, single_head)
+    output = add_mlp(add_attention(x, attention, attention.context, block), block)
+    return BlockPass(block, x, attention, output)
+
+
+def add_attention(
+    x: Tensor, attention: Attention, context: Tensor, block: families.Block
+) -> Tensor:
     """The residual stream after the attention of a block, whose input was x."""
-    y = _norm(project_out(context, w, spec), w, "ln_attn", spec.eps)
-    return x + y * w.get("ls_1.gamma", 1.0)
+    y = attention.project_out(context)
+    if block.post_norm:
+        return x + layer_norm(y, block.w, "norm1", block.eps)
+    return x + layer_norm(y, block.w, "outer", block.eps) * block.w.get("scale1", 1.0)
 
 
-def add_mlp(x: Tensor, w: Weights, spec: Spec) -> Tensor:
-    y = _activation(_linear(_norm(x, w, "ln_2", spec.eps), w, "mlp.c_fc"), spec.quick_gelu)
-    y = _linear(_norm(y, w, "mlp.ln", spec.eps), w, "mlp.c_proj")
-    return x + y * w.get("ls_2.gamma", 1.0)
+def add_mlp(x: Tensor, block: families.Block) -> Tensor:
+    if block.post_norm:
+        return x + layer_norm(block.mlp(x), block.w, "norm2", block.eps)
+    return x + block.mlp(layer_norm(x, block.w, "norm2", block.eps)) * block.w.get("scale2", 1.0)
 
 
-def run_block(x: Tensor, w: Weights, spec: Spec, heads: int) -> Block:
-    """A block with so many heads; norms of queries and keys stay those of the model's heads."""
-    normed = _norm(x, w, "ln_1", spec.eps)
-    dim = x.shape[1]
-    q, k, v = (
-        normed @ weight.T + bias
-        for weight, bias in zip(
-            w["attn.in_proj_weight"].reshape(3, dim, dim),
-            w["attn.in_proj_bias"].reshape(3, dim),
-            strict=True,
-        )
+def run(model: Any, readout: str, image: Tensor, single_head: bool = False) -> Pass:
+    """The forward pass of one image; ``single_head``: with one head in the last attention."""
+    tower = families.plain_tower(model)
+    prefix, patches = tower.embed(image.detach().double().cpu())
+    x = torch.cat([prefix, patches]).requires_grad_()
+    return run_from(
+        x, 0, tower, readout, len(prefix), _averaged_from(model, readout, len(prefix)), single_head
     )
-    own = dim // spec.vision_heads
-    q = torch.cat([_norm(part, w, "attn.ln_q", spec.eps) for part in q.split(own, 1)], 1)
-    k = torch.cat([_norm(part, w, "attn.ln_k", spec.eps) for part in k.split(own, 1)], 1)
-    size = dim // heads
-    probabilities = [
-        _softmax(qh @ kh.T / math.sqrt(size))
-        for qh, kh in zip(q.split(size, 1), k.split(size, 1), strict=True)
-    ]
-    context = weighted_values(probabilities, v)
-    output = add_mlp(add_attention(x, context, w, spec), w, spec)
-    return Block(w, spec, x, q, k, v, probabilities, context, output)
 
 
-def read_out(x: Tensor, w: Weights, spec: Spec) -> Tensor:
-    """The image embedding (E,) from the last block's output (L, D)."""
-    if not spec.final_ln_after_pool:
-        x = _norm(x, w, "ln_post", spec.eps)
-    pooled = _class_row(x, spec)
-    if spec.final_ln_after_pool:
-        pooled = _norm(pooled, w, "ln_post", spec.eps)
-    return pooled @ w["proj"]
+def _averaged_from(model: Any, readout: str, prefix: int) -> int | None:
+    """The first of the last attention's rows whose mean is read; None where row 0 is read."""
+    if readout == "attention pool":  # CoCa's newer pools have one query only
+        visual = getattr(model, "visual", None)
+        several = getattr(visual, "attn_pool_contrastive", None) is None
+        return 1 if several and getattr(visual, "pool_type", "tok") == "avg" else None
+    if readout.startswith("class token"):
+        return None
+    return 0 if getattr(model, "pool_include_prefix", False) else prefix
 
 
-def run(model: nn.Module, spec: Spec, image: Tensor, single_head: bool = False) -> Pass:
-    """The forward pass of one image; ``single_head``: with one head in the last block."""
-    w = weights_of(model, "visual.")
-    x = _norm(_embed_patches(w, image.detach().double().cpu()), w, "ln_pre", spec.eps)
-    return run_from(x.requires_grad_(), 0, w, spec, single_head)
-
-
-def run_from(x: Tensor, first: int, w: Weights, spec: Spec, single_head: bool = False) -> Pass:
-    """The forward pass from the tokens (L, D) that enter block ``first``, or the read-out."""
+def run_from(
+    x: Tensor,
+    first: int,
+    tower: families.Tower,
+    readout: str,
+    prefix: int,
+    averaged_from: int | None = None,
+    single_head: bool = False,
+) -> Pass:
+    """The forward pass from the tokens (P + N, D) that enter block ``first``, or the read-out."""
     blocks = []
-    for i in range(first, _depth(w)):
-        heads = 1 if single_head and i == _depth(w) - 1 else spec.vision_heads
-        blocks.append(run_block(x, _under(w, f"transformer.resblocks.{i}."), spec, heads))
+    for i in range(first, len(tower.blocks)):
+        angles = None if tower.angles is None else tower.angles[i]
+        last = i == len(tower.blocks) - 1 and readout != "attention pool"
+        blocks.append(run_block(tower.blocks[i], x, prefix, angles, single_head and last))
         x = blocks[-1].output
-    return Pass(w, spec, blocks, read_out(x, w, spec))
+    pools: list[Attention] = []
 
+    def pool_kept(query: Tensor, tokens: Tensor, w: Weights, heads: int, eps: float) -> Tensor:
+        size = len(w["q.weight"]) // heads
+        q, k, v = (
+            list(linear(y, w, name).split(size, 1))
+            for name, y in (("q", query), ("k", tokens), ("v", tokens))
+        )
+        # timm's pool has a norm of this name too, but after its attention.
+        w = {name: value for name, value in w.items() if not name.startswith("inner.")}
+        pools.append(attend(q, k, v, w, eps, single_head))
+        return pools[-1].project_out(pools[-1].context)
 
-def _softmax(scores: Tensor) -> Tensor:
-    odds = (scores - scores.max(-1, keepdim=True).values).exp()
-    return odds / odds.sum(-1, keepdim=True)
-
-
-def _class_row(rows: Tensor, spec: Spec) -> Tensor:
-    """The row of the class token, or the mean of the patches' where the tower averages them."""
-    return rows[0] if spec.pool == "tok" else rows[1:].mean(0)
-
-
-def _key_cosines(block: Block, asking: Tensor) -> Tensor:
-    """cos(out_proj(asking), out_proj(k_i)) of all patches: (N,)."""
-    keys = project_out(block.k[1:], block.weights, block.spec)
-    return _unit(keys) @ _unit(project_out(asking, block.weights, block.spec))
-
-
-def _mean(heads: list[Tensor]) -> Tensor:
-    return torch.stack(heads).mean(0)
+    with patched.object(families, "_attention_pool", pool_kept):
+        embedding = tower.read_out(x, prefix)
+    assert len(pools) == (readout == "attention pool")
+    pool = pools[0] if pools else None
+    return Pass(tower, readout, prefix, blocks, pool, averaged_from, embedding)
 
 
 def _relu(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, 0.0)
 
 
+def _mean(heads: list[Tensor]) -> Tensor:
+    return torch.stack(heads).mean(0)
+
+
 def _gradient(score: Tensor, at: Tensor) -> Tensor:
     return torch.autograd.grad(score, at, retain_graph=True)[0]
 
 
-# Text directions.
+def _key_cosines(forward: Pass, asking: Tensor) -> Tensor:
+    """cos(out_proj(asking), out_proj(k_i)) of all patches: (N,)."""
+    last = forward.last
+    keys = last.project_out(forward.of_patches(last.k))
+    return to_unit(keys) @ to_unit(last.project_out(asking))
 
 
-def text_direction(model: nn.Module, spec: Spec, text: Tensor) -> Tensor:
-    """Unit embeddings (B, E) of token ids (B, L)."""
-    return _unit(encode_text(model, spec, text))
-
-
-def class_directions(
-    model: nn.Module,
-    spec: Spec,
-    tokenizer: Callable[[list[str]], Tensor],
-    names: Sequence[str],
-    templates: Sequence[str],
-) -> Tensor:
-    """Unit embeddings (C, E): a class is the mean of its prompts' unit embeddings, made unit."""
-    classes = []
-    for name in names:
-        prompts = tokenizer([template.format(name) for template in templates])
-        classes.append(_unit(text_direction(model, spec, prompts).mean(0)))
-    return torch.stack(classes)
-
-
-# The methods. Where one head is wanted in the last block, ``forward`` is the pass that has it.
+# The methods. Where one head is wanted in the last attention, ``forward`` is the pass that has it.
 
 
 def grad_eclip(forward: Pass, score: Score, *, key_similarity: bool = True) -> Tensor:
-    """Grad-ECLIP, arXiv 2502.18816: ReLU(sum_c g_c v_ic lambda_i)."""
-    last = forward.blocks[-1]
+    """Grad-ECLIP, arXiv 2502.18816: ReLU(sum_c g_c v_ic lambda_i).
+
+    g is the gradient at the last attention, over all queries.
+    """
+    last = forward.last
     g = _gradient(score(forward.embedding), last.context).sum(0)
-    weight = torch.ones(len(last.v) - 1, dtype=torch.float64)
+    weight = torch.ones(forward.n_patches, dtype=torch.float64)
     if key_similarity:
-        cosines = _key_cosines(last, _class_row(last.q, forward.spec))
+        cosines = _key_cosines(forward, forward.read(last.q))
         if cosines.max() > cosines.min():
             weight = (cosines - cosines.min()) / (cosines.max() - cosines.min())
-    return _relu((g * last.v[1:]).sum(1) * weight)
+    return _relu((g * forward.of_patches(last.v)).sum(1) * weight)
 
 
 def maskclip(forward: Pass, text: Tensor, *, key_similarity: bool = True) -> Tensor:
-    """MaskCLIP as Grad-ECLIP's authors compare it: every token attends to itself alone."""
-    last, w, spec = forward.blocks[-1], forward.weights, forward.spec
-    tokens = add_mlp(add_attention(last.x, last.v, last.weights, spec), last.weights, spec)
-    values = _unit(_norm(tokens[1:], w, "ln_post", spec.eps) @ w["proj"]) @ text
+    """MaskCLIP as Grad-ECLIP's authors compare it: every token attends to itself alone.
+
+    In the last block.
+    """
+    last = forward.blocks[-1]
+    tokens = add_attention(last.x, last.attention, last.attention.v, last.block)
+    assert forward.tower.project is not None
+    features = forward.tower.project(add_mlp(tokens, last.block)[forward.prefix :])
+    values = to_unit(features) @ text
     if key_similarity:
-        values = values * _key_cosines(last, _class_row(last.k, spec))
+        values = values * _key_cosines(forward, forward.read(forward.last.k))
     return values
 
 
@@ -229,6 +271,7 @@ def grad_cam(
 ) -> Tensor:
     """GradCAM on tokens: ReLU(sum_c weight_c x_ic), weight the mean gradient over all tokens.
 
+    On the tokens that enter the last block, whatever reads them out, or on those of ``layer``.
     `over_patches`: the mean over the patches alone.
     """
     if layer is None:
@@ -238,51 +281,69 @@ def grad_cam(
     else:
         x = forward.blocks[int(layer)].output
     gradient = _gradient(score(forward.embedding), x)
-    weight = gradient[1:].mean(0) if over_patches else gradient.mean(0)
-    values = x[1:] @ weight
+    weight = (forward.of_patches(gradient) if over_patches else gradient).mean(0)
+    values = forward.of_patches(x) @ weight
     return _relu(values) if relu else values
 
 
 def self_attention(forward: Pass) -> Tensor:
-    """What the class token attends to in the last block, the mean over its heads."""
-    heads = forward.blocks[-1].probabilities
-    return _class_row(_mean(heads), forward.spec)[1:]
+    """What the last attention's read-out attends to, the mean over its heads."""
+    return forward.of_patches(forward.read(_mean(forward.last.probabilities)))
 
 
 def attention_rollout(forward: Pass) -> Tensor:
-    """Abnar and Zuidema 2020: the product of (mean attention + identity) / 2 over the blocks."""
-    product = torch.eye(len(forward.blocks[0].x), dtype=torch.float64)
+    """Abnar and Zuidema 2020: the product of (mean attention + identity) / 2 over the blocks.
+
+    The mean attention of a pool comes before it.
+    """
+    identity = torch.eye(len(forward.blocks[0].x), dtype=torch.float64)
+    product = identity
     for block in forward.blocks:
-        mean = _mean(block.probabilities)
-        mixed = 0.5 * mean + 0.5 * torch.eye(len(mean), dtype=torch.float64)
+        mixed = (_mean(block.attention.probabilities) + identity) / 2
         product = (mixed / mixed.sum(1, keepdim=True)) @ product
-    return _class_row(product, forward.spec)[1:]
+    if forward.pool is not None:
+        attention = _mean(forward.pool.probabilities)
+        product = attention @ product[len(product) - attention.shape[1] :]
+    return forward.of_patches(forward.read(product))
 
 
 def game(forward: Pass, score: Score, *, layers: str = "last") -> Tensor:
-    """Chefer et al. 2021, self-attention: R = R + mean_heads(ReLU(A * dscore/dA)) R, from I."""
+    """Chefer et al. 2021, self-attention: R = R + mean_heads(ReLU(A * dscore/dA)) R, from I.
+
+    Of an attention pool without the first R.
+    ``layers="last"``: the last attention alone.
+    """
+
+    def weighted(attention: Attention) -> Tensor:
+        at = attention.probabilities
+        return _mean([_relu(a * _gradient(score(forward.embedding), a)) for a in at])
+
+    if layers == "last" and forward.pool is not None:
+        return forward.of_patches(forward.read(weighted(forward.pool)))
     relevance = torch.eye(len(forward.blocks[0].x), dtype=torch.float64)
     for block in forward.blocks if layers == "all" else forward.blocks[-1:]:
-        heads = [_relu(a * _gradient(score(forward.embedding), a)) for a in block.probabilities]
-        relevance = relevance + _mean(heads) @ relevance
-    return _class_row(relevance, forward.spec)[1:]
+        relevance = relevance + weighted(block.attention) @ relevance
+    if forward.pool is not None:
+        attention = weighted(forward.pool)
+        relevance = attention @ relevance[len(relevance) - attention.shape[1] :]
+    return forward.of_patches(forward.read(relevance))
 
 
 def surgery_rows(forward: Pass, *, n_blocks: int = 6) -> Tensor:
     """CLIP Surgery's architecture (arXiv 2304.05653): rows (1 + N, E), the image's feature first.
 
     The second path adds, block by block, attention of values to values, the values being those
-    of the model's own path, and skips the MLPs. Rows are not normalised.
+    of the model's own path and never rotated, and skips the MLPs. Rows are not normalised.
     """
-    w, spec = forward.weights, forward.spec
     blocks = forward.blocks[-n_blocks:]
     x = blocks[0].x
     for block in blocks:
-        size = block.v.shape[1] // spec.vision_heads
-        probabilities = [_softmax(v @ v.T / math.sqrt(size)) for v in block.v.split(size, 1)]
-        context = weighted_values(probabilities, block.v)
-        x = add_attention(x, context, block.weights, spec)
-    patches = _norm(x[1:], w, "ln_post", spec.eps) @ w["proj"]
+        v = block.attention.v
+        values = list(v.split(v.shape[1] // block.block.heads, 1))
+        own = attend(values, values, values, block.block.w, block.block.eps, single_head=False)
+        x = add_attention(x, own, own.context, block.block)
+    assert forward.tower.project is not None
+    patches = forward.tower.project(x[forward.prefix :])
     return torch.cat([forward.embedding[None], patches])
 
 
@@ -325,63 +386,6 @@ SURGERY = {
 }
 
 
-def rise_expectation(
-    image: Tensor, slope: Tensor, offset: float, *, p: float, grid: int, baseline: float
-) -> Tensor:
-    """The mean (H, W) of RISE's map of f(x) = sum(slope * x) + offset over all its masks.
-
-    Petsiuk et al. 2018: S(y) = E[f(x M + baseline (1 - M)) M(y)] / E[M]. A mask is M = W z with
-    independent cells z of mean p and a matrix W of bilinear weights that depends on the shift, so
-    that E[M(y) M(y')] is p^2 + p (1 - p) (W W^T)(y, y') averaged over all shifts.
-    """
-    _, height, width = image.shape
-    kernels = [w @ w.T for w in mask_weights(height, width, grid)]
-    second = p**2 + p * (1 - p) * torch.stack(kernels).mean(0)  # E[M(y) M(y')]
-    per_pixel = (slope * (image.double() - baseline)).sum(0).flatten()
-    constant = offset + baseline * slope.sum()
-    return (constant * p + second @ per_pixel).reshape(height, width) / p
-
-
-def rise_samples(
-    image: Tensor, slope: Tensor, offset: float, *, p: float, grid: int, baseline: float, n: int
-) -> Tensor:
-    """``n`` draws (n, H, W) of f(x M + baseline (1 - M)) M / p, with masks of its own."""
-    _, height, width = image.shape
-    shifts = list(mask_weights(height, width, grid))
-    generator = torch.Generator().manual_seed(77)
-    image = image.double()
-    draws = []
-    for shift in torch.randint(len(shifts), (n,), generator=generator).tolist():
-        cells = (torch.rand(grid * grid, generator=generator) < p).double()
-        mask = (shifts[shift] @ cells).reshape(height, width)
-        value = (slope * (image * mask + baseline * (1 - mask))).sum() + offset
-        draws.append(value * mask / p)
-    return torch.stack(draws)
-
-
-def mask_weights(height: int, width: int, grid: int) -> list[Tensor]:
-    """For every shift, the weights (H * W, grid * grid) of the cells in each pixel of a mask."""
-    rows, columns = math.ceil(height / grid), math.ceil(width / grid)
-    down = _enlarge(grid, (grid + 1) * rows)
-    across = _enlarge(grid, (grid + 1) * columns)
-    return [
-        torch.kron(down[top : top + height], across[left : left + width])
-        for top, left in itertools.product(range(rows), range(columns))
-    ]
-
-
-def _enlarge(size: int, new_size: int) -> Tensor:
-    """Bilinear enlargement in one dimension, corners not aligned, as a matrix (new_size, size)."""
-    weights = torch.zeros(new_size, size, dtype=torch.float64)
-    for i in range(new_size):
-        at = max((i + 0.5) * size / new_size - 0.5, 0.0)
-        low = min(int(at), size - 1)
-        high = min(low + 1, size - 1)
-        weights[i, low] += 1 - (at - low)
-        weights[i, high] += at - low
-    return weights
-
-
 def m2ib_first_losses(
     forward: Pass, text: Tensor, *, layer: int, beta: float, alpha: float = 5.0, draws: int = 32
 ) -> Tensor:
@@ -400,20 +404,6 @@ def m2ib_first_losses(
     for _ in range(draws):
         noise = torch.randn(h.shape, generator=generator, dtype=torch.float64)
         z = lam * h + (1 - lam) * noise
-        rest = run_from(z, range(depth)[layer] + 1, forward.weights, forward.spec)
-        losses.append(beta * divergence.mean() - _unit(rest.embedding) @ text)
+        rest = run_from(z, range(depth)[layer] + 1, forward.tower, forward.readout, forward.prefix)
+        losses.append(beta * divergence.mean() - to_unit(rest.embedding) @ text)
     return torch.stack(losses)
-
-
-def shapley_values(value: Callable[[tuple[bool, ...]], float], n: int) -> Tensor:
-    """Exact Shapley values (n,) of a game, from all its coalitions."""
-    worth = {players: value(players) for players in itertools.product((False, True), repeat=n)}
-    shares = torch.zeros(n, dtype=torch.float64)
-    for players, before in worth.items():
-        size = sum(players)
-        for i in range(n):
-            if not players[i]:
-                after = worth[(*players[:i], True, *players[i + 1 :])]
-                chance = math.factorial(size) * math.factorial(n - size - 1) / math.factorial(n)
-                shares[i] += chance * (after - before)
-    return shares

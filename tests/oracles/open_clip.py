@@ -1,4 +1,4 @@
-"""Plain float64 computations that the package is held against.
+"""open_clip's own models in plain float64, hidden patches as keys that no query sees.
 
 Everything here reads the weights out of a model's ``state_dict`` and computes one image (or one
 text) at a time, one head at a time, with matrix products written out. There are no hooks, no
@@ -16,7 +16,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-Weights = dict[str, Tensor]
+from .plain import (
+    Weights,
+    gelu,
+    layer_norm,
+    linear,
+    quick_gelu,
+    softmax,
+    to_unit,
+    under,
+    weights_of,
+)
 
 
 @dataclass(frozen=True)
@@ -31,42 +41,6 @@ class Spec:
     eps: float = 1e-5
 
 
-def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """Largest absolute difference, relative to the largest expected magnitude."""
-    assert actual.shape == expected.shape, (tuple(actual.shape), tuple(expected.shape))
-    actual, expected = actual.detach().double().cpu(), expected.detach().double().cpu()
-    return float((actual - expected).abs().max() / expected.abs().max())
-
-
-def weights_of(model: nn.Module, prefix: str = "") -> Weights:
-    """The model's weights under ``prefix``, in float64 on the CPU, the prefix taken off."""
-    state = {name: value.detach().double().cpu() for name, value in model.state_dict().items()}
-    return _under(state, prefix)
-
-
-def _under(weights: Weights, prefix: str) -> Weights:
-    return {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
-
-
-def _linear(x: Tensor, w: Weights, name: str) -> Tensor:
-    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-
-def _norm(x: Tensor, w: Weights, name: str, eps: float) -> Tensor:
-    """Layer norm over the last dimension; the identity where the model has no such layer."""
-    if f"{name}.weight" not in w:
-        return x
-    centred = x - x.mean(-1, keepdim=True)
-    variance = (centred**2).mean(-1, keepdim=True)
-    return centred / (variance + eps).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
-
-
-def _activation(x: Tensor, quick: bool) -> Tensor:
-    if quick:
-        return x / (1 + (-1.702 * x).exp())
-    return x * (1 + (x / math.sqrt(2)).erf()) / 2
-
-
 def _attention(x: Tensor, w: Weights, heads: int, blocked: Tensor, eps: float) -> Tensor:
     """Self-attention over x (L, D); query i does not see key j where blocked[i, j]."""
     dim = x.shape[1]
@@ -75,22 +49,22 @@ def _attention(x: Tensor, w: Weights, heads: int, blocked: Tensor, eps: float) -
     query_bias, key_bias, value_bias = w["in_proj_bias"].reshape(3, heads, size)
     outputs = []
     for h in range(heads):
-        q = _norm(x @ query[h].T + query_bias[h], w, "ln_q", eps)
-        k = _norm(x @ key[h].T + key_bias[h], w, "ln_k", eps)
+        q = layer_norm(x @ query[h].T + query_bias[h], w, "ln_q", eps)
+        k = layer_norm(x @ key[h].T + key_bias[h], w, "ln_k", eps)
         scores = q @ k.T / math.sqrt(size)
         scores[blocked] = -math.inf
-        odds = (scores - scores.max(1, keepdim=True).values).exp()
-        output = (odds / odds.sum(1, keepdim=True)) @ (x @ value[h].T + value_bias[h])
+        output = softmax(scores) @ (x @ value[h].T + value_bias[h])
         outputs.append(output * w["head_scale"][h] if "head_scale" in w else output)
-    return _linear(_norm(torch.cat(outputs, 1), w, "ln_inner", eps), w, "out_proj")
+    return linear(layer_norm(torch.cat(outputs, 1), w, "ln_inner", eps), w, "out_proj")
 
 
 def _block(x: Tensor, w: Weights, heads: int, blocked: Tensor, quick: bool, eps: float) -> Tensor:
-    y = _attention(_norm(x, w, "ln_1", eps), _under(w, "attn."), heads, blocked, eps)
-    y = _norm(y, w, "ln_attn", eps)
+    y = _attention(layer_norm(x, w, "ln_1", eps), under(w, "attn."), heads, blocked, eps)
+    y = layer_norm(y, w, "ln_attn", eps)
     x = x + y * w.get("ls_1.gamma", 1.0)
-    y = _activation(_linear(_norm(x, w, "ln_2", eps), w, "mlp.c_fc"), quick)
-    y = _linear(_norm(y, w, "mlp.ln", eps), w, "mlp.c_proj")
+    activation = quick_gelu if quick else gelu
+    y = activation(linear(layer_norm(x, w, "ln_2", eps), w, "mlp.c_fc"))
+    y = linear(layer_norm(y, w, "mlp.ln", eps), w, "mlp.c_proj")
     return x + y * w.get("ls_2.gamma", 1.0)
 
 
@@ -117,12 +91,12 @@ def vision_states(model: nn.Module, spec: Spec, image: Tensor, hidden: Tensor) -
     ``hidden`` is (N,) bool: True where no query may see the patch.
     """
     w = weights_of(model, "visual.")
-    x = _norm(_embed_patches(w, image.detach().double().cpu()), w, "ln_pre", spec.eps)
+    x = layer_norm(_embed_patches(w, image.detach().double().cpu()), w, "ln_pre", spec.eps)
     columns = torch.cat([torch.zeros(1, dtype=torch.bool), hidden.cpu()])
     blocked = columns.expand(len(x), -1)
     states = [x]
     for i in range(_depth(w)):
-        block = _under(w, f"transformer.resblocks.{i}.")
+        block = under(w, f"transformer.resblocks.{i}.")
         x = _block(x, block, spec.vision_heads, blocked, spec.quick_gelu, spec.eps)
         states.append(x)
     return states
@@ -144,14 +118,14 @@ def encode_image(
     for image, mask in zip(images, _masks(w, images, hidden), strict=True):
         x = vision_states(model, spec, image, mask)[-1]
         if not spec.final_ln_after_pool:
-            x = _norm(x, w, "ln_post", spec.eps)
+            x = layer_norm(x, w, "ln_post", spec.eps)
         if spec.pool == "tok":
             pooled = x[0]
         else:
             kept = x[1:][~mask]
             pooled = kept.mean(0) if len(kept) else torch.zeros_like(x[0])
         if spec.final_ln_after_pool:
-            pooled = _norm(pooled, w, "ln_post", spec.eps)
+            pooled = layer_norm(pooled, w, "ln_post", spec.eps)
         rows.append(pooled @ w["proj"])
     return torch.stack(rows)
 
@@ -167,7 +141,7 @@ def patch_tokens(
         if layer == "input":
             x = states[0][1:]
         elif layer == "projected":
-            x = _unit(_norm(states[-1][1:], w, "ln_post", spec.eps) @ w["proj"])
+            x = to_unit(layer_norm(states[-1][1:], w, "ln_post", spec.eps) @ w["proj"])
         else:
             x = states[1:][int(layer)][1:]
         rows.append(torch.where(mask[:, None], 0.0, x))
@@ -181,28 +155,37 @@ def encode_text(model: nn.Module, spec: Spec, text: Tensor) -> Tensor:
     """
     w = weights_of(model)
     if "token_embedding.weight" not in w:
-        w = _under(w, "text.")
+        w = under(w, "text.")
     length = text.shape[1]
     causal = torch.arange(length)[None, :] > torch.arange(length)[:, None]
     rows = []
     for ids in text.cpu():
         x = w["token_embedding.weight"][ids] + w["positional_embedding"]
         for i in range(_depth(w)):
-            block = _under(w, f"transformer.resblocks.{i}.")
+            block = under(w, f"transformer.resblocks.{i}.")
             x = _block(x, block, spec.text_heads, causal, spec.quick_gelu, 1e-5)
-        rows.append(_norm(x, w, "ln_final", 1e-5)[ids.argmax()] @ w["text_projection"])
+        rows.append(layer_norm(x, w, "ln_final", 1e-5)[ids.argmax()] @ w["text_projection"])
     return torch.stack(rows)
 
 
-def _unit(x: Tensor) -> Tensor:
-    """Rows scaled to length 1; a zero row stays zero."""
-    length = (x**2).sum(-1, keepdim=True).sqrt()
-    return x / torch.where(length == 0, 1.0, length)
+def text_directions(model: nn.Module, spec: Spec, text: Tensor) -> Tensor:
+    """Unit embeddings (B, E) of token ids (B, L)."""
+    return to_unit(encode_text(model, spec, text))
 
 
-def cosine(image_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
-    """Row-wise cosine similarity (B,) of two (B, E) tensors; 0 where a row is zero."""
-    return (_unit(image_embeddings) * _unit(text_embeddings)).sum(-1)
+def class_directions(
+    model: nn.Module,
+    spec: Spec,
+    tokenizer: Callable[[list[str]], Tensor],
+    names: Sequence[str],
+    templates: Sequence[str],
+) -> Tensor:
+    """Unit embeddings (C, E): a class is the mean of its prompts' unit embeddings, made unit."""
+    classes = []
+    for name in names:
+        prompts = tokenizer([template.format(name) for template in templates])
+        classes.append(to_unit(text_directions(model, spec, prompts).mean(0)))
+    return torch.stack(classes)
 
 
 def zero_shot_logits(
@@ -213,14 +196,11 @@ def zero_shot_logits(
     class_names: Sequence[str],
     templates: Sequence[str],
 ) -> Tensor:
-    """Zero-shot logits (B, C): a class is the mean of its prompts' unit embeddings, made unit."""
+    """Zero-shot logits (B, C)."""
     w = weights_of(model)
-    classes = []
-    for name in class_names:
-        prompts = tokenizer([template.format(name) for template in templates])
-        classes.append(_unit(_unit(encode_text(model, spec, prompts)).mean(0)))
+    classes = class_directions(model, spec, tokenizer, class_names, templates)
     scale, bias = w["logit_scale"].exp(), w.get("logit_bias", torch.tensor(0.0))
-    return scale * _unit(image_embeddings) @ torch.stack(classes).T + bias
+    return scale * to_unit(image_embeddings) @ classes.T + bias
 
 
 def masked_outputs(score: Callable[[Tensor], Tensor], labels: Tensor, num_clusters: int) -> Tensor:

@@ -15,7 +15,7 @@ from packaging.version import Version
 def requirements() -> list[Requirement]:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    extra = config["options.extras_require"]["faiss"]
+    extra = config["options.extras_require"]["all"]
     lines = (config["options"]["install_requires"] + "\n" + extra).split()
     return [Requirement(line) for line in lines]
 

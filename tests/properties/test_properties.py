@@ -7,6 +7,7 @@ import contextlib
 import oracles
 import pytest
 import torch
+from helpers import Failure, close
 from open_clip import CLIP
 from torch import nn
 
@@ -29,17 +30,9 @@ class FixedClusters:
         return self.labels.expand(len(embeddings), -1).to(embeddings.device)
 
 
-class Failure(Exception):
-    """Raised on purpose."""
-
-
 @pytest.fixture(params=VARIANTS)
 def model(request, make_clip):
     return make_clip(seed=2, **VARIANTS[request.param])[0]
-
-
-def close(actual, expected, tolerance=1e-5):
-    assert oracles.relative_error(actual, expected) < tolerance
 
 
 class TestBatching:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import texts
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -27,10 +28,6 @@ def saturation(figure: Figure) -> list[float]:
     """The strongest colour in each cell but the image's."""
     cells = [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images][1:]
     return [float((cell.max(axis=-1) - cell.min(axis=-1)).max()) for cell in cells]
-
-
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.texts]
 
 
 # where the map is made

@@ -12,6 +12,7 @@ import pytest
 import torch
 from captum.attr import Attribution, FeatureAblation, NoiseTunnel, visualization
 from captum.metrics import infidelity, sensitivity_max
+from helpers import NAMES
 from torch import nn
 
 from cci_captum import (
@@ -24,8 +25,6 @@ from cci_captum import (
 )
 
 matplotlib.use("Agg")
-
-NAMES = ["fox", "ship", "igloo", "lemon", "jar"]
 
 
 @pytest.fixture(scope="module")

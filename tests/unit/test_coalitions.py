@@ -9,11 +9,11 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
-import oracle_families
 import oracles
 import pytest
 import torch
 from families import FAMILIES
+from oracles import families as families_oracle
 from oracles import relative_error
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -157,7 +157,7 @@ def test_sets_over_the_numbers_of_a_data_set(name, hide):
 
     def encode(image: int, mask: Tensor) -> Tensor:
         with torch.no_grad():
-            return oracle_families.features(model, images[image : image + 1], mask[None])[0]
+            return families_oracle.features(model, images[image : image + 1], mask[None])[0]
 
     assert relative_error(found.masked_outputs, expected_outputs(encode, masks)) < TOLERANCE
     for image, numbers in enumerate(NUMBERS):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import FeatureAblation, InputXGradient, Lime, Saliency
+from helpers import FAST, NAMES
 from selection import exhaustive_unless
 from torch import Tensor, nn
 
@@ -31,15 +32,6 @@ from cci_captum import (
 from cci_captum.attribution import GridAttribution, MethodError, MethodReport
 from cci_captum.baselines import METHODS, Random
 
-NAMES = ["fox", "ship", "igloo", "lemon", "jar"]
-OPTIONS: dict[str, dict[str, Any]] = {
-    "cci": {"clustering": KMeans(3)},
-    "rise": {"n_masks": 12, "grid": 3},
-    "m2ib": {"steps": 2, "n_samples": 2},
-    "cluster-lime": {"n_samples": 8, "clustering": KMeans(3)},
-    "cluster-kernelshap": {"n_samples": 8, "clustering": KMeans(3)},
-    "cluster-ablation": {"clustering": KMeans(3)},
-}
 RUNNING = sorted(name for name in METHODS if not METHODS[name].needs_masks)
 EVERY_CHECK = [
     "inputs",
@@ -64,24 +56,14 @@ EVERY_CHECK = [
 ]
 
 
-@pytest.fixture(scope="module")
-def model(make_clip) -> nn.Module:
-    return make_clip(seed=5)[0]
-
-
 @pytest.fixture
-def images(make_images, model) -> Tensor:
-    return make_images(model, batch=3, seed=6)
-
-
-@pytest.fixture(scope="module")
-def classifier(model, tokenizer) -> ZeroShotClassifier:
-    return ZeroShotClassifier(model, tokenizer, NAMES)
+def images(images: Tensor) -> Tensor:
+    return images[:3]
 
 
 def factory(name: str) -> Callable[..., Any]:
     def make(forward_func: Any) -> Any:
-        return METHODS[name](forward_func, **OPTIONS.get(name, {}))
+        return METHODS[name](forward_func, **FAST.get(name, {}))
 
     return make
 

@@ -17,7 +17,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from families import FAMILIES, Family
-from helpers import ROOT
+from helpers import ROOT, randn
 from torch import Tensor, nn
 from torchvision.transforms import functional as TF
 from toy import randomize
@@ -37,10 +37,6 @@ from cci_captum.benchmarks.faithfulness import DeletionInsertion
 PAGE = ROOT / "docs" / "vision_towers.md"
 NAMES = ["fox", "ship", "igloo", "lemon", "jar"]
 SIZE = (32, 32)
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def vit(**options: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import NAMES
 from PIL import Image
 from torch import Tensor, nn
 
@@ -23,23 +24,7 @@ from cci_captum.benchmarks.ranking import among_best, predicted
 from cci_captum.models.preprocessing import Preprocessing, whole
 
 NAN, INF = math.nan, math.inf
-NAMES = ["fox", "ship", "igloo", "lemon", "jar"]
 BAD = {"nan": NAN, "inf": INF, "-inf": -INF}
-
-
-@pytest.fixture(scope="module")
-def model(make_clip) -> nn.Module:
-    return make_clip(seed=5)[0]
-
-
-@pytest.fixture
-def images(make_images, model) -> Tensor:
-    return make_images(model, batch=4, seed=6)
-
-
-@pytest.fixture(scope="module")
-def classifier(model, tokenizer) -> ZeroShotClassifier:
-    return ZeroShotClassifier(model, tokenizer, NAMES)
 
 
 class Spoilt(ZeroShotClassifier):

@@ -10,6 +10,8 @@ import oracles
 import pytest
 import torch
 from captum.attr import LayerGradCam
+from helpers import NAMES
+from oracles import black_box
 from oracles import methods as truth
 from torch import nn
 
@@ -53,7 +55,6 @@ MODELS = {
     "custom-norms": {"qk_norm": True, "scale_attn": True, "scale_attn_inner": True},
     "custom-scales": {"scale_heads": True, "scale_fc": True, "pool_type": "avg"},
 }
-NAMES = ["fox", "ship", "igloo", "lemon", "jar"]
 PROMPTS = ["a {}.", "{} there"]
 TARGETS = [4, 0, 2]
 
@@ -63,17 +64,18 @@ class Case:
 
     def __init__(self, name, make_clip, make_images, tokenizer):
         self.model, self.spec = make_clip(seed=len(name), **MODELS[name])
+        self.readout = "class token" if self.spec.pool == "tok" else "average"
         self.images = make_images(self.model)
         self.grid = self.model.visual.grid_size
         text = tokenizer(["a cat", "two dogs", "snow"])
-        self.classes = truth.class_directions(self.model, self.spec, tokenizer, NAMES, PROMPTS)
+        self.classes = oracles.class_directions(self.model, self.spec, tokenizer, NAMES, PROMPTS)
         self.functions = {
             "similarity": ImageTextSimilarity(self.model),
             "zero-shot": ZeroShotClassifier(self.model, tokenizer, NAMES, PROMPTS),
         }
         self.arguments = {"similarity": (None, text), "zero-shot": (TARGETS, None)}
         self.texts = {
-            "similarity": truth.text_direction(self.model, self.spec, text),
+            "similarity": oracles.text_directions(self.model, self.spec, text),
             "zero-shot": self.classes[TARGETS],
         }
         self.scales = {"similarity": 1.0, "zero-shot": self.model.logit_scale.exp().item()}
@@ -81,12 +83,12 @@ class Case:
     @cached_property
     def passes(self):
         """The oracle's pass of every image."""
-        return [truth.run(self.model, self.spec, image) for image in self.images]
+        return [truth.run(self.model, self.readout, image) for image in self.images]
 
     @cached_property
     def single_head_passes(self):
         """The same with one head in the last block."""
-        return [truth.run(self.model, self.spec, image, True) for image in self.images]
+        return [truth.run(self.model, self.readout, image, True) for image in self.images]
 
     def check(self, method, score, expected, single_head=False):
         """The method's map of each image is ``expected(pass, text, score function)`` (N,)."""
@@ -130,28 +132,29 @@ def test_the_oracles_gradients_are_finite_differences(
 ):
     """Where methods differentiate: the last block's context, input tokens and probabilities."""
     model, spec = make_clip(width=16, pool_type=pool, image_size=16)
-    text = truth.text_direction(model, spec, tokenizer(["a cat"]))[0]
-    w = oracles.weights_of(model, "visual.")
-    forward = truth.run(model, spec, make_images(model)[0], single_head)
-    last = forward.blocks[-1]
-    heads = len(last.probabilities)
+    text = oracles.text_directions(model, spec, tokenizer(["a cat"]))[0]
+    readout = "class token" if pool == "tok" else "average"
+    forward = truth.run(model, readout, make_images(model)[0], single_head)
+    last, prefix = forward.blocks[-1], forward.prefix
+    attention = last.attention
 
     def from_context(context, x=last.x):
-        tokens = truth.add_attention(x, context, last.weights, spec)
-        tokens = truth.add_mlp(tokens, last.weights, spec)
-        return oracles.cosine(truth.read_out(tokens, w, spec), text)
+        tokens = truth.add_mlp(truth.add_attention(x, attention, context, last.block), last.block)
+        return oracles.cosine(forward.tower.read_out(tokens, prefix), text)
 
     def from_tokens(x):
-        return from_context(truth.run_block(x, last.weights, spec, heads).context, x)
+        block = truth.run_block(last.block, x, prefix, None, single_head)
+        return from_context(block.attention.context, x)
 
     def from_probabilities(p):
-        return from_context(truth.weighted_values([*last.probabilities[:-1], p], last.v))
+        odds = [*attention.probabilities[:-1], p]
+        return from_context(truth.weighted_values(odds, attention.v))
 
     score = oracles.cosine(forward.embedding, text)
     for function, at in (
-        (from_context, last.context),
+        (from_context, attention.context),
         (from_tokens, last.x),
-        (from_probabilities, last.probabilities[-1]),
+        (from_probabilities, attention.probabilities[-1]),
     ):
         gradient = torch.autograd.grad(score, at, retain_graph=True)[0]
         differences = torch.zeros_like(gradient)
@@ -181,9 +184,11 @@ def test_grad_eclip_of_one_patch_has_key_weight_one(make_clip, make_images, toke
     """Nothing to put between smallest and largest: the weight is 1, not 0 / 0."""
     model, spec = make_clip(image_size=8)
     images, text = make_images(model), tokenizer(["a cat", "two dogs", "snow"])
-    directions = truth.text_direction(model, spec, text)
+    directions = oracles.text_directions(model, spec, text)
     expected = [
-        truth.grad_eclip(truth.run(model, spec, image, True), partial(oracles.cosine, direction))
+        truth.grad_eclip(
+            truth.run(model, "class token", image, True), partial(oracles.cosine, direction)
+        )
         for image, direction in zip(images, directions, strict=True)
     ]
     assert max(expected) > 0
@@ -310,7 +315,7 @@ def test_clip_surgery_of_one_text(case):
 @every_revision
 def test_clip_surgery_less_a_redundant_text(case, score, tokenizer, revision):
     tokens = tokenizer([""])
-    redundant = truth.text_direction(case.model, case.spec, tokens)[0]
+    redundant = oracles.text_directions(case.model, case.spec, tokens)[0]
     case.check(
         CLIPSurgery(case.functions[score], redundant_text=tokens, revision=revision),
         score,
@@ -460,8 +465,8 @@ def test_rise_in_expectation(size, grid, p, baseline, flat):
     assert attributions.shape == images.shape
     options = {"p": p, "grid": grid, "baseline": baseline}
     for image, attribution in zip(images, attributions, strict=True):
-        expected = truth.rise_expectation(image, slope, offset, **options)
-        own = truth.rise_samples(image, slope, offset, n=2000, **options)
+        expected = black_box.rise_expectation(image, slope, offset, **options)
+        own = black_box.rise_samples(image, slope, offset, n=2000, **options)
         error = own.std(0) / n_masks**0.5
         if flat:
             assert torch.allclose(expected, torch.full(size, 2.0, dtype=torch.float64))
@@ -488,7 +493,7 @@ def test_rises_masks_are_shifted_enlargements_of_cells(size, grid):
     )
     masks = torch.cat(shown)[:, 0].double()
     assert len(masks) == n_masks
-    weights = truth.mask_weights(*size, grid)
+    weights = black_box.mask_weights(*size, grid)
     best = torch.full((n_masks,), torch.inf, dtype=torch.float64)
     for w in weights:  # which cells would make each mask at this shift, and do they
         cells = (torch.linalg.pinv(w) @ masks.flatten(1).T).round().clamp(0, 1)
@@ -635,7 +640,7 @@ def test_cluster_kernel_shap_is_near_exact_shapley(small, n_clusters):
         for present in itertools.product((False, True), repeat=n_clusters):
             hidden = (parts & ~torch.tensor(present)[:, None, None, None]).any(0)
             worths[present] = product(torch.where(hidden, baseline, image)[None]).item()
-        shares = truth.shapley_values(worths.__getitem__, n_clusters)
+        shares = black_box.shapley_values(worths.__getitem__, n_clusters)
         scale = torch.tensor(list(worths.values())).std()
         found = torch.stack([attribution[0][part[0]].mean() for part in parts]).double()
         for part, share in zip(parts, found, strict=True):

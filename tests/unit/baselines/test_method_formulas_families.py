@@ -1,4 +1,4 @@
-"""The baselines on every family of towers against plain formulas (oracles/methods_families.py)."""
+"""The baselines on every family of towers against plain formulas (oracles/methods.py)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import torch
 from families import FAMILIES, VARIANTS
 from oracles import families
-from oracles import methods_families as truth
-from oracles.methods import SURGERY
-from oracles.methods_families import Pass, Score
+from oracles import methods as truth
+from oracles.methods import SURGERY, Pass, Score
+from oracles.plain import to_unit
 from selection import exhaustive_unless
 from torch import Tensor
 from toy import CONTEXT_LENGTH, VOCABULARY
@@ -67,6 +67,14 @@ def cases(names: Iterable[str]) -> list[Any]:
     ]
 
 
+def text_directions(model: Any, tokens: Tensor) -> Tensor:
+    """Unit text features (B, E), float64, as the library computes them."""
+    encode = model.encode_text if hasattr(model, "encode_text") else model.get_text_features
+    with torch.no_grad():
+        features = encode(tokens)
+    return to_unit(getattr(features, "pooler_output", features).double())
+
+
 class Case:
     """A model and images, and what is explained: a cosine with a text, or one output."""
 
@@ -81,7 +89,7 @@ class Case:
             shape = (len(TARGETS), CONTEXT_LENGTH)
             tokens = torch.randint(1, VOCABULARY - 1, shape, generator=generator)
             tokens[:, -1] = VOCABULARY - 1
-            self.texts = truth.text_direction(self.model, tokens)
+            self.texts = text_directions(self.model, tokens)
             self.function = ImageTextSimilarity(self.model)
             self.arguments = (None, tokens)
             self.scores = [partial(oracles.cosine, text) for text in self.texts]

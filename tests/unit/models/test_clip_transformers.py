@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import string
+import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -453,6 +455,28 @@ def test_an_unknown_repository_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         load_clip("hf:no/model")
     with pytest.raises(CommandError, match=f"^--model: {match}"):
         load_model("hf:no/model", None, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("package", "module"), [("sentencepiece", "sentencepiece"), ("protobuf", "google.protobuf")]
+)
+def test_a_tokenizer_that_needs_an_extra_names_it(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, package: str, module: str
+) -> None:
+    """transformers' own words lead elsewhere."""
+    said = f"\nSiglipTokenizer requires the {package.upper()} library but it was not found in your"
+
+    def refuse(source: str, **options: Any) -> None:
+        raise ImportError(f"{said} environment.\nmany more lines")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
+    name = f"hf:{folders['siglip']}"
+    with pytest.raises(RuntimeError, match=r"could not load hf:.*requires the"):
+        load_clip(name)  # where it is there, something else is the reason
+    monkeypatch.setitem(sys.modules, module, None)
+    needed = f'{name} needs {package}: pip install "cci-captum[hf]"'
+    with pytest.raises(ImportError, match=f"^{re.escape(needed)}$"):
+        load_clip(name)
 
 
 @pytest.mark.parametrize("pooler", ["parallel", "cascade"])

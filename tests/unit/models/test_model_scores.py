@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import FAST, NAMES
 from torch import Tensor, nn
 
 import cci_captum
@@ -25,15 +26,6 @@ from cci_captum import (
 from cci_captum.baselines import M2IB, METHODS, CLIPSurgery, GradECLIP
 from cci_captum.models.scores import SCORES, find_score, without_score
 
-NAMES = ["fox", "ship", "igloo", "lemon", "jar"]
-OPTIONS: dict[str, dict[str, Any]] = {
-    "cci": {"clustering": KMeans(3)},
-    "rise": {"n_masks": 12, "grid": 3},
-    "m2ib": {"steps": 2, "n_samples": 2},
-    "cluster-lime": {"n_samples": 8, "clustering": KMeans(3)},
-    "cluster-kernelshap": {"n_samples": 8, "clustering": KMeans(3)},
-    "cluster-ablation": {"clustering": KMeans(3)},
-}
 BOTH = [LogProbability, Margin]
 EVERY = sorted(METHODS)
 WITH_TEXT = [name for name in EVERY if METHODS[name].needs_text]
@@ -64,23 +56,8 @@ class SharedTexts(nn.Module):
         return 10 * features @ self.similarity.encode_texts(texts).T
 
 
-@pytest.fixture
-def model(make_clip) -> nn.Module:
-    return make_clip(seed=8)[0]
-
-
-@pytest.fixture
-def images(make_images, model) -> Tensor:
-    return make_images(model, batch=4, seed=9)
-
-
-@pytest.fixture
-def classifier(model, tokenizer) -> ZeroShotClassifier:
-    return ZeroShotClassifier(model, tokenizer, NAMES)
-
-
 def make(name: str, forward_func: nn.Module) -> Any:
-    return METHODS[name](forward_func, **OPTIONS.get(name, {}))
+    return METHODS[name](forward_func, **FAST.get(name, {}))
 
 
 def explain(name: str, forward_func: nn.Module, images: Tensor, target: Any) -> Tensor:
@@ -236,7 +213,7 @@ def test_methods_that_compare_with_texts_know_what_they_look_at(name, classifier
 
 def test_fit_and_redundant_texts_under_a_score(classifier, images, tokenizer) -> None:
     for score in BOTH:
-        fits = [M2IB(f, **OPTIONS["m2ib"]).fit(images, 1) for f in (classifier, score(classifier))]
+        fits = [M2IB(f, **FAST["m2ib"]).fit(images, 1) for f in (classifier, score(classifier))]
         assert torch.equal(fits[0].losses, fits[1].losses)
         maps = [
             CLIPSurgery(f, redundant_text=tokenizer([""])).patch_map(images, 1)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from captum.attr import NoiseTunnel
+from helpers import FAST
 from torch import Tensor, nn
 
 import cci_captum
@@ -21,24 +22,6 @@ from cci_captum.baselines import M2IB, METHODS, RISE, CLIPSurgery, GradECLIP
 from cci_captum.benchmarks.faithfulness import CaptionRetrieval, DeletionInsertion
 
 TEXTS = ["fox", "ship", "jar", "fox"]
-OPTIONS: dict[str, dict[str, Any]] = {
-    "cci": {"clustering": KMeans(3)},
-    "rise": {"n_masks": 12},
-    "m2ib": {"steps": 2, "n_samples": 2},
-    "cluster-lime": {"n_samples": 6, "clustering": KMeans(3)},
-    "cluster-kernelshap": {"n_samples": 6, "clustering": KMeans(3)},
-    "cluster-ablation": {"clustering": KMeans(3)},
-}
-
-
-@pytest.fixture
-def model(make_clip) -> nn.Module:
-    return make_clip(seed=8)[0]
-
-
-@pytest.fixture
-def images(make_images, model) -> Tensor:
-    return make_images(model, batch=4, seed=9)
 
 
 @pytest.fixture
@@ -69,7 +52,7 @@ def wrapped(similarity: ImageTextSimilarity) -> Callable[..., Tensor]:
 @pytest.mark.parametrize("size", [None, 3])
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "ground-truth"])
 def test_every_method_encodes_each_text_once_a_call(name, size, model, images, tokens) -> None:
-    method = METHODS[name](ImageTextSimilarity(model), **OPTIONS.get(name, {}))
+    method = METHODS[name](ImageTextSimilarity(model), **FAST.get(name, {}))
     if name != "random":
         method.check_forward_func(
             images, tokens
@@ -96,7 +79,7 @@ def test_other_ways_in(model, images, tokens, tokenizer) -> None:
         (lambda: CCI(wrapped(similarity), model.visual).attribute(images, None, tokens), 3),
         (lambda: CCI(partial(similarity), model.visual).attribute(images, None, tokens), 3),
         (lambda: CCI(similarity).effects(images, tokens, internal_batch_size=1), 3),
-        (lambda: M2IB(similarity, **OPTIONS["m2ib"]).fit(images, None, tokens), 3),
+        (lambda: M2IB(similarity, **FAST["m2ib"]).fit(images, None, tokens), 3),
         (lambda: surgery.patch_map(images, None, tokens, internal_batch_size=1), 4),
     ):
         with counted(model) as rows:
@@ -111,7 +94,7 @@ def test_maps_are_those_of_texts_encoded_in_every_pass(name, model, images, toke
             return torch.nn.functional.normalize(self.model.encode_text(text), dim=-1)
 
     found, expected = (
-        METHODS[name](cls(model), **OPTIONS.get(name, {})).attribute(images, None, tokens)
+        METHODS[name](cls(model), **FAST.get(name, {})).attribute(images, None, tokens)
         for cls in (ImageTextSimilarity, Plain)
     )
     assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
@@ -256,7 +239,7 @@ def test_shared_texts_are_those_of_a_closure(name, size, scores, model, images, 
     """As many texts as images, and more."""
     for words in (["fox", "ship", "lemon", "jar"], list("abcdefg")):
         texts = tokenizer(words)
-        options = OPTIONS.get(name, {})
+        options = FAST.get(name, {})
         method = METHODS[name](scores, model.visual, **options)
         closed = METHODS[name](lambda x, t=texts: scores(x, t), model.visual, **options)
         found = method.attribute(images, [0, 2, 1, 3], Shared(texts), internal_batch_size=size)
@@ -298,7 +281,7 @@ def test_texts_for_all_images_are_not_taken_for_rows(
     name, count, scores, model, images, tokenizer
 ) -> None:
     """As many texts as images: they used to be scrambled where clusters are hidden."""
-    method = METHODS[name](scores, model.visual, **OPTIONS.get(name, {}))
+    method = METHODS[name](scores, model.visual, **FAST.get(name, {}))
     if count == 1:  # one text for one image is both, but not for two images
         alone, text = images[:1], tokenizer(["fox"])
         if name != "random":  # which never runs it
@@ -364,7 +347,7 @@ def test_only_tensors_are_marked() -> None:
 
 @pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.needs_text])
 def test_methods_that_compare_with_texts_need_one_an_image(name, model, images, tokens) -> None:
-    method = METHODS[name](ImageTextSimilarity(model), **OPTIONS.get(name, {}))
+    method = METHODS[name](ImageTextSimilarity(model), **FAST.get(name, {}))
     with pytest.raises(ValueError, match=r"expected 4 rows of tokens, one an image, got 2"):
         method.attribute(images, None, Shared(tokens[:2]), check=False)
 

@@ -10,6 +10,7 @@ import peft
 import pytest
 import torch
 from families import FAMILIES
+from helpers import close
 from oracles import families as oracle
 from torch import Tensor, nn
 
@@ -50,10 +51,6 @@ def adapted(name: str, targets: list[str]) -> Any:
 
 def merged(model: Any) -> Any:
     return copy.deepcopy(model).merge_and_unload()
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
-    assert oracles.relative_error(actual, expected) < tolerance
 
 
 def map_of(method: Any, name: str, model: nn.Module, **options: Any) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import oracles
 import pytest
 import torch
+from helpers import Failure, close, hooks
 from torch import nn
 
 from cci_captum import find_vision_tower
@@ -20,10 +21,6 @@ VARIANTS = {
 }
 
 
-class Failure(Exception):
-    """Raised on purpose."""
-
-
 @pytest.fixture(params=VARIANTS)
 def model(request, make_clip):
     return make_clip(seed=3, **VARIANTS[request.param])[0]
@@ -32,18 +29,6 @@ def model(request, make_clip):
 @pytest.fixture
 def class_token_model(make_clip):
     return make_clip(seed=3)[0]
-
-
-def close(actual, expected, tolerance=1e-5):
-    assert oracles.relative_error(actual, expected) < tolerance
-
-
-def hooks(module):
-    return sum(
-        len(hooks)
-        for m in module.modules()
-        for hooks in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks)
-    )
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import timm
 import torch
 import transformers
 from families import FAMILIES, SHRUNK, VISION
+from helpers import close
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from toy import EMBEDDING, randomize
@@ -29,10 +30,6 @@ def images_of(batch: int = 3, size: tuple[int, int] = (32, 32)) -> Tensor:
 
 def half_hidden(batch: int = 3, patches: int = 16) -> Tensor:
     return torch.rand(batch, patches, generator=torch.Generator().manual_seed(4)) < 0.5
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
-    assert oracles.relative_error(actual, expected) < tolerance
 
 
 def made(model: Any) -> Any:

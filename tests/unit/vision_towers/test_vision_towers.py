@@ -12,6 +12,7 @@ import torch
 import torchvision
 import transformers
 from families import FAMILIES, VARIANTS, Family
+from helpers import Failure, close
 from oracles import families as oracle
 from torch import nn
 
@@ -58,11 +59,6 @@ def repaint(images: torch.Tensor, mask: torch.Tensor, patch: int) -> torch.Tenso
     pixels = mask.reshape(-1, 1, h, w).repeat_interleave(patch, 2).repeat_interleave(patch, 3)
     noise = 1e4 * torch.randn(images.shape, generator=torch.Generator().manual_seed(7))
     return torch.where(pixels, noise, images)
-
-
-def close(actual, expected, tolerance=TOLERANCE):
-    assert torch.isfinite(actual).all()
-    assert oracles.relative_error(actual, expected) < tolerance
 
 
 def hidden_features(family, model, images, mask, strategy, **options):
@@ -291,10 +287,6 @@ def state_of(model):
     configured = config and (config.to_dict(), config._attn_implementation)
     gradients = [(name, value.requires_grad) for name, value in model.named_parameters()]
     return hooks, modes, attributes, configured, gradients
-
-
-class Failure(Exception):
-    """Raised on purpose."""
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

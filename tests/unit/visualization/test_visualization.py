@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from helpers import texts
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -28,10 +29,6 @@ WHITE_IMAGE = torch.ones(1, 3, 256, 256)  # shows the colours of a map as they a
 def pictures(figure: Figure) -> list[np.ndarray]:
     """The pixels in each cell, row by row."""
     return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
-
-
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.texts]
 
 
 def saturation(rgb: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from helpers import texts
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
@@ -45,10 +46,6 @@ def look(line: Line2D) -> tuple[str, ...]:
     dashes = line._dash_pattern  # type: ignore[attr-defined]  # the public getter says only "--"
     parts = line.get_color(), dashes, line.get_marker(), line.get_markerfacecolor()
     return tuple(map(str, parts))
-
-
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.texts]
 
 
 def legend(figure: Figure) -> list[str]:

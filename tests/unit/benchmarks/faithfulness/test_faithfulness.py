@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import Failure, randn
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -55,14 +56,6 @@ class Spy:
     def __call__(self, images: Tensor, *args: Any) -> Tensor:
         self.batches.append(len(images))
         return self.function(images, *args)
-
-
-class Failure(Exception):
-    """Raised on purpose."""
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def tied(*shape: int, seed: int = 0, levels: int = 4) -> Tensor:

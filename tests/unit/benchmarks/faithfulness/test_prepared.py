@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import randn
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
@@ -42,10 +43,6 @@ PREPROCESS = transforms.Compose(
         transforms.Normalize(MEAN, STD),
     ]
 )
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def photo_of(seed: int, width: int = 32, height: int = 32) -> Image.Image:

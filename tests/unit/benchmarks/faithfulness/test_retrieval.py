@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import Failure, randn
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -48,10 +49,6 @@ FLAT = [text for own in TEXTS for text in own]
 World = tuple[nn.Module, Tensor, CaptionRetrieval]
 
 
-class Failure(Exception):
-    """Raised on purpose."""
-
-
 class Refusing(nn.Module):
     """A model that must not be run."""
 
@@ -71,10 +68,6 @@ class Corner(Refusing):
 
     def encode_image(self, images: Tensor) -> Tensor:
         return images[:, :, 0, 0]
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def unit_rows(count: int, size: int, seed: int = 0) -> Tensor:
