@@ -46,7 +46,9 @@ def raw_map(
         torch.Size([2, 12, 12])
     """
     if not isinstance(explainer, ImageAttribution):
-        given = {"target": target, "additional_forward_args": additional_forward_args}
+        given = {"target": target}
+        if additional_forward_args is not None:  # a method of one's own may not know of any
+            given["additional_forward_args"] = additional_forward_args
         return explainer.attribute(inputs, **given).detach().mean(dim=1)
     options: dict[str, Any] = {
         "internal_batch_size": internal_batch_size,

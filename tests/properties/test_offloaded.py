@@ -15,9 +15,9 @@ from toy import CONTEXT_LENGTH, EMBEDDING, VOCABULARY, randomize
 
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier
 from cci_captum.baselines import METHODS
-from cci_captum.benchmarks.comparison.loading import Loader
 from cci_captum.benchmarks.data import Sample
 from cci_captum.benchmarks.faithfulness import CaptionRetrieval, DeletionInsertion
+from cci_captum.benchmarks.tasks import Classification
 from cci_captum.models.preprocessing import Preprocessing, whole
 
 NAMES = ["fox", "ship", "jar"]
@@ -130,8 +130,8 @@ class OnePhoto:
 def test_photos_go_where_the_model_runs(models, tokenizer) -> None:
     classifier = ZeroShotClassifier(models[1], tokenizer, NAMES)
     black = Preprocessing(lambda photo: torch.zeros(3, 32, 32), (0, 0, 0), (1, 1, 1), whole)
-    loader = Loader(OnePhoto(), black, classifier, "true")  # type: ignore[arg-type]
-    batch, errors = loader.block([0])
+    task = Classification(OnePhoto(), classifier, black, "true")  # type: ignore[arg-type]
+    batch, errors = task.block([0])
     assert batch is not None and not errors
     assert batch.inputs.device.type == "cpu"
     assert batch.predicted == [int(classifier(batch.inputs).argmax())]

@@ -16,11 +16,11 @@ from cci_captum import CCI, ClusterEffects, ImageTextSimilarity, KMeans, ZeroSho
 from cci_captum.attribution.targets import select_target
 from cci_captum.baselines import M2IB, METHODS, RISE, ClusterLime, Random
 from cci_captum.benchmarks.comparison import compare
-from cci_captum.benchmarks.comparison.loading import Loader
 from cci_captum.benchmarks.data import Sample
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
 from cci_captum.benchmarks.faithfulness.curves import score
 from cci_captum.benchmarks.ranking import among_best, predicted
+from cci_captum.benchmarks.tasks import Classification
 from cci_captum.models.preprocessing import Preprocessing, whole
 
 NAN, INF = math.nan, math.inf
@@ -180,8 +180,8 @@ TABLE = torch.tensor(
 
 def test_predicted_agrees_with_the_curves(model) -> None:
     """An image is right at the start of deletion where its class is the predicted one."""
-    loader = Loader(Photos(4), to_tensor, Answers(model, TABLE), "true")
-    batch, _ = loader.block(range(4))
+    task = Classification(Photos(4), Answers(model, TABLE), to_tensor, "true")
+    batch, _ = task.block(range(4))
     assert batch is not None
     assert batch.predicted == [0, -1, -1, 3]
     curves = DeletionInsertion(Answers(model, TABLE), "rise")(
@@ -192,12 +192,12 @@ def test_predicted_agrees_with_the_curves(model) -> None:
 
 
 def test_images_without_a_prediction_are_named_and_left_out(model) -> None:
-    loader = Loader(Photos(4), to_tensor, Answers(model, TABLE), "predicted")
-    batch, errors = loader.block(range(4))
+    task = Classification(Photos(4), Answers(model, TABLE), to_tensor, "predicted")
+    batch, errors = task.block(range(4))
     assert batch is not None and batch.targets == [0, 3] and batch.names == ["photo 0", "photo 3"]
     assert [*errors] == [1, 2]
     assert all("no class alone" in error for error in errors.values())
-    assert loader.block([1, 2]) == (None, errors)
+    assert task.block([1, 2]) == (None, errors)
 
 
 # Targets.

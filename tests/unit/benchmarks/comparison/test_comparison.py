@@ -25,7 +25,6 @@ from cci_captum import CCI, ZeroShotClassifier
 from cci_captum.baselines import METHODS, find_method
 from cci_captum.benchmarks.comparison import CHECKS, Comparison, figures, report
 from cci_captum.benchmarks.comparison.randomization import (
-    random_labels,
     rank_correlation,
     with_random_weights,
 )
@@ -35,6 +34,8 @@ from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion, Pro
 from cci_captum.benchmarks.localization import MEASURES
 from cci_captum.benchmarks.maps import raw_map
 from cci_captum.benchmarks.statistics import holm, interval, paired_interval, paired_p_value
+from cci_captum.benchmarks.tasks import Classification
+from cci_captum.benchmarks.tasks.classification import random_labels
 from cci_captum.clustering import KMeans
 
 pytestmark = pytest.mark.xdist_group("comparison")  # so that `world` is made once
@@ -837,7 +838,9 @@ def test_curves_have_a_panel_a_protocol_and_direction(world: World) -> None:
 def test_other_figures_draw(world: World) -> None:
     figure = figures.pairs(world.found)
     assert any(axes.collections or axes.lines for axes in figure.axes)
-    figure = figures.grid(world.found, world.data, PREPROCESS, rows=2)
+    figure = figures.grid(
+        world.found, Classification(world.data, world.classifier, PREPROCESS), rows=2
+    )
     words = words_on(figure)
     for index in world.found.disagreement().index[:2]:
         assert world.data[index].name in words

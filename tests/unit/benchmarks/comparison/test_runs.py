@@ -22,6 +22,7 @@ from cci_captum.baselines import RISE, GradECLIP
 from cci_captum.benchmarks.comparison import Comparison, FolderStore, MemoryStore, figures, report
 from cci_captum.benchmarks.comparison.plan import Key, blocks, configuration, differences
 from cci_captum.benchmarks.faithfulness import PROTOCOLS
+from cci_captum.benchmarks.tasks import Classification
 
 METHODS = {"cci": CCI, "grad-eclip": GradECLIP}
 OPTIONS = {"protocols": ["tokens"], "checks": ["random-label"], "batch_size": 2, "ties": ()}
@@ -73,7 +74,7 @@ def written(found: Comparison, folder: Path) -> dict[str, bytes]:
     """What `save` writes, without how long it took."""
     found.save(folder)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert len(files) == 7 and files.pop("timings.parquet")
+    assert len(files) == 8 and files.pop("timings.parquet")
     return files
 
 
@@ -159,7 +160,7 @@ def test_another_run_is_refused_with_what_differs(
         ({"seed": SEED + 1}, f"seed {SEED}, not {SEED + 1}$"),
         ({"batch_size": 3}, "batch_size 2, not 3; internal_batch_size 2, not 3$"),
         ({"ties": ("raster",)}, r"ties \[\], not \['raster'\]$"),
-        ({"data": Toy(data.samples[:4])}, "images 5, not 4; listing "),
+        ({"data": Toy(data.samples[:4])}, "images 5, not 4$"),
         ({"forward_func": other}, "another: weights '"),
     ):
         chosen = {"data": data} | options
@@ -224,7 +225,8 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(
     assert "## What failed" in page
     assert r"refuses |  | 5 | TypeError: forward\_func: expected" in page
     assert "nan" not in page.lower().replace("got nan or infinity", "")
-    assert len(figures.grid(found, Toy(samples), PREPROCESS).axes) > 3
+    task = Classification(Toy(samples), classifier, PREPROCESS)
+    assert len(figures.grid(found, task).axes) > 3
     figures.curves(found), figures.pairs(found), report.text(found)
 
 
@@ -283,9 +285,10 @@ def test_a_configuration_is_the_same_in_another_process(
     classifier: ZeroShotClassifier, data: Toy
 ) -> None:
     protocols = list(PROTOCOLS.values())
-    one = configuration(classifier, data, PREPROCESS, protocols, seed=1)
+    task = Classification(data, classifier, PREPROCESS)
+    one = configuration(task, protocols, seed=1)
     assert " at 0x" not in str(one) and one["torch"] == torch.__version__.split("+")[0]
-    other = configuration(classifier, data, PREPROCESS, protocols, seed=2)
+    other = configuration(task, protocols, seed=2)
     assert list(differences(one, other)) == ["seed 1, not 2"]
 
 
