@@ -141,7 +141,8 @@ def _setting(comparison: Comparison, reference: str) -> str:
 
 def _explained(comparison: Comparison) -> str:
     """Which items there are, and what of them is explained."""
-    settings, count = comparison.settings, comparison.settings["items"]
+    settings = comparison.settings
+    count = settings[comparison.kind.items]
     if comparison.kind.name == "retrieval":
         gallery, recall = settings["gallery"], settings["recall"]
         said = ", ".join(f"{name[:2].upper()}@{name[2:]} {v:.1%}" for name, v in recall.items())

@@ -73,6 +73,7 @@ def comparison_of(
     Raises:
         ValueError: If no item was read, or no method gave any map; with the first reason.
     """
+    kind = KINDS[settings["task"]]
     known = pd.concat([unit for key, unit in units.items() if not key.method], ignore_index=True)
     known = known.sort_values("index", ignore_index=True)
     readable = known["error"] == ""
@@ -80,7 +81,7 @@ def comparison_of(
     parts = [unit for key, unit in units.items() if key.method and len(unit)]
     if not parts:
         raise ValueError(
-            f"data: none of the {items} {KINDS[settings['task']].items} of {settings['data']} "
+            f"data: none of the {items} {kind.items} of {settings['data']} "
             f"could be read; the first: {errors['error'].iloc[0]}"
         )
     whole = pd.concat(parts, ignore_index=True)
@@ -92,7 +93,7 @@ def comparison_of(
             f"{first['error']}"
         )
     measured = _sorted(whole[~failed], settings)
-    results = add_ranks(measured, KINDS[settings["task"]])
+    results = add_ranks(measured, kind)
     results = results[_RESULTS + [name for name in MEASURES if name in results]]
     lists = [name for name in CURVES if name in measured]
     curves = measured[_KEYS + lists].rename(columns=lambda name: name.removesuffix("_curve"))
@@ -109,7 +110,7 @@ def comparison_of(
     }
     for frame in tables.values():
         frame.insert(0, "model", settings["model"])
-    return Comparison(**tables, settings={**settings, "items": len(samples)})
+    return Comparison(**tables, settings={**settings, kind.items: len(samples)})
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:

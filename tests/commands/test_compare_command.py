@@ -19,11 +19,11 @@ from PIL import Image
 import cci_captum
 from cci_captum.baselines import GradECLIP
 from cci_captum.benchmarks import cli
-from cci_captum.benchmarks.commands import compare as command
+from cci_captum.benchmarks.commands import _comparing
 from cci_captum.benchmarks.comparison import FolderStore, compare
 from cci_captum.benchmarks.data import ImageFolders, Scenes
 
-TABLES = ["curves", "errors", "failures", "maps", "results", "timings"]
+TABLES = ["curves", "errors", "failures", "maps", "results", "samples", "timings"]
 FILES = sorted(
     [
         *(f"{name}.parquet" for name in TABLES),
@@ -62,7 +62,7 @@ def small_model(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch)
     model, _ = make_clip(1, image_size=96, patch_size=16)
     preprocess = cci_captum.load_clip("tiny").preprocess
     loaded = cci_captum.LoadedCLIP(model, preprocess, tokenizer, "small")
-    monkeypatch.setattr(command, "load_model", lambda *_: loaded)
+    monkeypatch.setattr(_comparing, "load_model", lambda *_: loaded)
 
 
 @pytest.mark.exhaustive

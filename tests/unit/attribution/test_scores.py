@@ -88,7 +88,7 @@ def test_a_class_is_right_where_fewer_than_k_others_are_as_high(seed: int) -> No
     index = torch.randint(0, 40, (200, 8), generator=generator).clamp(max=6) % 7
     outputs = values[torch.where(index == 6, torch.randint(0, 7, (200, 8), generator=generator), 2)]
     outputs[::2] = torch.randint(0, 6, (100, 8), generator=generator).float()
-    curve = score(outputs[:, None], target=2)
+    curve = score(outputs, target=2)
     for row, top1, top5, guess in zip(
         outputs.tolist(), curve.top1, curve.top5, predicted(outputs), strict=True
     ):
@@ -102,18 +102,18 @@ def test_a_class_is_right_where_fewer_than_k_others_are_as_high(seed: int) -> No
 @pytest.mark.parametrize("value", BAD.values(), ids=BAD)
 @pytest.mark.parametrize("n_classes", [3, 8])
 def test_what_is_no_number_is_never_right(value: float, n_classes: int) -> None:
-    outputs = torch.arange(float(n_classes)).expand(2, 1, -1).clone()
-    outputs[0, 0, 1] = value
+    outputs = torch.arange(float(n_classes)).expand(2, -1).clone()
+    outputs[0, 1] = value
     curve = score(outputs, target=1)
     assert curve.top1[0] == curve.top5[0] == 0
     assert score(outputs, target=n_classes - 1).top1[1] == 1
 
 
 def test_classes_that_are_ruled_out_harm_no_other() -> None:
-    outputs = torch.tensor([[[-INF, 2.0, 1.0, -INF]]])
+    outputs = torch.tensor([[-INF, 2.0, 1.0, -INF]])
     assert score(outputs, 1).top1 == 1
     assert score(outputs, 1).probability.item() == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-6)
-    assert predicted(outputs[0]) == 1
+    assert predicted(outputs) == 1
 
 
 def test_of_two_equal_classes_neither_is_first_whatever_their_order() -> None:

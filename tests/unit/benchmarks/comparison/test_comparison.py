@@ -289,7 +289,7 @@ def test_ties_share_the_mean_of_their_places() -> None:
             for method, (deletion, insertion) in values.items()
         ]
     )
-    ranked = add_ranks(frame).set_index("method")
+    ranked = add_ranks(frame, KINDS["classification"]).set_index("method")
     assert ranked["deletion_rank"][:3].to_dict() == {"a": 2.5, "b": 1, "c": 2.5}
     assert ranked["insertion_rank"][:3].to_dict() == {"a": 2.5, "b": 2.5, "c": 1}
     assert math.isnan(ranked["deletion_rank"]["random"])
@@ -359,7 +359,7 @@ def drawn(photos: int, copies: int) -> Comparison:
     rng = np.random.default_rng(0)
     areas = {method: rng.beta(2, 3, size=photos) for method in ("a", "b")}
     frame = pd.DataFrame(
-        {"index": index, "image": f"{index}", "source": f"photo {index // copies}"}
+        {"model": "m", "index": index, "image": f"{index}", "source": f"photo {index // copies}"}
         | {"method": method, "check": "", "protocol": "p"}
         | {"deletion_top1": area[index // copies]}
         for method, area in areas.items()
@@ -629,8 +629,8 @@ def test_the_rest_goes_on(world: World) -> None:
     found = run(world.classifier, Toy(samples), ["cci"], batch_size=3)
     expected = run(world.classifier, world.data, ["cci"])
     assert found.errors.to_dict("records") == [
-        {"index": 1, "error": "torn"},
-        {"index": 6, "error": "empty"},
+        {"model": "", "index": 1, "error": "torn"},
+        {"model": "", "index": 6, "error": "empty"},
     ]
     assert found.settings["images"] == 5
     assert sorted(found.results["index"].unique()) == [0, 2, 3, 4, 5]
@@ -664,7 +664,11 @@ def test_errors_of_other_kinds_are_not_swallowed(world: World) -> None:
         ({"methods": {"cci": "cci"}}, TypeError, r"methods\['cci'\].*str"),
         ({"protocols": ["rice"]}, ValueError, "protocol: .*rise.*'rice'"),
         ({"protocols": "rise"}, ValueError, "protocols: .*'rise'"),
-        ({"protocols": []}, ValueError, "protocols: expected at least one"),
+        (
+            {"protocols": [], "data": Maskless([toy_sample(0)])},
+            ValueError,
+            "protocols: expected at least one",
+        ),
         ({"protocols": ["rise", "rise"]}, ValueError, "protocols: .*own name"),
         ({"checks": ["random-wights"]}, ValueError, "checks: .*random-weights.*random-wights"),
         ({"checks": "random-label"}, ValueError, "checks: .*'random-label'"),
