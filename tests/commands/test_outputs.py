@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cci_captum.benchmarks import cli
-from cci_captum.benchmarks.commands import _outputs, compare, demo, explain
+from cci_captum.benchmarks.commands import _comparing, _outputs, compare, demo, explain
 from cci_captum.benchmarks.commands._common import CommandError
 from cci_captum.benchmarks.commands._outputs import Outputs, check_picture
 from cci_captum.visualization import attribution_grid

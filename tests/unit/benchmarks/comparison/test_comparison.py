@@ -34,7 +34,7 @@ from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion, Pro
 from cci_captum.benchmarks.localization import MEASURES
 from cci_captum.benchmarks.maps import raw_map
 from cci_captum.benchmarks.statistics import holm, interval, paired_interval, paired_p_value
-from cci_captum.benchmarks.tasks import Classification
+from cci_captum.benchmarks.tasks import KINDS, Classification
 from cci_captum.benchmarks.tasks.classification import random_labels
 from cci_captum.clustering import KMeans
 
