@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cci_captum.baselines.registry import REFERENCES
 
 from ..statistics import holm, interval, paired_interval, paired_p_value
-from ..tasks import KINDS, Kind
+from ..tasks import DIRECTIONS, KINDS, Kind
 from .measures import MEASURES, RANKS
 
 _OF_RUNS = ("seconds",)  # measured anew by every run
@@ -219,7 +219,7 @@ class Comparison:
         arrays = [name for name in MEASURES if name in self.curves]
         keys = self.curves.columns.drop(arrays)
         parts = []
-        for direction in ("deletion", "insertion"):
+        for direction in DIRECTIONS if arrays else ():
             own = [name for name in arrays if name.startswith(direction)]
             fractions = [
                 np.array(self.settings["fractions"][protocol][direction])
@@ -229,6 +229,8 @@ class Comparison:
             wide = wide.rename(columns=lambda name: name.removeprefix(f"{direction}_"))  # noqa: B023
             listed = [name.removeprefix(f"{direction}_") for name in own]
             parts.append(wide.explode(["fraction", *listed], ignore_index=True))
+        if not parts:
+            return self.curves.head(0)
         long = pd.concat(parts, ignore_index=True)
         numbers = long.columns.drop([*keys, "direction"])
         return long.astype(dict.fromkeys(numbers, np.float64))[
