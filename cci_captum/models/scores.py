@@ -67,7 +67,7 @@ class _ScoreOverClasses(nn.Module):
 
 
 class LogProbability(_ScoreOverClasses):
-    """The log of the softmax over the classes: (images, *args) -> (B, C).
+    """The log of the softmax over the classes, `(images, *args) -> (B, C)`.
 
     Its drop is by how much less likely the class becomes, in nats: z_c - log sum_j exp(z_j) of the
     outputs z, which should be logits (cosines times the logit scale). Whatever lifts all classes
@@ -102,7 +102,7 @@ class LogProbability(_ScoreOverClasses):
 
 
 class Margin(_ScoreOverClasses):
-    """Each class's output less the best of the others: (images, *args) -> (B, C).
+    """Each class's output less the best of the others, `(images, *args) -> (B, C)`.
 
     z_c - max of z_j over j other than c: above 0 where the class comes first, 0 for each of
     several best. Its unit is that of the outputs, which may be logits or cosines.

@@ -66,7 +66,7 @@ def attribution_grid(
             same); or that value itself.
         floor: The largest absolute value that rounding alone can make. A map without a larger one
             is drawn as zero, and the text below it says so. Best known where the map comes from:
-            a difference of scores s in float32 is uncertain by some 1e-7 |s|. One number, or
+            a difference of scores s in float32 is uncertain by some 1e-7 `|s|`. One number, or
             column name -> one or B numbers; 0 draws every map in full colour. None: 16 epsilons
             of the maps' dtype (float32's, where it has fewer digits) of the largest absolute
             value in the column, whose maps have the same unit, but at least 1e-12, which

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import oracles
 import pytest
 import torch
 from helpers import ROOT
+from pages import run_page
 from torch import Tensor
 
 from cci_captum import CCI, find_vision_tower
@@ -18,22 +18,13 @@ from cci_captum.vision_towers import check_vision_tower, hook_input, hook_output
 DOCS = ROOT / "docs"
 
 
-def run_page(name: str) -> dict[str, Any]:
-    """What a page's Python blocks define, run one after the other."""
-    names: dict[str, Any] = {}
-    page = DOCS / name
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-        exec(compile(block, str(page), "exec"), names)
-    return names
-
-
 @pytest.fixture(scope="module")
 def example() -> dict[str, Any]:
     from cci_captum.vision_towers import registry
 
     before = list(registry._REGISTERED)
     torch.manual_seed(0)
-    yield run_page("vision_towers.md")
+    yield run_page(DOCS / "vision_towers.md")
     registry._REGISTERED[:] = before
 
 
@@ -141,7 +132,7 @@ def test_the_check_finds_a_foreign_forward_func(example, tower) -> None:
 
 @pytest.fixture(scope="module")
 def own_method() -> dict[str, Any]:
-    return run_page("your_own_method.md")
+    return run_page(DOCS / "your_own_method.md")
 
 
 def test_the_page_says_what_is_checked(own_method) -> None:
@@ -181,7 +172,7 @@ def test_the_table_of_the_page_is_what_is_exported() -> None:
 
 
 def test_the_page_on_data_runs() -> None:
-    page = run_page("data.md")
+    page = run_page(DOCS / "data.md")
     assert page["data"].name == "scenes (held-out artwork, two objects, seed 3)"
     assert page["sample"].name == "scene 7"
     assert page["captioned"].name.endswith("(1 images; 5 captions, the first 5 of each)")
