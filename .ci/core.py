@@ -9,7 +9,7 @@ from cci_captum import CCI, ZeroShotClassifier, load_clip
 from cci_captum.baselines import GradECLIP
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
 
-extras = ("pandas", "pyarrow", "sentencepiece", "google.protobuf", "webdataset", "faiss")
+extras = ("pandas", "pyarrow", "sentencepiece", "google.protobuf", "faiss")
 found = [name for name in extras if find_spec(name.partition(".")[0])]
 assert not found, f"a required package brought {', '.join(found)}: this checks nothing"
 

@@ -13,7 +13,6 @@ _EXTRAS = {
     "pyarrow": "benchmark",
     "scipy": "benchmark",
     "sentencepiece": "hf",
-    "webdataset": "data",
 }
 
 

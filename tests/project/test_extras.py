@@ -85,7 +85,7 @@ def test_the_extras_named_are_those_of_setup_cfg() -> None:
     known = extras()
     brought = {
         package.removesuffix("-cpu"): extra
-        for extra in ("faiss", "benchmark", "hf", "data")
+        for extra in ("faiss", "benchmark", "hf")
         for package in known[extra]
     }
     assert brought == _EXTRAS
@@ -93,8 +93,8 @@ def test_the_extras_named_are_those_of_setup_cfg() -> None:
 
 def test_all_is_every_extra_but_the_other_faiss() -> None:
     known = extras()
-    assert known["all"] == known["faiss"] | known["benchmark"] | known["hf"] | known["data"]
-    assert known["benchmark"] | known["hf"] | known["data"] < known["test"] < known["dev"]
+    assert known["all"] == known["faiss"] | known["benchmark"] | known["hf"]
+    assert known["benchmark"] | known["hf"] < known["test"] < known["dev"]
     assert not known["faiss"] & known["test"]  # with a GPU the other one is installed
 
 
