@@ -95,11 +95,11 @@ def score(outputs: Tensor, target: Any = None) -> Curve:
 
 def mapped(function: Callable[..., Tensor], *curves: Curve) -> Curve:
     """A function of every value of curves that have the same ones, as a curve of their kind."""
-    names = [field.name for field in fields(curves[0])]
-    values = {name: [getattr(curve, name) for curve in curves] for name in names}
-    return type(curves[0])(
-        **{name: None if own[0] is None else function(*own) for name, own in values.items()}
-    )
+    changed: dict[str, Any] = {}
+    for field in fields(curves[0]):
+        values = [getattr(curve, field.name) for curve in curves]
+        changed[field.name] = None if values[0] is None else function(*values)
+    return type(curves[0])(**changed)
 
 
 @dataclass(frozen=True, eq=False)
