@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +52,16 @@ def hooks(module: nn.Module) -> int:
 def texts(figure: Figure) -> list[str]:
     """What is written in the figure."""
     return [text.get_text() for text in figure.texts]
+
+
+@contextmanager
+def counted_texts(model: nn.Module) -> Iterator[list[int]]:
+    """Rows of tokens in each pass of the text encoder."""
+    rows: list[int] = []
+    handle = model.token_embedding.register_forward_pre_hook(
+        lambda module, args: rows.append(len(args[0]))
+    )
+    try:
+        yield rows
+    finally:
+        handle.remove()

@@ -37,18 +37,16 @@ METHODS = ("cci", "grad-eclip", "maskclip", "gradcam")
 """What is compared where the user names no method."""
 
 _PARTS = "parts"
+_PAGES = ("settings.json", "summary.md")
+_Model = tuple[str, str | None]  # name and tag, as `load_clip` takes them
 
 
-def add_options(
-    parser: argparse.ArgumentParser, *, out: str, protocol: str, seed: str = "--seed"
-) -> None:
+def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
     """Add all options that do not say which items are explained.
 
     Args:
         parser: A command's.
         out: Where it writes by default.
-        protocol: What it judges by by default.
-        seed: The shared option's name.
     """
     parser.add_argument(
         "--model",
@@ -61,7 +59,7 @@ def add_options(
     add_method_option(parser, METHODS)
     parser.add_argument(
         "--protocol",
-        default=protocol,
+        default="grad-eclip",
         metavar="P,P",
         help="of grad-eclip-original, grad-eclip, grad-eclip-released, rise, tokens; "
         '"all"; or "none", for where maps lie and what they cost alone (%(default)s)',
@@ -92,7 +90,7 @@ def add_options(
         metavar="B",
         help="explained at a time (%(default)s)",
     )
-    add_shared_options(parser, seed, "--device")
+    add_shared_options(parser, "--seed", "--device")
 
 
 class Plan:
@@ -123,28 +121,36 @@ class Plan:
         self.models = _models(arguments.model or ["tiny"], arguments.pretrained)
         self.pictures = _pictures(self.models, self.protocols)
         self.outputs = Outputs()
-        self.outputs.expect_in(arguments.out, "--out", [*_tables(), *_PAGES, *self.pictures])
+        self.outputs.expect_in(arguments.out, "--out", [*_tables(), *_PAGES, *self._drawn()])
 
     def run(self, command: str, task_of: Callable[[LoadedCLIP], Task]) -> None:
         """Compare by one model after the other, and write tables, page and pictures.
 
         Args:
             command: Its name.
-            task_of: What is compared, of a model.
+            task_of: What is compared, of a model; TypeError and ValueError are the user's to mend.
         """
         from ..comparison import Comparison
 
         device = choose_device(self.arguments.device)
         store = _store(self.arguments)
-        found = []
-        for name, pretrained in self.models:
-            clip = load_model(name, pretrained, device)
-            task = task_of(clip)
+
+        def of(model: _Model) -> Comparison:  # which is let go before the next one is loaded
+            clip = load_model(*model, device)
+            try:
+                task = task_of(clip)
+            except (TypeError, ValueError) as error:
+                raise CommandError(str(error)) from error
             comparison = self._compared(task, clip.name, store)
-            found.append(comparison)
-            self._draw(comparison, task, (name, pretrained))
-        whole = found[0] if len(found) == 1 else Comparison.join(found)
-        self._write(whole, command)
+            self._draw(comparison, task, model)
+            return comparison
+
+        found = [of(model) for model in self.models]
+        self._write(found[0] if len(found) == 1 else Comparison.join(found), command)
+
+    def _drawn(self) -> list[str]:
+        """Files of all pictures."""
+        return [file for own in self.pictures.values() for file in own.values()]
 
     def _compared(self, task: Task, model: str, store: FolderStore) -> Comparison:
         from ..comparison import compare
@@ -176,7 +182,7 @@ class Plan:
             )
             raise
 
-    def _draw(self, comparison: Comparison, task: Task, model: tuple[str, str | None]) -> None:
+    def _draw(self, comparison: Comparison, task: Task, model: _Model) -> None:
         """The pictures of one model."""
         from ..comparison import figures
 
@@ -185,10 +191,8 @@ class Plan:
             "scatter": lambda: figures.pairs(comparison),
             "grid": lambda: figures.grid(comparison, task),
         }
-        for name, (kind, own) in self.pictures.items():
-            if own == model:
-                save = partial(_save_figure, draw=drawn[kind])
-                self.outputs.write(self.arguments.out / name, save)
+        for kind, file in self.pictures[model].items():
+            self.outputs.write(self.arguments.out / file, partial(_save_figure, draw=drawn[kind]))
 
     def _write(self, comparison: Comparison, command: str) -> None:
         """The tables and the page, and a few lines for the terminal."""
@@ -213,7 +217,7 @@ class Plan:
             count = len(comparison.failures)
             print(f"\n{count} maps are missing: summary.md says which, and why")
         self.outputs.finish()
-        pictures = ", ".join(self.pictures)
+        pictures = ", ".join(self._drawn())
         print(f"\nwrote summary.md, {pictures} and tables to {readable(self.arguments.out)}")
 
     def _settings(self, command: str) -> dict[str, Any]:
@@ -238,17 +242,14 @@ class Plan:
         }
 
 
-_PAGES = ("settings.json", "summary.md")
-
-
 def _tables() -> list[str]:
     from ..comparison.results import TABLES
 
     return [f"{name}.parquet" for name in TABLES]
 
 
-def _models(names: Sequence[str], pretrained: str | None) -> list[tuple[str, str | None]]:
-    """(name, tag) of each model, as `load_clip` takes them."""
+def _models(names: Sequence[str], pretrained: str | None) -> list[_Model]:
+    """The models that the user named, each once."""
     models = []
     for text in names:
         name, comma, tag = text.partition(",")
@@ -267,18 +268,14 @@ def _models(names: Sequence[str], pretrained: str | None) -> list[tuple[str, str
     return models
 
 
-def _pictures(
-    models: Sequence[tuple[str, str | None]], protocols: Sequence[str]
-) -> dict[str, tuple[str, tuple[str, str | None]]]:
-    """File -> what it shows, of which model."""
+def _pictures(models: Sequence[_Model], protocols: Sequence[str]) -> dict[_Model, dict[str, str]]:
+    """Model -> what a picture shows -> its file."""
     kinds = ("curves", "scatter", "grid") if protocols else ("grid",)
-    if len(models) == 1:
-        return {f"{kind}.png": (kind, models[0]) for kind in kinds}
-    return {
-        f"{kind}-{place}-{re.sub('[^A-Za-z0-9.]+', '-', model[0]).strip('-')}.png": (kind, model)
-        for place, model in enumerate(models, 1)
-        for kind in kinds
-    }
+    ends = dict.fromkeys(models, "")
+    if len(models) > 1:
+        for place, model in enumerate(models, 1):
+            ends[model] = f"-{place}-{re.sub('[^A-Za-z0-9.]+', '-', model[0]).strip('-')}"
+    return {model: {kind: f"{kind}{end}.png" for kind in kinds} for model, end in ends.items()}
 
 
 def _save_figure(path: Path, draw: Callable[[], Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import _comparing
-from ._common import CommandError, add_shared_options, one_of, warn_about_unknown_words
+from ._common import add_shared_options, one_of, warn_about_unknown_words
 from ._data import check_data, find_data, has_masks
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="{true,predicted}",
         help="which class (%(default)s)",
     )
-    _comparing.add_options(parser, out="cci-captum-compare", protocol="grad-eclip")
+    _comparing.add_options(parser, out="cci-captum-compare")
     parser.set_defaults(run=run)
 
 
@@ -65,9 +65,6 @@ def run(arguments: argparse.Namespace) -> None:
         classifier = ZeroShotClassifier(
             clip.model, clip.tokenizer, data.class_names, data.templates
         )
-        try:
-            return Classification(data, classifier, clip.preprocess, arguments.explained)
-        except (TypeError, ValueError) as error:
-            raise CommandError(str(error)) from error
+        return Classification(data, classifier, clip.preprocess, arguments.explained)
 
     plan.run("compare", task_of)

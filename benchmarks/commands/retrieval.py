@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from . import _comparing
-from ._common import CommandError, add_shared_options, at_least, warn_about_unknown_words
+from ._common import add_shared_options, at_least, warn_about_unknown_words
 from ._data import check_data, find_captions
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="{test,val,train,restval}",
         help="of Karpathy and Fei-Fei (test)",
     )
-    _comparing.add_options(parser, out="cci-captum-retrieval", protocol="grad-eclip")
+    _comparing.add_options(parser, out="cci-captum-retrieval")
     parser.set_defaults(run=run, classes=None, masks=None)
 
 
@@ -51,16 +51,13 @@ def run(arguments: argparse.Namespace) -> None:
 
         data = find_captions(arguments, clip.preprocess)
         warn_about_unknown_words(clip.name, [text for own in data.captions for text in own])
-        try:
-            return Retrieval(
-                data,
-                clip.model,
-                clip.tokenizer,
-                clip.preprocess,
-                batch_size=arguments.batch_size,
-                show_progress=True,
-            )
-        except (TypeError, ValueError) as error:
-            raise CommandError(str(error)) from error
+        return Retrieval(
+            data,
+            clip.model,
+            clip.tokenizer,
+            clip.preprocess,
+            batch_size=arguments.batch_size,
+            show_progress=True,
+        )
 
     plan.run("retrieval", task_of)

@@ -16,7 +16,8 @@ from cci_captum.visualization import Band, attribution_grid, faithfulness_curves
 from ..statistics import interval, paired_interval
 from ..tasks import Task
 from .measures import MEASURES
-from .results import Comparison, gain_of, photos_of
+from .results import Comparison, check_one_model
+from .summary import gain_of, photos_of
 from .titles import both_areas, title
 
 
@@ -29,7 +30,7 @@ def curves(comparison: Comparison, **options: Any) -> Figure:
         comparison: What was measured.
         options: Of `cci_captum.visualization.faithfulness_curves`.
     """
-    _check_one_model(comparison)
+    check_one_model(comparison)
     rows = comparison.curves[comparison.curves["check"] == ""]
     photos = photos_of(rows)
     panels: dict[str, dict[str, Band]] = {}
@@ -68,7 +69,7 @@ def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
         comparison: What was measured, by one model.
         reference: The method; None is the first.
     """
-    _check_one_model(comparison)
+    check_one_model(comparison)
     reference = comparison.methods[0] if reference is None else reference
     protocol = comparison.protocols[0]
     rows = _as_they_are(comparison)
@@ -110,7 +111,7 @@ def grid(
         places: Of the items; None takes those on which methods disagree most, one a photo.
         rows: How many of these.
     """
-    _check_one_model(comparison)
+    check_one_model(comparison)
     results = _as_they_are(comparison)
     by_item = results.set_index(["method", "index"])
     methods = comparison.methods
@@ -145,11 +146,6 @@ def _below(row: pd.Series, comparison: Comparison, explained: str) -> str:
         return on_object
     areas = both_areas(*(row[name] for name in comparison.kind.areas(comparison.kind.ranked)))
     return "\n".join(filter(None, [on_object, areas]))
-
-
-def _check_one_model(comparison: Comparison) -> None:
-    if len(comparison.models) > 1:
-        raise ValueError("comparison: expected that of one model; comparison.of(model) gives it")
 
 
 def _as_they_are(comparison: Comparison) -> pd.DataFrame:

@@ -6,9 +6,10 @@ import math
 from dataclasses import replace
 
 from ..faithfulness import TIES
+from ..faithfulness.curves import DIRECTIONS
 from ..localization import MEASURES as LOCALIZATION
 from ..measures import Measure
-from ..tasks import DIRECTIONS, KINDS
+from ..tasks import KINDS
 
 _VALUES = {name: title for kind in KINDS.values() for name, title in kind.values.items()}
 

@@ -13,7 +13,8 @@ from cci_captum.models._equal_names import describe
 from ..markdown import NO_INTERVAL, literal, table, with_interval
 from ..tasks import Kind
 from .measures import COSTS, LOCALIZATION, RANKS
-from .results import Comparison, photos_of
+from .results import Comparison
+from .summary import photos_of
 from .titles import heading, title
 
 _COSTS = tuple(measure.name for measure in COSTS)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cci_captum.baselines.registry import REFERENCES
-
-from ..statistics import holm, interval, paired_interval, paired_p_value
-from ..tasks import DIRECTIONS, KINDS, Kind
-from .measures import MEASURES, RANKS
+from ..faithfulness.curves import DIRECTIONS
+from ..tasks import KINDS, Kind
+from .measures import MEASURES
+from .summary import gain_of, is_method, summarised
 
 _OF_RUNS = ("seconds",)  # measured anew by every run
 _KEYS = ["model", "index", "method", "check"]
 _FAILURE = ["model", "index", "image", "method", "check", "error"]
-_SHARED = (
+_SHARED = [
     "task",
     "data",
     "masks",
@@ -33,9 +32,11 @@ _SHARED = (
     "protocols",
     "fractions",
     "ties",
-)
+]
 TABLES = ("results", "timings", "curves", "maps", "failures", "errors", "samples")
 """Names of the tables that `Comparison.save` writes."""
+
+_FRAMES = tuple(name for name in TABLES if name != "timings")  # attributes
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,10 +182,9 @@ class Comparison:
                         f"comparisons: expected the same {name} of every model, got {value!r} and, "
                         f"of {model}, {settings.get(name)!r}"
                     )
-        names = [each.name for each in fields(cls) if each.name != "settings"]
         tables = {
             name: pd.concat([getattr(each, name) for each in comparisons], ignore_index=True)
-            for name in names
+            for name in _FRAMES
         }
         return cls(**tables, settings={**shared, "models": list(by_model), "by_model": by_model})
 
@@ -202,9 +202,8 @@ class Comparison:
         by_model = self.settings.get("by_model")
         if by_model is None:
             return self
-        names = [each.name for each in fields(self) if each.name != "settings"]
         tables = {}
-        for name in names:
+        for name in _FRAMES:
             frame = getattr(self, name)
             tables[name] = frame[frame["model"] == model].reset_index(drop=True)
         return Comparison(**tables, settings=by_model[model])
@@ -249,8 +248,7 @@ class Comparison:
             ValueError: If there is no such map, or several models have it.
         """
         found = self.maps.query("index == @index and method == @method and check == @check")
-        if len(self.models) > 1:
-            raise ValueError("map_of: expected a comparison of one model; `of` gives it")
+        check_one_model(self)
         if found.empty:
             raise ValueError(f"index: expected an image with a map by {method}, got {index}")
         row = found.iloc[0]
@@ -307,7 +305,7 @@ class Comparison:
             raise ValueError(
                 f"reference: expected one of {', '.join(self.methods)}, got {reference!r}"
             )
-        known = _measures(self.results)
+        known = [name for name in self.results if name in MEASURES]
         unknown = [name for name in measures or () if name not in known]
         if unknown:
             raise ValueError(f"measures: expected some of {', '.join(known)}, got {unknown}")
@@ -317,7 +315,7 @@ class Comparison:
                 of_maps = MEASURES[measure].grain == "map"
                 for protocol in self.protocols[:1] if of_maps else self.protocols:
                     rows = results[results["protocol"] == protocol]
-                    part = _summarised(rows, measure, reference)
+                    part = summarised(rows, measure, reference)
                     part.insert(0, "protocol", "" if of_maps else protocol)
                     part.insert(0, "model", model)
                     parts.append(part)
@@ -343,99 +341,15 @@ class Comparison:
         if protocol not in self.protocols:
             known = ", ".join(self.protocols)
             raise ValueError(f"protocol: expected one of {known}, got {protocol!r}")
-        if len(self.models) > 1:
-            raise ValueError("disagreement: expected a comparison of one model; `of` gives it")
+        check_one_model(self)
         rows = self.results[self.results["protocol"] == protocol]
-        rows = rows[_is_method(rows)]
+        rows = rows[is_method(rows)]
         gain = gain_of(rows, self.kind) if protocol else rows["energy"]
         by_item = gain.groupby(rows["index"])
         return (by_item.max() - by_item.min()).sort_values(ascending=False, kind="stable")
 
 
-def gain_of(results: pd.DataFrame, kind: Kind) -> pd.Series:
-    """Insertion minus deletion area, of what the kind of task ranks methods by."""
-    deletion, insertion = kind.areas(kind.ranked)
-    return results[insertion] - results[deletion]
-
-
-def add_ranks(results: pd.DataFrame, kind: Kind) -> pd.DataFrame:
-    """The table with "deletion_rank" and "insertion_rank"; see `Comparison`."""
-    ranked = results[_is_method(results)]
-    for rank, area in zip(RANKS, kind.areas(kind.ranked), strict=True):
-        if area in results:
-            groups = ranked.groupby(["index", "protocol"])[area]
-            ranks = groups.rank(ascending=MEASURES[area].better == "lower")
-            results = results.assign(**{rank: ranks})
-    return results
-
-
-def _is_method(results: pd.DataFrame) -> pd.Series:
-    """Rows of methods as they are: neither references nor checks."""
-    return ~results["method"].isin(REFERENCES) & (results["check"] == "")
-
-
-def _measures(results: pd.DataFrame) -> list[str]:
-    """Columns that hold measures."""
-    return [name for name in results.columns if name in MEASURES]
-
-
-def photos_of(rows: pd.DataFrame) -> pd.Series | None:
-    """What is independent: a number for the source photo of each image, by the image's place.
-
-    None where no two images come from one photo, or where nothing is known about that.
-    """
-    if "source" not in rows:
-        return None
-    sources = rows.drop_duplicates("index").set_index("index")["source"]
-    return None if sources.is_unique else pd.Series(pd.factorize(sources)[0], sources.index)
-
-
-def _bounds(measure: str, rows: pd.DataFrame) -> tuple[float, float]:
-    """The least and the greatest value that a measure can have."""
-    if measure in RANKS:
-        return 1, max(2, rows.loc[_is_method(rows), "method"].nunique())
-    return MEASURES[measure].bounds
-
-
-def _summarised(rows: pd.DataFrame, measure: str, reference: str) -> pd.DataFrame:
-    """Means, intervals and differences of one measure under one protocol."""
-    keys = list(zip(rows["check"], rows["method"], strict=True))
-    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    images, indices = pd.factorize(rows["index"], sort=True)
-    wide = np.full((len(indices), len(places)), np.nan)  # an image a row, a key a column
-    wide[images, [places[key] for key in keys]] = rows[measure].to_numpy(np.float64)
-    photos, bounds = photos_of(rows), _bounds(measure, rows)
-    groups = None if photos is None else photos[indices].to_numpy()
-    found = np.full((len(places), 7), np.nan)
-    for columns, known in _tables(wide):
-        values = wide[np.ix_(known, columns)]
-        ends = interval(values, None if groups is None else groups[known], bounds=bounds)
-        found[columns, :3] = np.stack([values.mean(axis=0), *ends], axis=1)
-    own = places.get(("", reference))
-    if own is not None:
-        differences = wide - wide[:, [own]]
-        differences[:, own] = np.nan
-        for columns, known in _tables(differences):
-            values = wide[np.ix_(known, columns)]
-            others = np.broadcast_to(wide[known][:, [own]], values.shape)
-            pairs = (values, others, None if groups is None else groups[known])
-            ends = paired_interval(*pairs, bounds=bounds)
-            p_values = paired_p_value(*pairs, bounds=bounds)
-            mean = differences[np.ix_(known, columns)].mean(axis=0)
-            found[columns, 3:] = np.stack([mean, *ends, p_values], axis=1)
-    summary = pd.DataFrame(list(places), columns=["check", "method"])
-    names = ["mean", "low", "high", "difference", "difference_low", "difference_high", "p_holm"]
-    summary[names] = found
-    summary["p_holm"] = summary.groupby("check")["p_holm"].transform(holm)
-    summary["n"] = (~np.isnan(wide)).sum(axis=0)
-    return summary[summary["n"] > 0].assign(measure=measure)
-
-
-def _tables(wide: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Columns without a missing value together, others alone, with the rows that they have."""
-    missing = np.isnan(wide)
-    whole = ~missing.any(axis=0)
-    if whole.any():
-        yield whole.nonzero()[0], np.arange(len(wide))
-    for column in (~whole & ~missing.all(axis=0)).nonzero()[0]:
-        yield np.array([column]), (~missing[:, column]).nonzero()[0]
+def check_one_model(comparison: Comparison) -> None:
+    """Raise ValueError if a comparison is of several models."""
+    if len(comparison.models) > 1:
+        raise ValueError("comparison: expected that of one model; comparison.of(model) gives it")

@@ -10,12 +10,14 @@ import pandas as pd
 from ..tasks import KINDS, Batch, Task
 from .measures import MEASURES
 from .plan import Key
-from .results import Comparison, add_ranks
+from .results import Comparison
+from .summary import add_ranks
 from .unit import CURVES, MAP
 
 _KEYS = ["image", "index", "source", "method", "check", "protocol"]
 _RESULTS = [*_KEYS, "target", "predicted"]
 _SAMPLES = ["index", "image", "source", "target", "label", "predicted"]
+_OF_BATCH = ("indices", "names", "sources", "targets", "predicted")
 
 
 def samples_of(task: Task, batch: Batch | None, errors: Mapping[int, str]) -> pd.DataFrame:
@@ -34,28 +36,19 @@ def samples_of(task: Task, batch: Batch | None, errors: Mapping[int, str]) -> pd
         ValueError: If a fact has the name of another column.
     """
     rows: list[dict[str, Any]] = []
-    for place in range(0 if batch is None else len(batch.names)):
-        assert batch is not None
-        taken = [name for name in batch.facts[place] if name in (*_SAMPLES, "error", "model")]
-        if taken:
-            raise ValueError(
-                f"facts: expected names other than {', '.join(_SAMPLES)}, error and model, got "
-                f"{taken[0]!r} of {batch.names[place]}"
-            )
-        rows.append(
-            {
-                "index": batch.indices[place],
-                "image": batch.names[place],
-                "source": batch.sources[place],
-                "target": batch.targets[place],
-                "label": task.label(batch.targets[place]),
-                "predicted": batch.predicted[place],
-                **batch.facts[place],
-                "error": "",
-            }
-        )
+    if batch is not None:
+        known = zip(*(getattr(batch, name) for name in _OF_BATCH), strict=True)
+        for (index, image, source, target, guess), facts in zip(known, batch.facts, strict=True):
+            taken = [name for name in facts if name in (*_SAMPLES, "error", "model")]
+            if taken:
+                raise ValueError(
+                    f"facts: expected names other than {', '.join(_SAMPLES)}, error and model, got "
+                    f"{taken[0]!r} of {image}"
+                )
+            values = (index, image, source, target, task.label(target), guess)
+            rows.append({**dict(zip(_SAMPLES, values, strict=True)), **facts, "error": ""})
     rows += [{"index": place, "error": error} for place, error in errors.items()]
-    frame = pd.DataFrame(rows, columns=[*_SAMPLES, "error"] if not rows else None)
+    frame = pd.DataFrame(rows)
     return _plain(frame.reindex(columns=list(dict.fromkeys([*_SAMPLES, *frame, "error"]))))
 
 

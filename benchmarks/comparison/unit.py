@@ -23,6 +23,7 @@ from cci_captum.attribution.forward_checks import known_field_of_view
 from cci_captum.vision_towers import find_vision_tower
 
 from ..faithfulness import DeletionInsertion, FaithfulnessCurves, PreparedImages
+from ..faithfulness.curves import DIRECTIONS
 from ..faithfulness.protocols import Ties
 from ..maps import raw_map
 from ..tasks import Batch, Kind, Question
@@ -258,7 +259,7 @@ def _areas(curves: FaithfulnessCurves) -> dict[str, list[float]]:
 def _lists(curves: FaithfulnessCurves) -> dict[str, list[Any]]:
     """`CURVES`: name -> a row of numbers an image."""
     found = {}
-    for direction in ("deletion", "insertion"):
+    for direction in DIRECTIONS:
         curve = getattr(curves, direction)
         for field in fields(curve):
             values = getattr(curve, field.name)

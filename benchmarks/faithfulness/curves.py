@@ -16,7 +16,7 @@ from ..ranking import among_best
 if TYPE_CHECKING:
     import pandas as pd
 
-_DIRECTIONS = ("deletion", "insertion")
+DIRECTIONS = ("deletion", "insertion")
 
 
 def area_under_curve(values: Tensor, fractions: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class FaithfulnessCurves:
         Over `fractions` in both directions. The area of a mean curve is the mean of the areas.
         """
         areas = {}
-        for direction in _DIRECTIONS:
+        for direction in DIRECTIONS:
             curve = getattr(self, direction)
             for field in fields(curve):
                 values = getattr(curve, field.name)
@@ -164,7 +164,7 @@ class FaithfulnessCurves:
 
         images, points = len(self), len(self.fractions)
         parts = []
-        for direction in _DIRECTIONS:
+        for direction in DIRECTIONS:
             curve, fractions = getattr(self, direction), self.fractions
             if direction == "insertion" and self.insertion_fractions is not None:
                 fractions = self.insertion_fractions

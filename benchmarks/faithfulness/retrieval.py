@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cci_captum._checks import check_positive_int
-from cci_captum.attribution.inputs import check_images
 from cci_captum.models._cut_texts import checked
-from cci_captum.models._encoders import device_of, text_device, weights_at_hand
+from cci_captum.models._encoders import device_of, weights_at_hand
 from cci_captum.models.clip import ImageTextSimilarity
 
 from .curves import Curve
+from .gallery import encode_images, encode_texts
 
 KS = (1, 5, 10)
 """Of recall@k, as CLIP_benchmark and most papers report it."""
@@ -244,51 +243,6 @@ class CaptionRetrieval(nn.Module):
     def _own(self, captions: Tensor) -> Tensor:
         """(n, M) bool, all captions of the image that each of these (n,) describes."""
         return self.image_of_caption == self.image_of_caption[captions][:, None]
-
-
-@torch.no_grad()
-def encode_images(model: nn.Module, inputs: Iterable[Tensor], batch_size: int = 64) -> Tensor:
-    """The features of a gallery, each image read when it is needed.
-
-    Args:
-        model: A CLIP-like model.
-        inputs: N preprocessed images (3, H, W).
-        batch_size: Images in one forward pass.
-
-    Returns:
-        (N, E), L2-normalised, at least float32.
-
-    Raises:
-        ValueError: If there are none, or they are no images.
-    """
-    similarity = ImageTextSimilarity(model)
-    device = device_of(getattr(model, "visual", getattr(model, "vision_model", model)))
-    features, images = [], iter(inputs)
-    while batch := list(islice(images, batch_size)):
-        stacked = check_images(torch.stack(batch), "inputs")
-        features.append(similarity.encode_images(stacked.to(device)))
-    if not features:
-        raise ValueError("inputs: expected at least one image, got none")
-    return torch.cat(features)
-
-
-@torch.no_grad()
-def encode_texts(model: nn.Module, tokens: Tensor, batch_size: int = 64) -> Tensor:
-    """The features of captions, equal ones encoded once.
-
-    Args:
-        model: A CLIP-like model.
-        tokens: (M, L) int64.
-        batch_size: Different captions in one forward pass.
-
-    Returns:
-        (M, E), L2-normalised, at least float32.
-    """
-    similarity = ImageTextSimilarity(model)
-    rows, places = tokens.unique(dim=0, return_inverse=True)
-    rows = rows.to(text_device(model))
-    features = torch.cat([similarity.encode_texts(part) for part in rows.split(batch_size)])
-    return features[places.to(features.device)]
 
 
 def _kth_rivals(images: Tensor, texts: Tensor, image_of_caption: Tensor) -> Tensor:

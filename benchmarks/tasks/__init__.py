@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from .base import Batch, Question, Task
 from .classification import Classification, Explained
-from .kinds import DIRECTIONS, KINDS, Kind
+from .kinds import KINDS, Kind
 from .retrieval import Retrieval
 
 __all__ = [
-    "DIRECTIONS",
     "KINDS",
     "Batch",
     "Classification",

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-DIRECTIONS = ("deletion", "insertion")
+from ..faithfulness.curves import DIRECTIONS
+from ..faithfulness.retrieval import KS
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Kind:
         return tuple(f"{direction}_{name}" for name in values for direction in DIRECTIONS)
 
 
-_RECALLS = {f"{way}r{k}": f"{way.upper()}R@{k}" for way in "it" for k in (1, 5, 10)}
+_RECALLS = {f"{way}r{k}": f"{way.upper()}R@{k}" for way in "it" for k in KS}
 
 KINDS = {
     kind.name: kind

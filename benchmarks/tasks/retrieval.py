@@ -20,7 +20,8 @@ from cci_captum.models.preprocessing import Preprocess
 
 from ..data import CaptionData, Sample
 from ..faithfulness import CaptionRetrieval, RetrievalCurve
-from ..faithfulness.retrieval import KS, encode_images, encode_texts
+from ..faithfulness.gallery import encode_images, encode_texts
+from ..faithfulness.retrieval import KS
 from ..ranking import predicted
 from .base import Batch, Question, Task
 from .kinds import KINDS

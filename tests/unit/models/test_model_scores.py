@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers import FAST, NAMES
+from helpers import FAST, NAMES, counted_texts
 from torch import Tensor, nn
 
 import cci_captum
@@ -256,19 +254,6 @@ def test_gradients_are_those_of_a_module_written_by_hand(classifier, images) -> 
 # Further arguments.
 
 
-@contextmanager
-def counted(model: nn.Module) -> Iterator[list[int]]:
-    """Rows of tokens in each pass of the text encoder."""
-    rows: list[int] = []
-    handle = model.token_embedding.register_forward_pre_hook(
-        lambda module, args: rows.append(len(args[0]))
-    )
-    try:
-        yield rows
-    finally:
-        handle.remove()
-
-
 @pytest.mark.parametrize("name", BLACK_BOX)
 @pytest.mark.parametrize("score", BOTH)
 def test_shared_texts_are_encoded_once_a_call(score, name, model, images, tokenizer) -> None:
@@ -278,7 +263,7 @@ def test_shared_texts_are_encoded_once_a_call(score, name, model, images, tokeni
         method = make(name, score(SharedTexts(model)))
         if name != "random":  # which runs no check
             method.check_forward_func(images, Shared(texts))
-        with counted(model) as rows:
+        with counted_texts(model) as rows:
             found = method.attribute(images, [0, 2, 1, 3], Shared(texts), internal_batch_size=3)
         assert sum(rows) == len(words)
         logits = ZeroShotClassifier(model, tokenizer, words, "{}", logit_scale=10.0)

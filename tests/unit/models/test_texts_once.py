@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 from captum.attr import NoiseTunnel
-from helpers import FAST
-from torch import Tensor, nn
+from helpers import FAST, counted_texts
+from torch import Tensor
 
 import cci_captum
 from cci_captum import CCI, ImageTextSimilarity, KMeans, Shared, ZeroShotClassifier
@@ -27,19 +26,6 @@ TEXTS = ["fox", "ship", "jar", "fox"]
 @pytest.fixture
 def tokens(tokenizer) -> Tensor:
     return tokenizer(TEXTS)
-
-
-@contextmanager
-def counted(model: nn.Module) -> Iterator[list[int]]:
-    """Rows of tokens in each pass of the text encoder."""
-    rows: list[int] = []
-    handle = model.token_embedding.register_forward_pre_hook(
-        lambda module, args: rows.append(len(args[0]))
-    )
-    try:
-        yield rows
-    finally:
-        handle.remove()
 
 
 def wrapped(similarity: ImageTextSimilarity) -> Callable[..., Tensor]:
@@ -58,7 +44,7 @@ def test_every_method_encodes_each_text_once_a_call(name, size, model, images, t
             images, tokens
         )  # once for each forward_func, in passes of its own
     for _ in range(2):
-        with counted(model) as rows:
+        with counted_texts(model) as rows:
             method.attribute(images, None, tokens, internal_batch_size=size)
         assert sum(rows) == 3
 
@@ -66,7 +52,7 @@ def test_every_method_encodes_each_text_once_a_call(name, size, model, images, t
 @pytest.mark.parametrize("protocol", ["rise", "tokens"])
 def test_the_curves_encode_each_text_once(protocol, model, images, tokens) -> None:
     harness = DeletionInsertion(ImageTextSimilarity(model), protocol, internal_batch_size=3)
-    with counted(model) as rows:
+    with counted_texts(model) as rows:
         harness(images, torch.rand(4, 4, 4), None, tokens)
     assert sum(rows) == 3
 
@@ -82,7 +68,7 @@ def test_other_ways_in(model, images, tokens, tokenizer) -> None:
         (lambda: M2IB(similarity, **FAST["m2ib"]).fit(images, None, tokens), 3),
         (lambda: surgery.patch_map(images, None, tokens, internal_batch_size=1), 4),
     ):
-        with counted(model) as rows:
+        with counted_texts(model) as rows:
             call()
         assert sum(rows) == texts
 
@@ -142,7 +128,7 @@ def test_an_adapter_switched_within_a_pass_is_no_other_text(model, images, token
             scores.append((features * similarity.encode_texts(text)).sum(dim=1))
         return scores[0] - scores[1]
 
-    with counted(model) as rows:
+    with counted_texts(model) as rows:
         effects = CCI(difference, model.visual).effects(images, tokens, internal_batch_size=2)
     assert sum(rows) == 2 * 3
     with torch.no_grad():
@@ -211,7 +197,7 @@ def test_a_failed_call_leaves_no_memory(model, images, tokens) -> None:
 
 
 def test_dropout_in_training_is_drawn_in_every_pass(model, images, tokens) -> None:
-    with counted(model.train()) as rows:
+    with counted_texts(model.train()) as rows:
         cci = CCI(ImageTextSimilarity(model), clustering=KMeans(2))
         cci.effects(images, tokens, check=False)
     assert len(rows) == 3

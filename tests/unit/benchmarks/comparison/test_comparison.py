@@ -28,7 +28,7 @@ from cci_captum.benchmarks.comparison.randomization import (
     rank_correlation,
     with_random_weights,
 )
-from cci_captum.benchmarks.comparison.results import add_ranks
+from cci_captum.benchmarks.comparison.summary import add_ranks
 from cci_captum.benchmarks.data import Sample
 from cci_captum.benchmarks.faithfulness import PROTOCOLS, DeletionInsertion, Protocol
 from cci_captum.benchmarks.localization import MEASURES

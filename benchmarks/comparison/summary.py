@@ -1,0 +1,100 @@
+"""The statistics behind `Comparison.summary`: ranks, means, intervals and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cci_captum.baselines.registry import REFERENCES
+
+from ..statistics import holm, interval, paired_interval, paired_p_value
+from ..tasks import Kind
+from .measures import MEASURES, RANKS
+
+
+def gain_of(results: pd.DataFrame, kind: Kind) -> pd.Series:
+    """Insertion minus deletion area, of what the kind of task ranks methods by."""
+    deletion, insertion = kind.areas(kind.ranked)
+    return results[insertion] - results[deletion]
+
+
+def add_ranks(results: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """The table with "deletion_rank" and "insertion_rank"; see `Comparison`."""
+    ranked = results[is_method(results)]
+    for rank, area in zip(RANKS, kind.areas(kind.ranked), strict=True):
+        if area in results:
+            groups = ranked.groupby(["index", "protocol"])[area]
+            ranks = groups.rank(ascending=MEASURES[area].better == "lower")
+            results = results.assign(**{rank: ranks})
+    return results
+
+
+def is_method(results: pd.DataFrame) -> pd.Series:
+    """Rows of methods as they are: neither references nor checks."""
+    return ~results["method"].isin(REFERENCES) & (results["check"] == "")
+
+
+def photos_of(rows: pd.DataFrame) -> pd.Series | None:
+    """What is independent: a number for the source photo of each image, by the image's place.
+
+    None where no two images come from one photo, or where nothing is known about that.
+    """
+    if "source" not in rows:
+        return None
+    sources = rows.drop_duplicates("index").set_index("index")["source"]
+    return None if sources.is_unique else pd.Series(pd.factorize(sources)[0], sources.index)
+
+
+def _bounds(measure: str, rows: pd.DataFrame) -> tuple[float, float]:
+    """The least and the greatest value that a measure can have."""
+    if measure in RANKS:
+        return 1, max(2, rows.loc[is_method(rows), "method"].nunique())
+    return MEASURES[measure].bounds
+
+
+def summarised(rows: pd.DataFrame, measure: str, reference: str) -> pd.DataFrame:
+    """Means, intervals and differences of one measure under one protocol."""
+    keys = list(zip(rows["check"], rows["method"], strict=True))
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    images, indices = pd.factorize(rows["index"], sort=True)
+    wide = np.full((len(indices), len(places)), np.nan)  # an image a row, a key a column
+    wide[images, [places[key] for key in keys]] = rows[measure].to_numpy(np.float64)
+    photos, bounds = photos_of(rows), _bounds(measure, rows)
+    groups = None if photos is None else photos[indices].to_numpy()
+    found = np.full((len(places), 7), np.nan)
+    for columns, known in _tables(wide):
+        values = wide[np.ix_(known, columns)]
+        ends = interval(values, None if groups is None else groups[known], bounds=bounds)
+        found[columns, :3] = np.stack([values.mean(axis=0), *ends], axis=1)
+    own = places.get(("", reference))
+    if own is not None:
+        differences = wide - wide[:, [own]]
+        differences[:, own] = np.nan
+        for columns, known in _tables(differences):
+            values = wide[np.ix_(known, columns)]
+            others = np.broadcast_to(wide[known][:, [own]], values.shape)
+            pairs = (values, others, None if groups is None else groups[known])
+            ends = paired_interval(*pairs, bounds=bounds)
+            p_values = paired_p_value(*pairs, bounds=bounds)
+            mean = differences[np.ix_(known, columns)].mean(axis=0)
+            found[columns, 3:] = np.stack([mean, *ends, p_values], axis=1)
+    summary = pd.DataFrame(list(places), columns=["check", "method"])
+    names = ["mean", "low", "high", "difference", "difference_low", "difference_high", "p_holm"]
+    summary[names] = found
+    summary["p_holm"] = summary.groupby("check")["p_holm"].transform(holm)
+    summary["n"] = (~np.isnan(wide)).sum(axis=0)
+    return summary[summary["n"] > 0].assign(measure=measure)
+
+
+def _tables(wide: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Columns without a missing value together, others alone, with the rows that they have."""
+    missing = np.isnan(wide)
+    whole = ~missing.any(axis=0)
+    if whole.any():
+        yield whole.nonzero()[0], np.arange(len(wide))
+    for column in (~whole & ~missing.all(axis=0)).nonzero()[0]:
+        yield np.array([column]), (~missing[:, column]).nonzero()[0]
