@@ -38,9 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pytest-xdist keep tests of one group together, on one worker."""
+    """Let pytest-xdist keep a file's tests on one worker, so that its fixtures are made once."""
     if config.getoption("dist", None) == "load":
-        config.option.dist = "loadgroup"
+        config.option.dist = "loadfile"
 
 
 @pytest.hookimpl(tryfirst=True)

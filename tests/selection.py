@@ -1,16 +1,16 @@
 """Which tests a quick run holds, and which it leaves to `pytest --exhaustive`.
 
-Two marks say so, and nothing else decides:
+Two marks say so:
 
 - `exhaustive`: on a test, or on one value of a parameter (`exhaustive_unless`): left out.
-- `thinned`: on a test, a class or a module (`pytestmark`): of the product of its parameters as many
-  cases stay as the longest list has values, and every value of every parameter is among them.
-  `thinned(among=n)`: tests of one file share long lists, n or more of them: each takes every n-th
-  value, and the next test the values after these.
+- `shared(among=n)`: on a test, a class or a module (`pytestmark`): tests of one file share long
+  lists, n or more of them: each takes every n-th value, and the next test the values after these.
 
-So a quick run holds every family, method, strategy, seed and option of a thinned test, or of those
-of its file, but not all of them together; conftest.py marks the rest `exhaustive` and leaves it
-out.
+And of every test with several lists of parameters as many cases stay as the longest list has
+values, and every value of every parameter is among them.
+
+So a quick run holds every family, method, strategy, seed and option of a test, or of those of its
+file, but not all of them together; conftest.py marks the rest `exhaustive` and leaves it out.
 """
 
 from __future__ import annotations
@@ -118,15 +118,15 @@ def share(rows: Sequence[Sequence[Hashable]], among: int, turn: int) -> list[boo
 
 
 def mark_exhaustive(items: Iterable[pytest.Item]) -> None:
-    """Add the mark `exhaustive` to what the mark `thinned` leaves out."""
+    """Add the mark `exhaustive` to the combinations that a quick run leaves out."""
     cases: dict[str, list[Any]] = defaultdict(list)
     for item in items:
-        thinned, left_out = map(item.get_closest_marker, ("thinned", "exhaustive"))
-        if thinned and not left_out and hasattr(item, "callspec"):
+        if hasattr(item, "callspec") and not item.get_closest_marker("exhaustive"):
             cases[item.nodeid.partition("[")[0]].append(item)
     turns: Counter[str] = Counter()  # how many tests of a file have had their share
     for name, same in cases.items():
-        among = same[0].get_closest_marker("thinned").kwargs.get("among", 1)
+        mark = same[0].get_closest_marker("shared")
+        among = mark.kwargs["among"] if mark else 1
         file = name.partition("::")[0]
         rows = [_values(item) for item in same]
         own = share(rows, among, turns[file])

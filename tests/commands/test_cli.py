@@ -18,6 +18,7 @@ from cci_captum.baselines.registry import METHODS, find_method
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.benchmarks import cli
 from cci_captum.benchmarks.commands import _common, _outputs, demo, env, explain
+from cci_captum.models import clip
 from cci_captum.tiny import CLASS_NAMES, HELD_OUT_FAMILIES, TEMPLATES
 from cci_captum.visualization import attribution_grid
 
@@ -340,9 +341,20 @@ def test_explain_names_an_image_encoder_without_patches(
 
 
 def test_demo(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    make_clip: Any,
+    tokenizer: Any,
 ) -> None:
-    """With fewer scenes and methods than by default: `.ci/run` runs it as it is, twice."""
+    """Of a small model, with few scenes and methods: `.ci/run` runs it as it is, twice."""
+    preprocess = cci_captum.load_clip("tiny").preprocess
+
+    def small(name: str, device: torch.device) -> cci_captum.LoadedCLIP:
+        model, _ = make_clip(len(name), image_size=96, patch_size=16)
+        return cci_captum.LoadedCLIP(model, preprocess, tokenizer, name)
+
+    monkeypatch.setattr(clip, "load_clip", small)
     scenes, methods = 2, ("maskclip", "cci")
     monkeypatch.setattr(demo, "_FRESH_SCENES", scenes)
     monkeypatch.setattr(demo, "_SCENES", demo._SCENES[:3])

@@ -64,6 +64,7 @@ def small_model(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch)
     preprocess = cci_captum.load_clip("tiny").preprocess
     loaded = cci_captum.LoadedCLIP(model, preprocess, tokenizer, "small")
     monkeypatch.setattr(_comparing, "load_model", lambda *_: loaded)
+    monkeypatch.setattr(_comparing, "DPI", 50)
 
 
 @pytest.mark.exhaustive
@@ -167,6 +168,7 @@ def written(folder: Path) -> dict[str, bytes]:
     return {n: (folder / n).read_bytes() for n in names if n != "timings.parquet"}
 
 
+@pytest.mark.usefixtures("small_model")
 @pytest.mark.usefixtures("small_model")
 def test_the_same_command_goes_on_and_another_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -31,6 +31,7 @@ def small_models(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
         return cci_captum.LoadedCLIP(model, preprocess, tokenizer, f"{name}{tag}")
 
     monkeypatch.setattr(_comparing, "load_model", load)
+    monkeypatch.setattr(_comparing, "DPI", 50)
 
 
 def run(*arguments: object) -> int:
@@ -68,7 +69,7 @@ def test_coco(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "5 captions made from 3 photos" in page and "IR@5" in page
     assert "IR@5" in capsys.readouterr().out
     for name in ("curves.png", "scatter.png", "grid.png"):
-        assert (out / name).stat().st_size > 10_000
+        assert (out / name).stat().st_size > 3_000
     assert run(*options, "--seed", 1) == 2
     assert "--out: expected results of the same run" in capsys.readouterr().err
 
@@ -76,7 +77,7 @@ def test_coco(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("small_models")
 def test_several_models(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = ["--n", 3, "--model", "a,x", "--model", "a,yy", "--out", out]
+    options = ["--n", 2, "--protocol", "tokens", "--model", "a,x", "--model", "a,yy", "--out", out]
     assert run(*options) == 0
     found = Comparison.load(out)
     assert found.models == ["a x", "a yy"]

@@ -135,6 +135,7 @@ def own_method() -> dict[str, Any]:
     return run_page(DOCS / "your_own_method.md")
 
 
+@pytest.mark.exhaustive
 def test_the_page_says_what_is_checked(own_method) -> None:
     skipped = {"report": "additional_forward_args", "with_texts": "target"}
     for name, check in skipped.items():
@@ -147,6 +148,7 @@ def test_the_page_says_what_is_checked(own_method) -> None:
     )
 
 
+@pytest.mark.exhaustive
 def test_the_occlusion_of_the_page_is_one_by_hand(own_method) -> None:
     classifier, images = own_method["classifier"], own_method["images"]
     method = own_method["Occlusion"](classifier)

@@ -61,6 +61,7 @@ def test_a_missing_extra_is_named(package: str, code: str, message: str) -> None
     assert done.stderr.splitlines()[-1] == f"cci_captum._extras.MissingExtraError: {message}"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("command", ["compare", "demo"])
 def test_a_command_says_it_in_one_line(command: str, tmp_path: Path) -> None:
     done = without(["pandas"], COMMAND, command, "--out", str(tmp_path / "out"))

@@ -88,6 +88,7 @@ def test_no_library_is_imported_that_captum_does_not_import() -> None:
     assert not new.intersection(LIBRARIES)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "library", [exhaustive_unless(library == "timm", library) for library in MODELS]
 )

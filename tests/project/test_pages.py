@@ -12,6 +12,7 @@ import pytest
 import torch
 from pages import PAGES, Block, blocks, commands, run_page
 from PIL import Image
+from selection import exhaustive_unless
 from toy_comparison import PREPROCESS
 
 import cci_captum
@@ -20,6 +21,7 @@ from cci_captum.baselines.spec import MethodSpec
 from cci_captum.benchmarks.cli import build_parser
 
 RUN_BY_TEST_DOCS = {"data.md", "vision_towers.md", "your_own_method.md"}
+SLOW = {"baselines.md", "faithfulness.md"}
 LANGUAGES = {"python", "sh", "text", "{toctree}", "{eval-rst}"}
 WITH_CODE = [
     page
@@ -61,7 +63,11 @@ def given(
     }
 
 
-@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [exhaustive_unless(page.name not in SLOW, page) for page in WITH_CODE],
+    ids=lambda page: page.name,
+)
 def test_the_code_of_a_page_runs(page: Path, given: dict[str, Any]) -> None:
     assert run_page(page, given).keys() > given.keys()
 

@@ -40,7 +40,7 @@ class Case:
         pairs = zip(names.replace(",", "").split(), values, strict=True)
         self.nodeid = f"test_file.py::test[{values}]"
         self.callspec = SimpleNamespace(params=dict(pairs))
-        self.marks = [pytest.mark.parametrize("a, b", []).mark, pytest.mark.thinned.mark]
+        self.marks = [pytest.mark.parametrize("a, b", []).mark]
 
     def iter_markers(self, name: str) -> list[pytest.Mark]:
         return [mark for mark in self.marks if mark.name == name]

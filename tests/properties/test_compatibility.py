@@ -23,7 +23,7 @@ from toy import CONTEXT_LENGTH, VOCABULARY
 from cci_captum import ImageTextSimilarity, KMeans
 from cci_captum.baselines import METHODS
 
-pytestmark = pytest.mark.thinned
+pytestmark = pytest.mark.shared(among=2)
 
 PAGE = ROOT / "docs" / "compatibility.md"
 LIBRARIES = ("torch", "captum", "open_clip_torch", "timm", "transformers")

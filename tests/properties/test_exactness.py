@@ -12,7 +12,7 @@ from torch import nn
 
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier, find_vision_tower
 
-pytestmark = pytest.mark.thinned
+pytestmark = pytest.mark.shared(among=4)
 
 TOLERANCE = 1e-5  # relative, fp32
 EFFECT = 1e-3  # hiding changes outputs at least this much, a hundred times the tolerance

@@ -13,8 +13,6 @@ from torch import nn
 
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier, find_vision_tower
 
-pytestmark = pytest.mark.thinned
-
 NAMES = ["fox", "ship", "igloo", "lemon", "jar"]
 VARIANTS = {"class-token": {}, "average": {"pool_type": "avg"}, "custom": {"qk_norm": True}}
 

@@ -39,7 +39,7 @@ def test_an_image_that_equals_its_baseline_has_no_map(make: Any) -> None:
     classifier = ZeroShotClassifier(clip.model, clip.tokenizer, ["cat", "dog"])
     baseline = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(0))
     other = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(1))
-    options = {} if make is ClusterAblation else {"n_samples": 40}
+    options = {} if make is ClusterAblation else {"n_samples": 12}
     method = make(classifier, baseline=baseline, **options)
     maps = method.patch_map(torch.stack([baseline, other]), target=1)
     assert not maps[0].any()

@@ -75,6 +75,7 @@ QUICK = ("cci", "grad-eclip", "rise", "maskclip")
 EACH = [exhaustive_unless(name in QUICK, name) for name in RUNNING]
 
 
+@pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", EACH)
 def test_every_method_passes(name, classifier, images) -> None:
     """One image has a target of its own: 0 and 4, as a list."""
@@ -84,6 +85,7 @@ def test_every_method_passes(name, classifier, images) -> None:
     assert report.skipped == {"additional_forward_args": "no tensor among them"}
 
 
+@pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", EACH)
 def test_every_method_passes_with_a_text_an_image(name, model, images, tokenizer) -> None:
     texts = tokenizer(["fox", "ship", "jar"])

@@ -211,6 +211,7 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_ones_are_named(name: str) -> None:
     make, reason = BROKEN[name]
@@ -218,6 +219,7 @@ def test_broken_ones_are_named(name: str) -> None:
         check_forward_func(make(), randn(2, 3, *SIZE))
 
 
+@pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", BROKEN)
 def test_methods_refuse_them_unless_told_not_to(name: str) -> None:
     make, reason = BROKEN[name]

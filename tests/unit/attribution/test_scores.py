@@ -228,6 +228,7 @@ def test_targets_in_range_mean_what_they_mean_in_captum() -> None:
 # Not a number: which image, which method.
 
 
+@pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_names_images_that_are_not_finite(name, classifier, images) -> None:
     images[1, 0, 5, 5] = NAN
@@ -238,6 +239,7 @@ def test_every_method_names_images_that_are_not_finite(name, classifier, images)
         ask(method, name, images, 1, internal_batch_size=3)
 
 
+@pytest.mark.shared(among=2)
 @pytest.mark.parametrize("value", [NAN, -INF])
 @pytest.mark.parametrize(
     "name", [n for n, m in METHODS.items() if not (m.needs_text or m.needs_masks)]

@@ -35,7 +35,7 @@ from cci_captum.baselines import (
 from cci_captum.benchmarks.scenes import SceneGenerator
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
-pytestmark = pytest.mark.thinned(among=3)
+pytestmark = pytest.mark.shared(among=6)
 
 TOLERANCE = 1e-4  # relative, fp32
 

@@ -30,7 +30,7 @@ from cci_captum.baselines import (
     SelfAttention,
 )
 
-pytestmark = pytest.mark.thinned(among=3)
+pytestmark = pytest.mark.shared(among=6)
 
 TOLERANCE = 1e-4  # relative, fp32
 TARGETS = [4, 0, 2]

@@ -15,7 +15,7 @@ import cci_captum.baselines
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier
 from cci_captum.baselines import METHODS, LayerGradCAM, find_method
 
-pytestmark = pytest.mark.thinned(among=3)
+pytestmark = pytest.mark.shared(among=6)
 
 OPTIONS = {
     "cci": {"clustering": KMeans(4)},

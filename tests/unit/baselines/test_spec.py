@@ -434,8 +434,7 @@ def test_a_spec_takes_the_tower(classifier: Any) -> None:
 
 
 # in a comparison
-
-
+@pytest.mark.exhaustive
 def test_specs_are_keys_and_titles_of_a_comparison() -> None:
     from cci_captum.benchmarks.comparison import compare, report
     from cci_captum.benchmarks.data import Scenes

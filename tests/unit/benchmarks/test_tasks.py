@@ -22,8 +22,6 @@ from cci_captum.benchmarks.data import Sample
 from cci_captum.benchmarks.faithfulness import Protocol, area_under_curve
 from cci_captum.benchmarks.tasks import KINDS, Classification, Retrieval
 
-pytestmark = pytest.mark.xdist_group("tasks")  # so that the gallery is encoded once
-
 TEXTS = [("red kite", "owl", "a jar"), ("blue",), (), ("an igloo", "owl"), ("tram", "bus 9")]
 OWNERS = [image for image, own in enumerate(TEXTS) for _ in own]
 FLAT = [text for own in TEXTS for text in own]

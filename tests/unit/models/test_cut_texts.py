@@ -173,6 +173,7 @@ def test_explain_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(found) == 1 and found[0].endswith("loses 'a red guitar'")
 
 
+@pytest.mark.exhaustive
 def test_compare_reports_it(clip: cci_captum.LoadedCLIP, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("cat", "zebra", "yak"):

@@ -181,6 +181,7 @@ def test_public_names() -> None:
 # In every method.
 
 
+@pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("score", BOTH)
 def test_every_method_takes_it(score, name, classifier, images) -> None:
@@ -254,6 +255,7 @@ def test_gradients_are_those_of_a_module_written_by_hand(classifier, images) -> 
 # Further arguments.
 
 
+@pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", BLACK_BOX)
 @pytest.mark.parametrize("score", BOTH)
 def test_shared_texts_are_encoded_once_a_call(score, name, model, images, tokenizer) -> None:

@@ -35,6 +35,7 @@ def wrapped(similarity: ImageTextSimilarity) -> Callable[..., Tensor]:
 # Once a call.
 
 
+@pytest.mark.shared(among=3)
 @pytest.mark.parametrize("size", [None, 3])
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "ground-truth"])
 def test_every_method_encodes_each_text_once_a_call(name, size, model, images, tokens) -> None:
@@ -219,6 +220,7 @@ def scores(model) -> Callable[[Tensor, Tensor], Tensor]:
 BLACK_BOX = [name for name, m in METHODS.items() if not (m.needs_text or m.needs_masks)]
 
 
+@pytest.mark.shared(among=3)
 @pytest.mark.parametrize("size", [None, 3])
 @pytest.mark.parametrize("name", BLACK_BOX)
 def test_shared_texts_are_those_of_a_closure(name, size, scores, model, images, tokenizer) -> None:
@@ -261,6 +263,7 @@ def test_shared_beside_rows_in_the_curves_and_in_noise_tunnel(model, images, tok
     assert (noisy[0] - noisy[1]).abs().max() < 1e-5
 
 
+@pytest.mark.shared(among=3)
 @pytest.mark.parametrize("name", BLACK_BOX)
 @pytest.mark.parametrize("count", [1, 4])
 def test_texts_for_all_images_are_not_taken_for_rows(

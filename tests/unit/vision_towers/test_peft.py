@@ -12,6 +12,7 @@ import torch
 from families import FAMILIES
 from helpers import close
 from oracles import families as oracle
+from selection import exhaustive_unless
 from torch import Tensor, nn
 
 from cci_captum import CCI, KMeans, find_vision_tower
@@ -31,7 +32,10 @@ CALLED = [
     ("transformers CLIPModel", ["out_proj", "fc1", "fc2"]),
     ("transformers SiglipModel", ["q_proj", "k_proj", "fc1"]),
 ]
-called = pytest.mark.parametrize(("name", "targets"), CALLED)
+called = pytest.mark.parametrize(
+    ("name", "targets"),
+    [exhaustive_unless(place % 2 == 0, *one) for place, one in enumerate(CALLED)],
+)
 # Layers whose weight the attention takes without calling them.
 NOT_CALLED = [
     ("open_clip ViT, class token", ["out_proj"]),
@@ -60,6 +64,7 @@ def map_of(method: Any, name: str, model: nn.Module, **options: Any) -> Tensor:
     return method(forward, model, **options).patch_map(FAMILIES[name].images(2), target=1)
 
 
+@pytest.mark.exhaustive
 @called
 @torch.no_grad()
 def test_hidden_patches_of_adapted_models(name: str, targets: list[str]) -> None:

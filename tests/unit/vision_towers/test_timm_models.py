@@ -40,7 +40,7 @@ def shrunk(name: str) -> Any:
     if "sapiens2" in name:
         options["num_kv_heads"] = 2  # timm has one number for each of its own blocks
     if name == "vit_base_mci_224":
-        options |= {"embed_dim": 768}  # its stem has this width fixed
+        options |= {"embed_dim": 768, "img_size": (48, 64)}  # its stem has this width fixed
     model = timm.create_model(name, **options)
     randomize(model, 0)
     return model.eval()

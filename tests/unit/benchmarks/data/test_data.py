@@ -345,6 +345,7 @@ def test_draws_are_as_even_as_can_be(uneven: Path, seed: int) -> None:
         assert data.class_names == ("a", "b", "c", "d")
 
 
+@pytest.mark.exhaustive
 def test_seeds_choose_what_is_drawn(uneven: Path) -> None:
     draws = [names_of(ImageFolders(uneven, count=2, seed=seed)) for seed in range(75)]
     assert draws[0] == names_of(ImageFolders(uneven, count=2, seed=0))

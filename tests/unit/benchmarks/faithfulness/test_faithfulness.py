@@ -321,7 +321,6 @@ def project(images: Tensor) -> Tensor:
     return torch.tanh(images[:, None] * weights).sum((2, 3, 4))
 
 
-@pytest.mark.thinned
 @pytest.mark.parametrize("kind", MAPS)
 @pytest.mark.parametrize(("deletion_fill", "insertion_start"), FILLS)
 def test_curves_are_a_plain_loop(deletion_fill: Any, insertion_start: Any, kind: str) -> None:
@@ -379,7 +378,6 @@ def test_curves_of_a_clip_model(make_clip, make_images, tokenizer, name: str) ->
     assert_curves(curves, expected, PROTOCOLS[name].fractions, 2e-4)  # logits of up to 15, fp32
 
 
-@pytest.mark.thinned
 @pytest.mark.parametrize("size", [(9, 8), (16, 12), (7, 10)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("values", ["random", "ties"])
@@ -629,7 +627,6 @@ def patch_tie_order(classifier: Any, image: Tensor, n: int, side: tuple[int, int
     return order
 
 
-@pytest.mark.thinned
 @pytest.mark.parametrize("options", [{}, {"pool_type": "avg"}, {"image_size": (16, 24)}])
 @pytest.mark.parametrize("kind", ["random", "ties", "coarse", "channels", "pixels"])
 def test_tokens_are_hidden_by_hand(make_clip, make_images, tokenizer, options, kind) -> None:
@@ -679,7 +676,6 @@ def test_tokens_of_a_bare_function_and_its_tower(make_clip, make_images) -> None
 # What must not matter.
 
 
-@pytest.mark.thinned
 @pytest.mark.parametrize("name", ["grad-eclip", "rise", "tokens"])
 @pytest.mark.parametrize("kind", ["random", "ties"])
 def test_a_batch_is_its_images_one_by_one(make_clip, make_images, tokenizer, name, kind) -> None:

@@ -95,7 +95,6 @@ def harness_of(
 # The same curves.
 
 
-@pytest.mark.thinned
 @pytest.mark.parametrize("protocol", [*PROTOCOLS, NOISE], ids=lambda p: getattr(p, "name", p))
 @pytest.mark.parametrize("size", [None, 4])
 def test_curves_are_those_of_the_images(classifier, protocol, size) -> None:

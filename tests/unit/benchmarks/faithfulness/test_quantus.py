@@ -204,6 +204,7 @@ def test_a_cnn_pixel_by_pixel() -> None:
     check_both_directions(Cnn(), example(3), "the mean colour", 3, 1e-12)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("seed", "fill"), [exhaustive_unless(seed == 0, seed, fill) for seed, fill in enumerate(FILLS)]
 )

@@ -132,6 +132,7 @@ def test_held_out_artwork_is_not_among_the_training_artwork() -> None:
     assert apart.min() > 1000, "two sprites of the sheets are nearly the same drawing"
 
 
+@pytest.mark.exhaustive
 def test_planted_shortcuts() -> None:
     bound = {CLASS_NAMES.index(pair.class_name): pair for pair in PLANTED_PAIRS}
     assert len(bound) == len({pair.background_name for pair in PLANTED_PAIRS}) == 12

@@ -45,6 +45,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> train.Trainer:
     return run(tmp_path_factory.mktemp("run"), CONFIG.steps)
 
 
+@pytest.mark.exhaustive
 def test_a_resumed_run_ends_with_the_same_weights(
     uninterrupted: train.Trainer, tmp_path: Path
 ) -> None:
