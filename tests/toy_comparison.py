@@ -86,5 +86,6 @@ def by_hand(sample: Sample) -> OneImage:
 
 
 def run(classifier: nn.Module, data: Any, methods: Any = ("cci",), *args: Any, **options: Any):
-    options = {"forward_func": classifier, "preprocess": PREPROCESS, "seed": SEED} | options
-    return compare(methods, data, *args, **options)
+    defaults = {"forward_func": classifier, "preprocess": PREPROCESS, "seed": SEED}
+    defaults["internal_batch_size"] = 64  # of so small images
+    return compare(methods, data, *args, **(defaults | options))

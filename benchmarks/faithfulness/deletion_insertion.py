@@ -23,6 +23,8 @@ from .curves import Curve, FaithfulnessCurves, Scoring, mapped, score
 from .protocols import TIES, Protocol, Ties, find_protocol
 from .strategies import STRATEGIES, Jobs, Perturbation, PreparedImages, Recipe, Strategy
 
+_LEAST = 32  # perturbed images in a forward pass, so that a photo's curves are not a pass a point
+
 
 class DeletionInsertion:
     """Curves of the score as what a map calls important is taken away, and put back.
@@ -44,7 +46,8 @@ class DeletionInsertion:
         preprocess: From a PIL image to an input (3, H, W) of the model, as `load_clip` returns it,
             where the protocol's resolution is "original"; of a function of your own
             `cci_captum.models.preprocessing.Preprocessing` says what it does.
-        internal_batch_size: Most images in one forward pass; None is as many as come.
+        internal_batch_size: Most perturbed images in one forward pass; None is as many as there
+            are images, or 32 where there are fewer.
         score: What outputs say about the target, such as `CaptionRetrieval.recalls`; from outputs
             (n, ...) and n targets to a `Curve`. Kept are its values alone, however many outputs
             there are.
@@ -254,7 +257,7 @@ class DeletionInsertion:
 
         All of the first order; of the others what is not the same.
         """
-        size = check_batch_size(self.internal_batch_size, batch)
+        size = check_batch_size(self.internal_batch_size, max(batch, _LEAST))
         wanted = perturbation.split.expand(orders, -1, -1, -1).clone()  # (O, 2, P, B)
         wanted[0] = True
         first, others = wanted[:1].nonzero(), wanted[1:].nonzero()

@@ -158,7 +158,7 @@ def test_another_run_is_refused_with_what_differs(
     other.model.visual.proj.data.mul_(-1)
     for options, message in (
         ({"seed": SEED + 1}, f"seed {SEED}, not {SEED + 1}$"),
-        ({"batch_size": 3}, "batch_size 2, not 3; internal_batch_size 2, not 3$"),
+        ({"batch_size": 3}, "batch_size 2, not 3$"),
         ({"ties": ("raster",)}, r"ties \[\], not \['raster'\]$"),
         ({"data": Toy(data.samples[:4])}, "images 5, not 4$"),
         ({"forward_func": other}, "another: weights '"),
