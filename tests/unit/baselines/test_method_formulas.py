@@ -442,12 +442,11 @@ class Linear(nn.Module):
 @pytest.mark.parametrize(
     ("size", "grid", "p", "baseline", "flat"),
     [
-        ((12, 10), 3, 0.5, 0.0, False),
-        ((9, 16), 4, 0.3, 0.7, False),
-        ((14, 14), 7, 0.6, -0.4, False),
-        ((12, 10), 3, 0.5, 0.0, True),
+        pytest.param((12, 10), 3, 0.5, 0.0, False, id="plain"),
+        exhaustive_unless(False, (9, 16), 4, 0.3, 0.7, False, id="oblong"),
+        exhaustive_unless(False, (14, 14), 7, 0.6, -0.4, False, id="many-cells"),
+        pytest.param((12, 10), 3, 0.5, 0.0, True, id="constant-model"),
     ],
-    ids=["plain", "oblong", "many-cells", "constant-model"],
 )
 def test_rise_in_expectation(size, grid, p, baseline, flat):
     """No pixel is off by more than five standard errors of a mean over the masks.

@@ -273,6 +273,7 @@ def classified(make_clip: Any, tokenizer: Any, seed: int, data: Toy) -> Classifi
     return Classification(data, ZeroShotClassifier(clip, tokenizer, data.class_names), PREPROCESS)
 
 
+@pytest.mark.exhaustive
 def test_several_models_are_one_comparison(make_clip, tokenizer, tmp_path: Path) -> None:
     data = Toy([toy_sample(index) for index in range(4)])
     store = FolderStore(tmp_path / "parts")

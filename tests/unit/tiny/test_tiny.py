@@ -8,7 +8,6 @@ import pytest
 import torch
 from open_clip.transformer import VisionTransformer
 from PIL import Image
-from selection import exhaustive_unless
 
 from cci_captum.benchmarks.scenes import SceneGenerator
 from cci_captum.benchmarks.tiny_clip.evaluate import Predictor, on_background
@@ -54,7 +53,8 @@ def test_preprocess_leaves_a_picture_of_its_size_as_it_is() -> None:
     assert preprocess(Image.new("L", (200, 50))).shape == (3, 96, 96)
 
 
-@pytest.mark.parametrize("name", [exhaustive_unless(name == "tiny", name) for name in MODEL_NAMES])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", MODEL_NAMES)
 def test_it_names_objects_it_never_saw(name: str) -> None:
     bound = {pair.class_name for pair in PLANTED_PAIRS} if name == "tiny-shortcut" else set()
     names = [c for c in CLASS_NAMES if c not in bound] * 4
