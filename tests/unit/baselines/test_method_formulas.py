@@ -13,6 +13,7 @@ from captum.attr import LayerGradCam
 from helpers import NAMES
 from oracles import black_box
 from oracles import methods as truth
+from selection import exhaustive_unless
 from torch import nn
 
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier, load_clip
