@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import operator
-import os
-import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
-import torch
-from open_clip import IMAGENET_CLASSNAMES
-from PIL import Image
-from timm.data import ImageNetInfo
 from torch import Tensor
 
-from ..images import read_with_scaling
-from ..names import readable
-from ._pixels import Picture, to_image
+from ._pixels import to_image
+from ._rows import (
+    Key,
+    as_caption,
+    check_transforms,
+    column_of,
+    dataset_name,
+    declared_names,
+    field_of,
+    is_picture,
+    length_of,
+    listing_of,
+    name_of,
+    picture_of,
+)
 from ._tree import some
 from .base import Sample, position
-from .class_names import check_names, spaced
-
-Key = int | str
-"""Of a field of a row: its place in a tuple, or its name in a mapping."""
-
-_LABELS = ("targets", "labels", "_labels")  # what torchvision's data sets call them
+from .class_names import check_names
 
 
 class MapStyle:
@@ -107,8 +106,8 @@ class MapStyle:
         *,
         targets: Sequence[int] | None = None,
     ) -> None:
-        self._length = _length(dataset)
-        _check_transforms(dataset)
+        self._length = length_of(dataset)
+        check_transforms(dataset)
         self._dataset = dataset
         self._image, self._label, self._captions = image, label, captions
         self._labelled = label is not None or captions is None or targets is not None
@@ -127,10 +126,10 @@ class MapStyle:
         self.class_names = self._names(class_names, found)
         self._targets = None if found is None else self._as_targets(found)
         if captions is not None:
-            column = _column(dataset, captions)
+            column = column_of(dataset, captions)
             if column is not None:
                 self._known_captions = self._as_captions(column)
-        self.name = f"{_name(dataset) if name is None else name} ({len(self)} images)"
+        self.name = f"{dataset_name(dataset) if name is None else name} ({len(self)} images)"
         if templates is None:
             templates = "a photo of a {}." if self._labelled else "{}"
         self.templates: str | tuple[str, ...] = (
@@ -157,7 +156,7 @@ class MapStyle:
     def listing(self) -> list[str]:
         """Which images these are, as far as the data set says; see the class."""
         captions = [text for own in self.captions for text in own]
-        return [*_listing(self._dataset, self._image), *captions]
+        return [*listing_of(self._dataset, self._image), *captions]
 
     def __len__(self) -> int:
         return self._length
@@ -166,15 +165,15 @@ class MapStyle:
         place = position(index, len(self))
         row = self._dataset[place]
         value = self._image_of(row, place)
-        name = _name_of(value, place)
-        image, note = _picture(value, name)
+        name = name_of(value, place)
+        image, note = picture_of(value, name)
         if note and not self.notes:  # of the first such image, not of each
             self.notes.append(f"{name}: {note}; other images of this kind are read alike")
             warnings.warn(self.notes[0], UserWarning, stacklevel=2)
         target = self._target_of(row, place)
         captions: tuple[str, ...] = ()
         if self._captions is not None:
-            captions = _as_caption(self._captions_of(row, place), place)
+            captions = as_caption(self._captions_of(row, place), place)
         return Sample(name, image, target, captions=captions)
 
     def _target_of(self, row: Any, place: int) -> int:
@@ -189,13 +188,13 @@ class MapStyle:
         return target
 
     def _image_of(self, row: Any, place: int) -> Any:
-        return _field(row, "image", self._image, 0, place)
+        return field_of(row, "image", self._image, 0, place)
 
     def _label_of(self, row: Any, place: int) -> Any:
-        return _field(row, "label", self._label, 1, place)
+        return field_of(row, "label", self._label, 1, place)
 
     def _captions_of(self, row: Any, place: int) -> Any:
-        return _field(row, "captions", self._captions, 1, place)
+        return field_of(row, "captions", self._captions, 1, place)
 
     def _check_first_row(self) -> None:
         """Raise what is wrong with every row, before the first is needed."""
@@ -212,10 +211,10 @@ class MapStyle:
         if self._labelled and not self._own_targets:
             self._label_of(row, 0)
         if self._captions is not None:
-            _as_caption(self._captions_of(row, 0), 0)
+            as_caption(self._captions_of(row, 0), 0)
         if isinstance(image, np.ndarray | Tensor):
             to_image(image, "image 0")
-        elif not _is_picture(image) and image is not None:
+        elif not is_picture(image) and image is not None:
             raise TypeError(
                 "image: expected an image of PIL, a path, bytes, an array or a tensor, got "
                 f"{type(image).__name__} in row 0"
@@ -225,14 +224,14 @@ class MapStyle:
         """Of every row, where no image has to be read for it."""
         if not self._labelled:
             return [-1] * len(self)
-        return _column(self._dataset, self._label, "label")
+        return column_of(self._dataset, self._label, "label")
 
     def _names(self, given: Sequence[str] | None, labels: list[Any] | None) -> tuple[str, ...]:
         if not self._labelled:
             return ()
         if given is not None:
             return tuple(given)
-        if declared := _declared_names(self._dataset, self._label):
+        if declared := declared_names(self._dataset, self._label):
             return declared
         if labels is None:
             labels = self._read_all(self._label_of)
@@ -274,220 +273,7 @@ class MapStyle:
         return target
 
     def _as_captions(self, column: Sequence[Any]) -> list[tuple[str, ...]]:
-        return [_as_caption(value, place) for place, value in enumerate(column)]
+        return [as_caption(value, place) for place, value in enumerate(column)]
 
-    def _read_all(self, field: Callable[[Any, int], Any]) -> list[Any]:
-        return [field(self._dataset[place], place) for place in range(len(self))]
-
-
-def _length(dataset: Any) -> int:
-    """How many rows there are.
-
-    Raises:
-        TypeError: If dataset is no data set of map style.
-        ValueError: If it has no rows.
-    """
-    if isinstance(dataset, Mapping):
-        splits = ", ".join(map(repr, dataset))
-        raise TypeError(f"dataset: expected one split, got a mapping of {splits or 'nothing'}")
-    if isinstance(dataset, str | bytes | Tensor | np.ndarray):
-        raise TypeError(f"dataset: expected rows by number, got {type(dataset).__name__}")
-    try:
-        length = len(dataset)
-    except TypeError:
-        raise TypeError(
-            "dataset: expected a length and rows by number (map style), got "
-            f"{type(dataset).__name__}; of a stream, take some rows into a list"
-        ) from None
-    if not hasattr(dataset, "__getitem__"):
-        raise TypeError(f"dataset: expected rows by number, got {type(dataset).__name__}")
-    if not length:
-        raise ValueError(f"dataset: expected at least one row, got an empty {_name(dataset)}")
-    return length
-
-
-def _check_transforms(dataset: Any) -> None:
-    """Raise ValueError if a transform, here or under subsets, normalises as torchvision's does."""
-    while dataset is not None:
-        for attribute in ("transform", "transforms"):
-            transform = getattr(dataset, attribute, None)
-            if transform is not None and "Normalize(" in repr(transform):
-                raise ValueError(
-                    f"dataset: expected images as they are, got a {attribute} that normalises "
-                    "them; leave that to the model's preprocess"
-                )
-        dataset = _parent(dataset)
-
-
-def _parent(dataset: Any) -> Any:
-    """What a torch `Subset` is a subset of; None of all others."""
-    return getattr(dataset, "dataset", None) if hasattr(dataset, "indices") else None
-
-
-def _field(row: Any, argument: str, key: Key | None, place: int, number: int) -> Any:
-    """A field of a row; key None is its usual one, which is named as the argument."""
-    if isinstance(row, Mapping):
-        key = argument if key is None else key
-        if key in row:
-            return row[key]
-        there = f"a mapping with {some(map(str, row))}"
-    elif isinstance(row, tuple | list):
-        key = place if key is None else key
-        if isinstance(key, int) and -len(row) <= key < len(row):
-            return row[key]
-        there = f"a {type(row).__name__} of {len(row)}"
-    else:
-        key = place if key is None else key
-        there = type(row).__name__
-    raise ValueError(f"{argument}: expected {key!r} in every row, got {there} in row {number}")
-
-
-def _column(dataset: Any, key: Key | None, usual: str = "") -> list[Any] | None:
-    """One field of every row, where no image has to be read for it; else None.
-
-    Args:
-        dataset: The rows.
-        key: See `_field`.
-        usual: The name of the argument, where key may be None or an attribute may say it.
-    """
-    if isinstance(dataset, list | tuple):
-        return [_field(row, usual or "captions", key, 1, n) for n, row in enumerate(dataset)]
-    name = usual if key is None else key
-    if name in (getattr(dataset, "column_names", None) or ()):
-        plain = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
-        return list(plain[name])
-    parent = _parent(dataset)
-    if parent is not None:
-        column = _column(parent, key, usual)
-        return None if column is None else [column[index] for index in dataset.indices]
-    if not usual or key not in (None, 1) or _changes_labels(dataset):
-        return None
-    for attribute in _LABELS:
-        labels = getattr(dataset, attribute, None)
-        if isinstance(labels, list | tuple | np.ndarray | Tensor) and len(labels) == len(dataset):
-            return labels.tolist() if isinstance(labels, np.ndarray | Tensor) else list(labels)
-    return None
-
-
-def _changes_labels(dataset: Any) -> bool:
-    joint = getattr(dataset, "transforms", None)
-    changed = [getattr(dataset, "target_transform", None), getattr(joint, "target_transform", None)]
-    return any(transform is not None for transform in changed)
-
-
-def _declared_names(dataset: Any, key: Key | None) -> tuple[str, ...]:
-    """The class names that the data set says; none if it says none."""
-    while dataset is not None:
-        features = getattr(dataset, "features", None)
-        names: Any = None
-        if isinstance(features, Mapping):
-            names = getattr(features.get("label" if key is None else key), "names", None)
-        elif key in (None, 1):
-            names = getattr(dataset, "classes", None)
-        if isinstance(names, list | tuple) and names:
-            first = [name if isinstance(name, str) else name[0] for name in names]
-            ids = ImageNetInfo("imagenet-1k").label_names()
-            known = dict(zip(ids, IMAGENET_CLASSNAMES, strict=True))
-            return tuple(known.get(name, spaced(name)) for name in first)
-        dataset = _parent(dataset)
-    return ()
-
-
-def _as_caption(value: Any, place: int) -> tuple[str, ...]:
-    texts = (value,) if isinstance(value, str) else value
-    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-        raise TypeError(
-            f"captions: expected a string or several, got {type(value).__name__} in row {place}"
-        )
-    return tuple(texts)
-
-
-def _is_picture(value: Any) -> bool:
-    kinds = (str, bytes, os.PathLike, Image.Image, np.ndarray, Tensor)
-    return isinstance(value, kinds) or _is_encoded(value)
-
-
-def _is_encoded(value: Any) -> bool:
-    """Whether this is an image as Hugging Face keeps it."""
-    return isinstance(value, Mapping) and bool({"bytes", "path"} & set(value))
-
-
-def _path_of(value: Any) -> str:
-    """The file an image is from, as the data set says it, or ""."""
-    if _is_encoded(value):
-        value = value.get("path")
-    elif isinstance(value, Image.Image):
-        value = getattr(value, "filename", "")
-    return os.fspath(value) if isinstance(value, str | os.PathLike) else ""
-
-
-def _name_of(value: Any, place: int) -> str:
-    path = _path_of(value)
-    return f"image {place} ({readable(path)})" if path else f"image {place}"
-
-
-def _picture(value: Any, name: str) -> Picture:
-    if isinstance(value, str | os.PathLike):
-        return Picture(*read_with_scaling(value))
-    if _is_encoded(value):
-        content = value.get("bytes")
-        value = Path(value["path"]) if content is None else content
-        return _picture(value, name)
-    return to_image(value, name)
-
-
-def _name(dataset: Any) -> str:
-    """What a data set is called: its own name, and its split where it has one."""
-    parent = _parent(dataset)
-    if parent is not None:
-        return f"part of {_name(parent)}"
-    info = getattr(dataset, "info", None)
-    name = getattr(info, "dataset_name", None) or type(dataset).__name__
-    split = getattr(dataset, "split", None)
-    return f"{name}" if split is None or callable(split) else f"{name} {split}"
-
-
-def _listing(dataset: Any, image: Key | None) -> list[str]:
-    own = getattr(dataset, "listing", None)
-    if own is not None:
-        return [str(text) for text in own]
-    if isinstance(fingerprint := getattr(dataset, "_fingerprint", None), str):
-        return [fingerprint]
-    parent = _parent(dataset)
-    if parent is not None:
-        return [*_listing(parent, image), str([int(index) for index in dataset.indices])]
-    if isinstance(dataset, list | tuple):
-        rows = enumerate(dataset)
-        return [_identity(_field(row, "image", image, 0, place)) for place, row in rows]
-    samples = getattr(dataset, "samples", None)
-    if isinstance(samples, list) and all(isinstance(row, tuple) and row for row in samples):
-        return [_identity(row[0]) for row in samples]
-    pixels = getattr(dataset, "data", None)
-    if isinstance(pixels, np.ndarray | Tensor):
-        return [_identity(pixels)]
-    return [re.sub(r" at 0x[0-9a-f]+", "", repr(dataset))]
-
-
-def _identity(value: Any) -> str:
-    """Which image a value is: its file and its size, or a digest of what is in memory."""
-    if _is_encoded(value) and value.get("bytes") is not None:
-        value = value["bytes"]
-    path = _path_of(value)
-    if path:
-        size = os.path.getsize(path) if os.path.exists(path) else "missing"
-        return f"{readable(path)} {size}"
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().contiguous()
-        shape, content = (
-            (value.dtype, *value.shape),
-            value.flatten().view(torch.uint8).numpy().tobytes(),
-        )
-    elif isinstance(value, np.ndarray):
-        shape, content = (value.dtype, *value.shape), value.tobytes()
-    elif isinstance(value, Image.Image):
-        shape, content = (value.mode, *value.size), value.tobytes()
-    elif isinstance(value, bytes):
-        shape, content = ("bytes",), value
-    else:
-        return type(value).__name__
-    return f"{' '.join(map(str, shape))} {hashlib.sha256(content).hexdigest()}"
+    def _read_all(self, read: Callable[[Any, int], Any]) -> list[Any]:
+        return [read(self._dataset[place], place) for place in range(len(self))]
