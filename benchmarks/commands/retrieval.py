@@ -34,8 +34,8 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     parser.add_argument(
         "--split",
-        metavar="{test,val,train,restval}",
-        help="of Karpathy and Fei-Fei (test)",
+        metavar="NAME",
+        help="test, val, train or restval of Karpathy and Fei-Fei; a folder of webdataset (test)",
     )
     _comparing.add_options(parser, out="cci-captum-retrieval")
     parser.set_defaults(run=run, classes=None, masks=None)

@@ -10,6 +10,7 @@ from .folders import ImageFolders
 from .imagenet import ImageNet
 from .map_style import MapStyle
 from .open import SOURCES, Source, SourceOption, open_data
+from .shards import WebDataset
 
 __all__ = [
     "SOURCES",
@@ -24,6 +25,7 @@ __all__ = [
     "Scenes",
     "Source",
     "SourceOption",
+    "WebDataset",
     "open_data",
     "read_class_names",
 ]

@@ -67,7 +67,7 @@ class FolderData:
             raise ValueError(f"count: expected at most the {len(self)} images, got {count}")
         if count is not None and count < len(self):
             self._size = f"{count} of {self._size}, seed {seed}"
-            places = _drawn([len(files) for files in images.values()], count, seed)
+            places = drawn([len(files) for files in images.values()], count, seed)
             self._files = [self._files[place] for place in places]
         self.targets = [targets[name.split("/")[0]] for name in self._files]
 
@@ -156,7 +156,7 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names[:_SHOWN])) + more
 
 
-def _drawn(sizes: list[int], count: int, seed: int) -> list[int]:
+def drawn(sizes: list[int], count: int, seed: int) -> list[int]:
     """Places of `count` images drawn at random, as many of each folder as its size allows.
 
     Every folder is shuffled and all are then dealt from in turns, the turn that is not completed

@@ -22,6 +22,7 @@ from .class_names import read_class_names
 from .drawn import Scenes
 from .folders import ImageFolders
 from .imagenet import ImageNet
+from .shards import WebDataset
 
 # Errors of a source's class, which name its arguments: raised again with the names used here.
 _RENAMED = (FileNotFoundError, NotADirectoryError, TypeError, ValueError)
@@ -36,6 +37,16 @@ class _Path(Kind):
 
     def _fits(self, value: Any) -> bool:
         return isinstance(value, str | os.PathLike) and bool(os.fspath(value))
+
+
+@dataclass(frozen=True)
+class _Folder(Kind):
+    @property
+    def _expected(self) -> str:
+        return "the name of a folder"
+
+    def _fits(self, value: Any) -> bool:
+        return isinstance(value, str) and bool(value)
 
 
 @dataclass(frozen=True)
@@ -157,6 +168,17 @@ SOURCES: dict[str, Source] = {
         "captions and photos of Flickr30k, with dataset_flickr30k.json or CLIP_benchmark's files",
         own="flickr30k has captions",
     ),
+    "webdataset": Source(
+        _of_files(WebDataset),
+        (
+            SourceOption("split", "split", _Folder(), "folder of the shards in DIR (test)"),
+            _CLASSES,
+            SourceOption("captions", "captions", Integer(), "of each image at most (all)"),
+            *_DRAWN,
+        ),
+        "tar files as WebDataset and CLIP_benchmark have them, with classes or captions",
+        own="webdataset has none",
+    ),
 }
 """Scheme -> source: all that `open_data`, the command line and docs/data.md know of sources."""
 
@@ -175,7 +197,7 @@ def open_data(text: str, *, preprocess: Preprocess | None = None, **options: Any
 
     Returns:
         What the source's class makes: `Scenes`, `ImageFolders`, `ImageNet`, `COCOKarpathy`,
-        `Flickr30k`.
+        `Flickr30k`, `WebDataset`.
 
     Raises:
         TypeError: If text is no str, or as the source's class raises it.

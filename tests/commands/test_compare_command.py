@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -217,6 +219,22 @@ def test_a_killed_process_goes_on(sign: signal.Signals, tmp_path: Path) -> None:
     assert 4 <= len([*out.glob("parts/*.parquet")]) < 12
     subprocess.run([*command, str(out)], check=True, capture_output=True)
     assert written(out) == written(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("small_model")
+def test_photos_in_tar_files(photos: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as shard:
+        for number, name in enumerate(("cat", "hot_dog")):
+            shard.add(photos / name / "0.png", f"{name}.png")
+            label = tarfile.TarInfo(f"{name}.cls")
+            label.size = 1
+            shard.addfile(label, io.BytesIO(b"%d" % number))
+    (tmp_path / "classnames.txt").write_text("cat\nhot dog\n")
+    options = ["--data", f"webdataset:{tmp_path}", "--protocol", "tokens", "--ties", "none"]
+    assert run(*options, "--method", "gradcam", "--out", tmp_path / "out") == 0
+    results = pd.read_parquet(tmp_path / "out" / "results.parquet")
+    targets = dict(zip(results["image"], results["target"], strict=True))
+    assert targets == {"image 0 (0.tar/cat)": 0, "image 1 (0.tar/hot_dog)": 1}
 
 
 @pytest.mark.usefixtures("small_model")

@@ -156,7 +156,9 @@ def test_a_new_source_is_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Source(lambda preprocess, count=2: Scenes(count, size=16), (option,), "", path=False)
     monkeypatch.setitem(SOURCES, "toys", made)
     assert len(open_data("toys")) == 2 and len(open_data("toys:many=3")) == 3
-    with pytest.raises(ValueError, match=re.escape("imagenet:DIR, coco:DIR, flickr30k:DIR, toys")):
+    with pytest.raises(
+        ValueError, match=re.escape("flickr30k:DIR, webdataset:DIR, toys")
+    ):
         open_data("toy:many=3")
 
 
@@ -169,7 +171,8 @@ def test_a_new_source_is_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "voc:x",
             {},
-            "data: expected one of scenes, folder:DIR, imagenet:DIR, coco:DIR, flickr30k:DIR, or "
+            "data: expected one of scenes, folder:DIR, imagenet:DIR, coco:DIR, flickr30k:DIR, "
+            "webdataset:DIR, or "
             "a folder, got 'voc:x'",
         ),
         ("scenes:colour=red", {}, "an option of scenes (n, objects, artwork, seed, size), got 'c"),

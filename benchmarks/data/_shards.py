@@ -1,0 +1,155 @@
+"""What lies where in tar files of samples, by WebDataset's rules for their names."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..names import readable
+from ._tree import some, suffixes
+
+_IMAGES = ("webp", "png", "jpg", "jpeg")  # in the order in which CLIP_benchmark looks for one
+_FILE = re.compile(r"(?P<key>(?:.*/)?[^./]+)\.(?P<suffix>[^/]*)", re.DOTALL)
+_META = re.compile(r"__[^/]*__($|/)")  # of a data set, of no sample
+_COUNT = "nshards.txt"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A sample: its shard, its key, and where the content of each of its files lies."""
+
+    shard: Path
+    key: str
+    files: dict[str, tuple[int, int]]  # suffix: first byte in the shard, bytes
+    label: int | None
+    captions: tuple[str, ...] | None
+
+    def __str__(self) -> str:
+        return f"{self.shard.name}/{self.key}"
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of its files, in bytes."""
+        return [size for _, size in self.files.values()]
+
+    @property
+    def image(self) -> str:
+        """The suffix of its image."""
+        for suffix in _IMAGES:
+            if suffix in self.files:
+                return suffix
+        return next(suffix for suffix in self.files if f".{suffix}" in suffixes())
+
+
+def shards_in(folder: Path) -> list[Path]:
+    count = folder / _COUNT
+    if count.exists():
+        text = count.read_text(encoding="utf-8").strip()
+        if not text.isdecimal() or not int(text):
+            raise ValueError(
+                f"root: expected a number of shards in {readable(count)}, got {text!r}"
+            )
+        shards = [folder / f"{number}.tar" for number in range(int(text))]
+        if missing := [path.name for path in shards if not path.is_file()]:
+            raise FileNotFoundError(
+                f"root: expected {text} shards in {readable(folder)}, as {_COUNT} says, but "
+                f"{len(missing)} are missing: {some(missing)}"
+            )
+        return shards
+    names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
+    found = sorted((name for name in names if name.lower().endswith(".tar")), key=_by_number)
+    if not found:
+        packed = [name for name in names if re.search(r"\.(tar\.\w+|tgz)$", name, re.IGNORECASE)]
+        got = f"compressed ones, {some(sorted(packed))}; unpack them" if packed else "none"
+        raise FileNotFoundError(f"root: expected files *.tar in {readable(folder)}, got {got}")
+    return [folder / name for name in found]
+
+
+def _by_number(name: str) -> list[tuple[int, int, str]]:
+    """So that 10.tar comes after 2.tar."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
+
+
+def entries_of(path: Path) -> list[Entry]:
+    """The samples of a shard, in its order."""
+    try:
+        with tarfile.open(path, "r:") as shard:
+            found = [_entry(path, key, files, shard) for key, files in _samples(path, shard)]
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(
+            f"root: cannot read {readable(path)}: {error}; expected an uncompressed tar file"
+        ) from error
+    if not found:
+        raise ValueError(f"root: expected samples in {readable(path)}, got none")
+    return found
+
+
+def _samples(
+    path: Path, shard: tarfile.TarFile
+) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
+    """Keys with their files by suffix: those of one key that follow each other."""
+    size = path.stat().st_size
+    last: str | None = None
+    files: dict[str, tarfile.TarInfo] = {}
+    for member in shard:
+        match = _FILE.fullmatch(member.name)
+        if not member.isreg() or _META.match(member.name) or not match:
+            continue
+        if member.offset_data + member.size > size:
+            raise tarfile.ReadError("it ends too early")
+        key, suffix = match["key"], match["suffix"].lower()
+        if key != last and files:
+            yield str(last), files
+            files = {}
+        last = key
+        if suffix in files:
+            raise ValueError(
+                f"root: expected one file .{suffix} of {key!r} in {readable(path)}, got another"
+            )
+        files[suffix] = member
+    if files:
+        yield str(last), files
+
+
+def _entry(
+    path: Path, key: str, members: Mapping[str, tarfile.TarInfo], shard: tarfile.TarFile
+) -> Entry:
+    def text(suffix: str) -> str | None:
+        if suffix not in members:
+            return None
+        file = shard.extractfile(members[suffix])
+        assert file is not None  # a regular file
+        try:
+            return file.read().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"root: expected UTF-8 in {key}.{suffix} of {readable(path)}: {error}"
+            ) from error
+
+    number, lines = text("cls"), text("txt")
+    label = None
+    if number is not None:
+        if not number.strip().isdecimal():
+            raise ValueError(
+                f"root: expected the number of a class in {key}.cls of {readable(path)}, got "
+                f"{number[:40]!r}"
+            )
+        label = int(number)
+    captions = None
+    if lines is not None:
+        captions = tuple(line.strip() for line in lines.splitlines() if line.strip())
+        if not captions:
+            raise ValueError(f"root: expected captions in {key}.txt of {readable(path)}, got none")
+    known = [suffix for suffix in members if f".{suffix}" in suffixes()]
+    if not known or (len(known) > 1 and not set(known) & set(_IMAGES)):
+        raise ValueError(
+            f"root: expected one image of {key!r} in {readable(path)}, like .jpg, got "
+            f"{some(f'.{suffix}' for suffix in members)}"
+        )
+    files = {suffix: (member.offset_data, member.size) for suffix, member in members.items()}
+    return Entry(path, key, files, label, captions)
