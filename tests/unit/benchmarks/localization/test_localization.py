@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,18 +10,12 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from cci_captum import ZeroShotClassifier, load_clip
-from cci_captum.baselines import GradECLIP, Random
 from cci_captum.benchmarks.localization import (
     average_precision,
     best_iou,
     energy,
     pointing_game,
-    scenes,
 )
-from cci_captum.benchmarks.scenes import SceneGenerator
-from cci_captum.benchmarks.statistics import interval, paired_interval
-from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 MEASURES = [energy, pointing_game, best_iou, average_precision]
@@ -205,102 +198,3 @@ def test_metric_errors(
 ) -> None:
     with pytest.raises(error, match=message):
         measure(maps, masks)
-
-
-# scenes
-
-
-def cells(report: str) -> dict[str, dict[str, str]]:
-    """The table of a report: method -> column -> cell."""
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in report.splitlines()
-        if line.startswith("| ")
-    ]
-    assert rows[0][2] == rows[0][4] == "minus random"
-    head = ["method", "pointing", "pointing minus random", "energy", "energy minus random", "cost"]
-    return {row[0]: dict(zip(head, row, strict=True)) for row in rows[1:]}
-
-
-def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "report.md"
-    methods = ["--method", "grad-eclip", "--method", "ground-truth", "--method", "rise"]
-    options = ["--images", 23, "--seed", 5, "--repeats", 1, "--cost-batch", 1, "--rise-masks", 2]
-    scenes.main([str(word) for word in (*methods, *options, "--threads", 1, "--out", out)])
-    report = capsys.readouterr().out
-    assert out.read_text() == report and [*tmp_path.iterdir()] == [out]
-    assert report.startswith("23 one-object scenes (seed 5, train artwork), tiny. ")
-    assert "RISE with 2 masks" in report
-    table = cells(report)
-    assert [*table] == ["Grad-ECLIP", "Ground truth", "RISE", "Random"]
-    low, _ = interval([1] * 23)  # 23 right of 23
-    assert table["Ground truth"]["pointing"] == f"1.00 ({low:.2f} to 1.00)"
-    assert table["Ground truth"]["energy"] == f"1.00 ({low:.2f} to 1.00)"
-    assert table["Random"]["energy minus random"] == ""
-    assert all(float(row["cost"]) >= 0 for row in table.values())
-
-    # The same with the library, from the scenes on.
-    model, preprocess, tokenizer, _ = load_clip("tiny")
-    classifier = ZeroShotClassifier(model, tokenizer, CLASS_NAMES, TEMPLATES)
-    drawn = SceneGenerator(seed=5).scenes(range(23), kind="one")
-    inputs = preprocess.transforms[-1](torch.stack([s.image for s in drawn]))  # type: ignore[attr-defined]
-    masks = torch.stack([s.masks[0] for s in drawn])
-    targets = [s.classes[0] for s in drawn]
-    maps = {"Grad-ECLIP": GradECLIP(classifier), "Random": Random(classifier)}
-    shares = {name: energy(m.patch_map(inputs, targets), masks) for name, m in maps.items()}
-    difference = shares["Grad-ECLIP"] - shares["Random"]
-    low, high = paired_interval(shares["Grad-ECLIP"], shares["Random"], bounds=(0, 1))
-    expected = f"{difference.mean():+.2f} ({low:+.2f} to {high:+.2f})"
-    assert table["Grad-ECLIP"]["energy minus random"] == expected
-    assert table["Grad-ECLIP"]["energy"].startswith(f"{shares['Grad-ECLIP'].mean():.2f} ")
-    assert f"covers {masks.double().mean():.1%} of the picture" in report
-
-
-def test_two_objects(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first object alone is explained and looked for."""
-    options = ["--images", "4", "--kind", "two", "--artwork", "held-out", "--threads", "1"]
-    scenes.main([*options, "--method", "ground-truth", "--repeats", "1"])
-    report = capsys.readouterr().out
-    drawn = SceneGenerator(seed=11, artwork="held-out").scenes(range(4), kind="two")
-    masks = torch.stack([s.masks[0] for s in drawn])
-    assert f"covers {masks.double().mean():.1%} of the picture" in report
-    low, _ = interval([1] * 4)  # all right of 4, a rate
-    assert cells(report)["Ground truth"]["energy"] == f"1.00 ({low:.2f} to 1.00)"
-    assert cells(report)["Ground truth"]["energy minus random"].endswith(" (-)")  # no rates
-    assert "no interval" in report
-
-
-def test_variants_and_blank_maps(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--images", "12", "--threads", "1", "--repeats", "1", "--variants"]
-    scenes.main([*options, "--method", "grad-eclip"])
-    report = capsys.readouterr().out
-    drawn = SceneGenerator(seed=11).scenes(range(12), kind="one")
-    model, preprocess, tokenizer, _ = load_clip("tiny")
-    classifier = ZeroShotClassifier(model, tokenizer, CLASS_NAMES, TEMPLATES)
-    inputs = preprocess.transforms[-1](torch.stack([s.image for s in drawn]))  # type: ignore[attr-defined]
-    targets = [s.classes[0] for s in drawn]
-    heads = GradECLIP(classifier, single_head=False).patch_map(inputs, targets)
-    masks = torch.stack([s.masks[0] for s in drawn])
-    row = cells(report)["Grad-ECLIP, the model's heads"]
-    assert row["energy"].startswith(f"{energy(heads, masks).mean():.2f} ")
-    blank = (heads.amax(dim=(1, 2)) <= 0).double().mean()
-    assert blank > 0  # ReLU leaves nothing where every patch speaks against the class
-    assert f"Grad-ECLIP, the model's heads {blank:.1%}" in report
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--images", "0"], "--images: expected at least 1"),
-        (["--rise-masks", "0"], "--rise-masks: expected at least 1"),
-        (["--method", "ccl"], "argument --method: invalid choice: 'ccl'"),
-        (["--out", "no/such/file.md"], "--out: expected a file in an existing folder"),
-        (["--out", "."], "--out: expected a file in an existing folder"),
-    ],
-)
-def test_program_errors(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        scenes.main(arguments)
-    assert message in capsys.readouterr().err
