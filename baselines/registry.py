@@ -5,116 +5,19 @@ Facts only, no torch: the classes are imported when they are asked for.
 
 from __future__ import annotations
 
+from ._shared_options import (
+    BASELINE,
+    CLIP_SURGERY,
+    CLUSTERS,
+    REVISION,
+    SAMPLES,
+    SCORE,
+    SEED,
+    key_similarity,
+    single_head,
+)
 from .method import Method
 from .options import Choice, Flag, Integer, Layer, Number, Option
-
-_SEED = Integer(least=0)
-_SCORE = Option(
-    "score",
-    "forward_func",
-    Choice(names=("logit", "log-probability", "margin")),
-    "logit",
-    "of a class: its output, the logarithm of its softmax, or its output less the best other's",
-    "{}",
-)
-_CLUSTERS = (
-    Option(
-        "clusters", "clustering.n_clusters", Integer(), 7, "of an image's patches", "{} clusters"
-    ),
-    Option(
-        "backend",
-        "clustering.backend",
-        Choice(names=("auto", "torch", "faiss")),
-        "auto",
-        "of K-means",
-        "{} K-means",
-    ),
-    Option(
-        "iterations",
-        "clustering.n_iter",
-        Integer(),
-        50,
-        "of K-means, at most",
-        "{} K-means iterations",
-    ),
-    Option("restarts", "clustering.n_redo", Integer(), 3, "of K-means", "{} K-means restarts"),
-    Option("clustering-seed", "clustering.seed", _SEED, 0, "of K-means", "K-means seed {}"),
-    Option(
-        "spherical",
-        "clustering.spherical",
-        Flag(),
-        False,
-        "cluster by direction alone",
-        "spherical K-means",
-    ),
-    Option(
-        "max-length",
-        "clustering.max_length",
-        Number(least=1, none="none"),
-        3.0,
-        "medians of length beyond which a patch is scaled to the median",
-        "max length {}",
-    ),
-    Option(
-        "layer",
-        "embedding_layer",
-        Layer(names=("input", "projected")),
-        -1,
-        "whose patches are clustered: a block's, what enters the first, or the projected",
-        "layer {}",
-    ),
-)
-_BASELINE = Option(
-    "baseline",
-    "baseline",
-    Number(),
-    0.0,
-    "what replaces pixels, after normalization",
-    "baseline {}",
-)
-_SAMPLES = (
-    Option("samples", "n_samples", Integer(), 100, "sets of kept clusters", "{} samples"),
-    Option("seed", "seed", _SEED, 0, "of the sets", "seed {}"),
-)
-
-
-def _single_head(default: bool) -> Option:
-    return Option(
-        "single-head",
-        "single_head",
-        Flag(),
-        default,
-        "in the last block's attention, as in the released comparison of Grad-ECLIP",
-        "the model's heads" if default else "single head",
-    )
-
-
-def _key_similarity(help: str) -> Option:
-    return Option("key-similarity", "key_similarity", Flag(), True, help, "without key similarity")
-
-
-_CLIP_SURGERY = (
-    Option("blocks", "n_blocks", Integer(), 6, "with a second path", "{} blocks"),
-    Option(
-        "feature-surgery",
-        "feature_surgery",
-        Flag(),
-        True,
-        "take away what classes share",
-        "without feature surgery",
-    ),
-    Option(
-        "temperature", "temperature", Number(), 2.0, "of the classes' softmax", "temperature {}"
-    ),
-)
-_REVISION = Option(
-    "revision",
-    "revision",
-    Choice(names=("2023-04-12", "2023-04-13", "2025-03-01")),
-    "2025-03-01",
-    "of the released code",
-    "{}",
-)
 
 _METHODS = (
     Method(
@@ -124,7 +27,7 @@ _METHODS = (
         path="cci_captum.cci:CCI",
         forward_passes="K + 1",
         options=(
-            *_CLUSTERS,
+            *CLUSTERS,
             Option(
                 "normalization",
                 "normalization",
@@ -141,7 +44,7 @@ _METHODS = (
                 "a cluster's tokens: masked in attention or dropped, which is the same to rounding",
                 "hidden by {}",
             ),
-            _SCORE,
+            SCORE,
         ),
     ),
     Method(
@@ -152,9 +55,9 @@ _METHODS = (
         forward_passes="1",
         needs_gradients=True,
         options=(
-            _single_head(True),
-            _key_similarity("of the patches' keys and the query, a weight"),
-            _SCORE,
+            single_head(True),
+            key_similarity("of the patches' keys and the query, a weight"),
+            SCORE,
         ),
     ),
     Method(
@@ -164,7 +67,7 @@ _METHODS = (
         path="cci_captum.baselines.mask_clip:MaskCLIP",
         forward_passes="1",
         needs_text=True,
-        options=(_key_similarity("of the patches' keys and the class token's, a factor"),),
+        options=(key_similarity("of the patches' keys and the class token's, a factor"),),
     ),
     Method(
         name="gradcam",
@@ -182,7 +85,7 @@ _METHODS = (
                 "which tokens: a block's, what enters the first, or, auto, what enters the last",
                 "layer {}",
             ),
-            _single_head(False),
+            single_head(False),
             Option("relu", "relu", Flag(), True, "keep positive values only", "without ReLU"),
             Option(
                 "average",
@@ -192,7 +95,7 @@ _METHODS = (
                 "over which gradients are averaged",
                 "average over {}",
             ),
-            _SCORE,
+            SCORE,
         ),
     ),
     Method(
@@ -201,7 +104,7 @@ _METHODS = (
         paper="Caron et al. 2021, arXiv 2104.14294",
         path="cci_captum.baselines.self_attention:SelfAttention",
         forward_passes="1",
-        options=(_single_head(True),),
+        options=(single_head(True),),
     ),
     Method(
         name="rollout",
@@ -226,7 +129,7 @@ _METHODS = (
                 "of attention that are followed",
                 "{} layers",
             ),
-            _SCORE,
+            SCORE,
         ),
     ),
     Method(
@@ -247,9 +150,9 @@ _METHODS = (
                 "p = {}",
             ),
             Option("grid", "grid", Integer(), 7, "cells along a mask's side", "grid {}"),
-            Option("seed", "seed", _SEED, 0, "of the masks", "seed {}"),
-            _BASELINE,
-            _SCORE,
+            Option("seed", "seed", SEED, 0, "of the masks", "seed {}"),
+            BASELINE,
+            SCORE,
         ),
     ),
     Method(
@@ -259,7 +162,7 @@ _METHODS = (
         path="cci_captum.baselines.clip_surgery:CLIPSurgery",
         forward_passes="1",
         needs_text=True,
-        options=(*_CLIP_SURGERY, _REVISION),
+        options=(*CLIP_SURGERY, REVISION),
     ),
     *(
         Method(
@@ -270,7 +173,7 @@ _METHODS = (
             forward_passes="1",
             needs_text=True,
             preset=(("revision", revision),),
-            options=_CLIP_SURGERY,
+            options=CLIP_SURGERY,
         )
         for revision in ("2023-04-12", "2023-04-13")
     ),
@@ -295,7 +198,7 @@ _METHODS = (
             Option("steps", "steps", Integer(), 10, "of Adam", "{} steps"),
             Option("learning-rate", "lr", Number(), 1.0, "of Adam", "learning rate {}"),
             Option("samples", "n_samples", Integer(), 10, "of the noise, a step", "{} samples"),
-            Option("seed", "seed", _SEED, 0, "of the noise", "seed {}"),
+            Option("seed", "seed", SEED, 0, "of the noise", "seed {}"),
         ),
     ),
     Method(
@@ -304,7 +207,7 @@ _METHODS = (
         paper="Captum's FeatureAblation on CCI's clusters",
         path="cci_captum.baselines.cluster_ablation:ClusterAblation",
         forward_passes="K + 2",
-        options=(*_CLUSTERS, _BASELINE, _SCORE),
+        options=(*CLUSTERS, BASELINE, SCORE),
     ),
     Method(
         name="cluster-lime",
@@ -312,7 +215,7 @@ _METHODS = (
         paper="Ribeiro et al. 2016, arXiv 1602.04938, on CCI's clusters",
         path="cci_captum.baselines.cluster_lime:ClusterLime",
         forward_passes="101",
-        options=(*_CLUSTERS, _BASELINE, *_SAMPLES, _SCORE),
+        options=(*CLUSTERS, BASELINE, *SAMPLES, SCORE),
     ),
     Method(
         name="cluster-kernelshap",
@@ -320,7 +223,7 @@ _METHODS = (
         paper="Lundberg and Lee 2017, arXiv 1705.07874, on CCI's clusters",
         path="cci_captum.baselines.cluster_kernel_shap:ClusterKernelShap",
         forward_passes="101",
-        options=(*_CLUSTERS, _BASELINE, *_SAMPLES, _SCORE),
+        options=(*CLUSTERS, BASELINE, *SAMPLES, SCORE),
     ),
     Method(
         name="random",
@@ -328,7 +231,7 @@ _METHODS = (
         paper="lower reference",
         path="cci_captum.baselines.random:Random",
         forward_passes="1",
-        options=(Option("seed", "seed", _SEED, 0, "of the maps", "seed {}"),),
+        options=(Option("seed", "seed", SEED, 0, "of the maps", "seed {}"),),
     ),
     Method(
         name="ground-truth",

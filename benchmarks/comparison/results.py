@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..faithfulness.curves import DIRECTIONS
 from ..tasks import KINDS, Kind
 from .measures import MEASURES
-from .summary import gain_of, is_method, summarised
+from .summary import gain_of, is_method, long_form, summarised
 
 _OF_RUNS = ("seconds",)  # measured anew by every run
 _KEYS = ["model", "index", "method", "check"]
@@ -215,26 +214,7 @@ class Comparison:
             The columns of `curves` that are no arrays, "direction" ("deletion" or "insertion"),
             "fraction", and "score", "probability", "top1", "top5" as far as there are any.
         """
-        arrays = [name for name in MEASURES if name in self.curves]
-        keys = self.curves.columns.drop(arrays)
-        parts = []
-        for direction in DIRECTIONS if arrays else ():
-            own = [name for name in arrays if name.startswith(direction)]
-            fractions = [
-                np.array(self.settings["fractions"][protocol][direction])
-                for protocol in self.curves["protocol"]
-            ]
-            wide = self.curves[[*keys, *own]].assign(direction=direction, fraction=fractions)
-            wide = wide.rename(columns=lambda name: name.removeprefix(f"{direction}_"))  # noqa: B023
-            listed = [name.removeprefix(f"{direction}_") for name in own]
-            parts.append(wide.explode(["fraction", *listed], ignore_index=True))
-        if not parts:
-            return self.curves.head(0)
-        long = pd.concat(parts, ignore_index=True)
-        numbers = long.columns.drop([*keys, "direction"])
-        return long.astype(dict.fromkeys(numbers, np.float64))[
-            [*keys, "direction", *(["fraction", *numbers.drop("fraction")])]
-        ]
+        return long_form(self.curves, self.settings["fractions"])
 
     def map_of(self, index: int, method: str, check: str = "") -> NDArray[Any]:
         """A map (h, w) float32, as coarse as it was kept; see `maps`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cci_captum.baselines.registry import REFERENCES
 
+from ..faithfulness.curves import DIRECTIONS
 from ..statistics import holm, interval, paired_interval, paired_p_value
 from ..tasks import Kind
 from .measures import MEASURES, RANKS
@@ -98,3 +99,31 @@ def _tables(wide: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         yield whole.nonzero()[0], np.arange(len(wide))
     for column in (~whole & ~missing.all(axis=0)).nonzero()[0]:
         yield np.array([column]), (~missing[:, column]).nonzero()[0]
+
+
+def long_form(
+    curves: pd.DataFrame, fractions_of: Mapping[str, Mapping[str, Sequence[float]]]
+) -> pd.DataFrame:
+    """See `Comparison.points`.
+
+    Args:
+        curves: `Comparison.curves`.
+        fractions_of: Protocol -> direction -> where its points are.
+    """
+    arrays = [name for name in MEASURES if name in curves]
+    keys = curves.columns.drop(arrays)
+    parts = []
+    for direction in DIRECTIONS if arrays else ():
+        own = [name for name in arrays if name.startswith(direction)]
+        fractions = [np.array(fractions_of[protocol][direction]) for protocol in curves["protocol"]]
+        wide = curves[[*keys, *own]].assign(direction=direction, fraction=fractions)
+        wide = wide.rename(columns=lambda name: name.removeprefix(f"{direction}_"))  # noqa: B023
+        listed = [name.removeprefix(f"{direction}_") for name in own]
+        parts.append(wide.explode(["fraction", *listed], ignore_index=True))
+    if not parts:
+        return curves.head(0)
+    long = pd.concat(parts, ignore_index=True)
+    numbers = long.columns.drop([*keys, "direction"])
+    return long.astype(dict.fromkeys(numbers, np.float64))[
+        [*keys, "direction", *(["fraction", *numbers.drop("fraction")])]
+    ]

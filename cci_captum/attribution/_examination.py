@@ -1,8 +1,7 @@
-"""The questions of `check_method`, and how a method is asked them."""
+"""The questions of `check_method`, asked of a method one after the other."""
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,55 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..shared import Shared
-from ..vision_towers import VisionTower
-from ._left_behind import ModelState, process_state, random_states_kept
-from ._probes import rounding_of
+from ._asked import Asked, Stop
+from ._left_behind import process_state, random_states_kept
 from .base import ImageAttribution
 from .inputs import Inputs
 from .method_report import MethodError, MethodReport
 
 
-class _Stop(Exception):
-    """Raised inside the model on purpose."""
+class Examination(Asked):
+    """What `check_method` finds; see `Asked` for the arguments."""
 
-
-class Examination:
-    """One method, its model and what it is given."""
-
-    def __init__(
-        self,
-        make: Callable[[Callable[..., Tensor]], Any],
-        forward_func: Callable[..., Tensor],
-        given: Inputs,
-        tolerance: float | None,
-    ) -> None:
-        self.make, self.forward_func, self.given = make, forward_func, given
-        self.method = make(forward_func)
-        self.name = type(self.method).__name__
-        if not callable(getattr(self.method, "attribute", None)):
-            raise TypeError(f"method: expected one with `attribute`, got {self.name}")
-        self.modules = self._modules()
-        self.state = ModelState(self.modules)
-        self.tolerance = self._tolerance() if tolerance is None else tolerance
-        self.first = torch.empty(0)  # the attributions of the first call
-
-    def _modules(self) -> dict[str, nn.Module]:
-        """The model, as far as it is known."""
-        found = {}
-        if isinstance(self.forward_func, nn.Module):
-            found["forward_func"] = self.forward_func
-        tower = getattr(self.method, "vision_tower", None)
-        if isinstance(tower, VisionTower):
-            found["vision_tower"] = tower.module
-        return found
-
-    def _tolerance(self) -> float:
-        parts = [part for module in self.modules.values() for part in module.modules()]
-        weights = (p for part in parts for p in part.parameters(recurse=False))
-        if all(tensor.dtype == torch.float64 for tensor in (self.given.images, *weights)):
-            return 1e-8
-        return rounding_of(parts, self.given.images)[0]
+    first: Tensor  # the attributions of the first call
 
     def report(self) -> MethodReport:
         """Run all checks, those first that say most about what others then stumble over."""
@@ -92,77 +53,6 @@ class Examination:
                 skipped[name] = why
         self._model()  # after all calls
         return MethodReport(self.name, tuple(passed), skipped)
-
-    # Calls
-
-    def _attribute(
-        self,
-        given: Inputs,
-        check: str,
-        *,
-        method: Any = None,
-        as_tuple: bool = False,
-        **options: Any,
-    ) -> Any:
-        """What `attribute` returns, after a look at what it did beside.
-
-        Args:
-            given: What it is given, in copies.
-            check: For which check; errors of the call then fail it.
-            method: Another object than the first.
-            as_tuple: Give the images in a tuple.
-            options: Further arguments of `attribute`.
-        """
-        images, target = given.images.clone(), copy.deepcopy(given.target)
-        args = tuple(_copied(arg) for arg in given.args)
-        if target is not None:
-            options["target"] = target
-        if args:
-            options["additional_forward_args"] = args
-        before = process_state()
-        try:
-            found = (method or self.method).attribute((images,) if as_tuple else images, **options)
-        except Exception as error:
-            if not check or isinstance(error, _Stop):
-                raise
-            raise self._failed(
-                check, f"expected attributions, got {type(error).__name__}: {error}"
-            ) from error
-        self._check_process(before)
-        names = ["images", "target", *(f"additional_forward_args[{i}]" for i in range(len(args)))]
-        now, old = (images, target, *args), (given.images, given.target, *given.args)
-        for name, one, other in zip(names, now, old, strict=True):
-            if not _equal(one, other):
-                raise self._failed("inputs", f"expected {name} with its values, got others")
-        if images.requires_grad:
-            raise self._failed("inputs", "expected images as they were, got requires_grad=True")
-        if isinstance(found, Tensor) and _memory(found) == _memory(images):
-            raise self._failed(
-                "inputs", "expected attributions with memory of their own, got that of the images"
-            )
-        return found
-
-    def _check_process(self, before: dict[str, Any]) -> None:
-        after = process_state()
-        for what, value in before.items():
-            if after[what] != value:
-                check = "grad mode" if what == "grad mode" else "random state"
-                raise self._failed(check, f"expected the {what} as it was before the call")
-
-    def _compare(self, check: str, found: Any, expected: Tensor, what: str) -> None:
-        """Raise unless two computations of the same maps differ by rounding alone."""
-        if not isinstance(found, Tensor) or found.shape != expected.shape:
-            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise self._failed(check, f"expected {what}, got {got} for {tuple(expected.shape)}")
-        one, other = found.detach().double(), expected.detach().double()
-        largest = float(torch.maximum(one.abs(), other.abs()).max())
-        difference = float((one - other).abs().max())
-        if not difference <= self.tolerance * largest:  # NaN too
-            share = difference / largest if largest else difference
-            raise self._failed(check, f"expected {what}, by {share:.2g} of the largest value")
-
-    def _failed(self, check: str, message: str) -> MethodError:
-        return MethodError(self.name, check, message)
 
     # Checks: None where passed, or why there is nothing to check
 
@@ -329,7 +219,7 @@ class Examination:
             before = process_state()
             try:
                 self._attribute(self.given, "error")
-            except (_Stop, MethodError):
+            except (Stop, MethodError):
                 if not stopped:
                     raise
             else:
@@ -355,7 +245,7 @@ def _stopping(modules: dict[str, nn.Module]) -> Iterator[list[nn.Module]]:
 
     def stop(module: nn.Module, args: Any, output: Any) -> None:
         stopped.append(module)
-        raise _Stop(f"on purpose, in {type(module).__name__}")
+        raise Stop(f"on purpose, in {type(module).__name__}")
 
     handles = [module.register_forward_hook(stop) for module in modules.values()]
     try:
@@ -371,23 +261,3 @@ def _targets(given: Inputs) -> list[Any]:
     if isinstance(target, Tensor):
         target = target.item() if target.numel() == 1 else target.tolist()
     return list(target) if isinstance(target, list) else [target] * len(given)
-
-
-def _copied(arg: Any) -> Any:
-    """A further argument that may be written to."""
-    if isinstance(arg, Shared):
-        return Shared(arg.tensor.clone())
-    return arg.clone() if isinstance(arg, Tensor) else arg
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether an argument holds the values of its copy; True for what is no tensor or list."""
-    if isinstance(one, Shared):
-        return torch.equal(one.tensor, other.tensor)
-    if isinstance(one, Tensor):
-        return torch.equal(one, other)
-    return one == other if isinstance(one, list) else True
-
-
-def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
