@@ -122,6 +122,7 @@ def compare(
     if isinstance(ties, str) or not set(ties) <= set(TIES):
         raise ValueError(f"ties: expected some of {', '.join(TIES)}, got {ties!r}")
     orders = tuple(order for order in TIES if order in ties)
+    notes = list(getattr(task.data, "notes", ()))  # those of reading are kept with the items
     chosen_checks = _checks(checks)
     harnesses = _harnesses(protocols, task, seed, internal_batch_size)
     factories = _factories(methods, task.has_masks)
@@ -179,7 +180,7 @@ def compare(
         "fractions": {harness.protocol.name: _fractions(harness.protocol) for harness in harnesses},
         "ties": list(orders),
         "device": str(task.device),
-        "notes": list(getattr(task.data, "notes", ())),
+        "notes": notes,
     }
     units = {key: store.load(key) for _, keys in plan for key in keys}
     return comparison_of(units, len(task), settings)

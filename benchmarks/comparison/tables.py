@@ -18,6 +18,7 @@ _KEYS = ["image", "index", "source", "method", "check", "protocol"]
 _RESULTS = [*_KEYS, "target", "predicted"]
 _SAMPLES = ["index", "image", "source", "target", "label", "predicted"]
 _OF_BATCH = ("indices", "names", "sources", "targets", "predicted")
+_OF_READING = ("note", "error")
 
 
 def samples_of(task: Task, batch: Batch | None, errors: Mapping[int, str]) -> pd.DataFrame:
@@ -30,7 +31,7 @@ def samples_of(task: Task, batch: Batch | None, errors: Mapping[int, str]) -> pd
 
     Returns:
         A row an item: "index", "image", "source", "target", "label" (what the target is called),
-        "predicted", a column for each fact, and "error", "" if there is none.
+        "predicted", a column for each fact, "note" and "error", "" if there is none.
 
     Raises:
         ValueError: If a fact has the name of another column.
@@ -38,18 +39,21 @@ def samples_of(task: Task, batch: Batch | None, errors: Mapping[int, str]) -> pd
     rows: list[dict[str, Any]] = []
     if batch is not None:
         known = zip(*(getattr(batch, name) for name in _OF_BATCH), strict=True)
-        for (index, image, source, target, guess), facts in zip(known, batch.facts, strict=True):
-            taken = [name for name in facts if name in (*_SAMPLES, "error", "model")]
+        others = zip(batch.facts, batch.notes, strict=True)
+        for (index, image, source, target, guess), (facts, note) in zip(known, others, strict=True):
+            taken = [name for name in facts if name in (*_SAMPLES, *_OF_READING, "model")]
             if taken:
                 raise ValueError(
-                    f"facts: expected names other than {', '.join(_SAMPLES)}, error and model, got "
+                    f"facts: expected names other than {', '.join(_SAMPLES)}, note, error and "
+                    f"model, got "
                     f"{taken[0]!r} of {image}"
                 )
             values = (index, image, source, target, task.label(target), guess)
-            rows.append({**dict(zip(_SAMPLES, values, strict=True)), **facts, "error": ""})
-    rows += [{"index": place, "error": error} for place, error in errors.items()]
+            reading = {"note": note, "error": ""}
+            rows.append({**dict(zip(_SAMPLES, values, strict=True)), **facts, **reading})
+    rows += [{"index": place, "note": "", "error": error} for place, error in errors.items()]
     frame = pd.DataFrame(rows)
-    return _plain(frame.reindex(columns=list(dict.fromkeys([*_SAMPLES, *frame, "error"]))))
+    return _plain(frame.reindex(columns=list(dict.fromkeys([*_SAMPLES, *frame, *_OF_READING]))))
 
 
 def comparison_of(
@@ -61,7 +65,7 @@ def comparison_of(
         units: As of `cci_captum.benchmarks.comparison.unit.measure`; those without a method as of
             `samples_of`.
         items: How many items there are.
-        settings: Names and numbers for the report.
+        settings: Names and numbers for the report, with the "notes" of data that were not read yet.
 
     Raises:
         ValueError: If no item was read, or no method gave any map; with the first reason.
@@ -92,7 +96,7 @@ def comparison_of(
     curves = measured[_KEYS + lists].rename(columns=lambda name: name.removesuffix("_curve"))
     maps = measured.loc[measured["map_height"].notna(), ["index", "method", "check", *MAP]]
     failures = whole.loc[failed, ["index", "image", "method", "check", "error"]]
-    samples = known.loc[readable].drop(columns="error").reset_index(drop=True)
+    samples = known.loc[readable].drop(columns=[*_OF_READING]).reset_index(drop=True)
     tables = {
         "results": results,
         "curves": curves,
@@ -103,7 +107,9 @@ def comparison_of(
     }
     for frame in tables.values():
         frame.insert(0, "model", settings["model"])
-    return Comparison(**tables, settings={**settings, kind.items: len(samples)})
+    first = known.loc[known["note"] != "", "note"].head(1)
+    notes = list(dict.fromkeys([*settings["notes"], *first]))
+    return Comparison(**tables, settings={**settings, "notes": notes, kind.items: len(samples)})
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:

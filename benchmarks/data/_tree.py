@@ -24,6 +24,7 @@ from .base import Sample, position
 _NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 
 _SHOWN = 5  # names in an error
+READ_ALIKE = "other images of this kind are read alike"
 
 
 class FolderData:
@@ -87,15 +88,15 @@ class FolderData:
         place = position(index, len(self))
         name = self._files[place]
         image, scaling = read_with_scaling(self._root / name)
-        if scaling and not self._scaling_noted:  # of the first such image, not of each
+        note = f"{readable(name)}: {scaling}; {READ_ALIKE}" if scaling else ""
+        if note and not self._scaling_noted:  # of the first such image, not of each
             self._scaling_noted = True
-            note = f"{readable(name)}: {scaling}; other images of this kind are read alike"
             self.notes.append(note)
             warnings.warn(note, UserWarning, stacklevel=2)
         mask = None
         if self.has_masks:
             mask = _read_mask(self._masks[name], self._root / name, image.size)
-        return Sample(readable(name), image, self.targets[place], mask)
+        return Sample(readable(name), image, self.targets[place], mask, note=note)
 
 
 def class_folders(root: Path, remedy: str) -> list[str]:

@@ -25,6 +25,8 @@ class Sample:
             pasted backgrounds or captions do: such samples are not independent. None is itself.
         captions: What people wrote about it, each a right answer, in the data's order.
         facts: What else is known of it, such as its group or its number elsewhere: name -> value.
+        note: What a reader of the results should know of how it was read, and others like it; a
+            report has the first such note of a run.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Sample:
     source: str | None = None
     captions: tuple[str, ...] = ()
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
+    note: str = ""
 
 
 class ImageData(Protocol):

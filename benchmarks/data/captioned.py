@@ -15,7 +15,7 @@ from cci_captum._checks import check_positive_int, check_seed
 from ..images import read_with_scaling
 from ..names import readable
 from ._captions import Photo, annotations, files_in, from_karpathy, from_lines, images_in
-from ._tree import some
+from ._tree import READ_ALIKE, some
 from .base import Sample, position
 
 SPLITS = ("train", "restval", "val", "test")
@@ -84,12 +84,12 @@ class _Captioned:
         photo = self._photos[place]
         image, scaling = read_with_scaling(self._images / photo.file)
         name = readable(photo.file)
-        if scaling and not self._scaling_noted:  # of the first such image, not of each
+        note = f"{name}: {scaling}; {READ_ALIKE}" if scaling else ""
+        if note and not self._scaling_noted:  # of the first such image, not of each
             self._scaling_noted = True
-            note = f"{name}: {scaling}; other images of this kind are read alike"
             self.notes.append(note)
             warnings.warn(note, UserWarning, stacklevel=2)
-        return Sample(name, image, -1, captions=self.captions[place], facts=photo.facts)
+        return Sample(name, image, -1, captions=self.captions[place], facts=photo.facts, note=note)
 
     def _missing(self) -> list[str]:
         """Which files are not there, as notes.

@@ -25,7 +25,7 @@ from ._rows import (
     name_of,
     picture_of,
 )
-from ._tree import some
+from ._tree import READ_ALIKE, some
 from .base import Sample, position
 from .class_names import check_names
 
@@ -166,15 +166,16 @@ class MapStyle:
         row = self._dataset[place]
         value = self._image_of(row, place)
         name = name_of(value, place)
-        image, note = picture_of(value, name)
+        image, scaling = picture_of(value, name)
+        note = f"{name}: {scaling}; {READ_ALIKE}" if scaling else ""
         if note and not self.notes:  # of the first such image, not of each
-            self.notes.append(f"{name}: {note}; other images of this kind are read alike")
+            self.notes.append(note)
             warnings.warn(self.notes[0], UserWarning, stacklevel=2)
         target = self._target_of(row, place)
         captions: tuple[str, ...] = ()
         if self._captions is not None:
             captions = as_caption(self._captions_of(row, place), place)
-        return Sample(name, image, target, captions=captions)
+        return Sample(name, image, target, captions=captions, note=note)
 
     def _target_of(self, row: Any, place: int) -> int:
         if not self._labelled or self._own_targets:

@@ -31,6 +31,7 @@ class Batch(NamedTuple):
     targets: list[int]  # explained
     predicted: list[int]  # -1 where nothing alone scores highest
     facts: list[Mapping[str, str | int | float]]  # what the data know of each
+    notes: list[str]  # what a reader should know of how each was read
 
     def only(self, rows: Sequence[int]) -> Batch:
         """Some of the items."""

@@ -168,6 +168,7 @@ class Classification(Task):
             targets=targets if self.explained == "true" else guesses,
             predicted=guesses,
             facts=[sample.facts for _, sample in samples],
+            notes=[sample.note for _, sample in samples],
         )
 
     @torch.no_grad()

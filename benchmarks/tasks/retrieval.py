@@ -143,6 +143,7 @@ class Retrieval(Task):
             targets=list(chosen),
             predicted=[guesses[image] for image in images],
             facts=[samples[image].facts for image in images],
+            notes=[samples[image].note for image in images],
         ), errors
 
     def photo(self, place: int) -> Image.Image:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from selection import exhaustive_unless
 from torch import Tensor, nn
 from toy_comparison import NAMES, PREPROCESS, SEED, Toy, by_hand, run, toy_sample
@@ -21,6 +22,7 @@ from cci_captum import CCI, KMeans, ZeroShotClassifier
 from cci_captum.baselines import RISE, GradECLIP
 from cci_captum.benchmarks.comparison import Comparison, FolderStore, MemoryStore, figures, report
 from cci_captum.benchmarks.comparison.plan import Key, blocks, configuration, differences
+from cci_captum.benchmarks.data import ImageFolders
 from cci_captum.benchmarks.faithfulness import PROTOCOLS
 from cci_captum.benchmarks.tasks import Classification
 
@@ -97,6 +99,34 @@ def test_an_interrupted_run_goes_on(
     idle = {name: Counting(make) for name, make in METHODS.items()}
     compared(classifier, data, idle, store=FolderStore(tmp_path / "parts"))
     assert [counted.explained for counted in idle.values()] == [0, 0]
+
+
+def test_notes_of_reading_outlive_the_process(
+    classifier: ZeroShotClassifier, tmp_path: Path
+) -> None:
+    """Each process reads other photos first; the report has the first note of the whole run."""
+    for number in range(4):
+        pixels = np.full((32, 32), 9 + number, np.uint16)  # of 16 bits, nearly black
+        path = tmp_path / "photos" / NAMES[number] / "1.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(pixels).save(path)
+    options = {"checks": (), "batch_size": 1}
+    names, found = list(NAMES), []
+    with pytest.warns(UserWarning, match="other images of this kind are read alike"):
+        for stops in ((), (2,)):
+            store = FolderStore(tmp_path / f"parts {stops}")
+            for stop in stops:
+                with pytest.raises(KeyboardInterrupt):
+                    methods = {"grad-eclip": Counting(GradECLIP, stop)}
+                    data = ImageFolders(tmp_path / "photos", class_names=names, templates="{}")
+                    compared(classifier, data, methods, store=store, **options)
+            data = ImageFolders(tmp_path / "photos", class_names=names, templates="{}")
+            methods = {"grad-eclip": Counting(GradECLIP)}
+            found.append(compared(classifier, data, methods, store=store, **options))
+    whole, resumed = (one.settings["notes"] for one in found)
+    assert whole == resumed and len(whole) == 1
+    assert whole[0].startswith(f"{sorted(NAMES[:4])[0]}/1.png: ")
+    assert written(found[0], tmp_path / "one") == written(found[1], tmp_path / "other")
 
 
 def test_a_torn_file_is_measured_again(
