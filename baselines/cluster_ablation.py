@@ -8,13 +8,16 @@ import torch
 from captum.attr import FeatureAblation
 from torch import Tensor
 
+from cci_captum.attribution.clusters import compacted
+
 from ._cluster_pixels import ClusterPixels, without_rounding
 
 
 class ClusterAblation(ClusterPixels):
     """By how much the score drops when a cluster's pixels are replaced by a baseline.
 
-    CCI's question, asked in pixels: s - s_k without any scaling. K + 2 forward passes.
+    CCI's question, asked in pixels: s - s_k without any scaling. K + 2 forward passes, where K is
+    the most clusters that an image of the batch has.
 
     Args:
         forward_func: See `PatchAttribution`.
@@ -39,6 +42,7 @@ class ClusterAblation(ClusterPixels):
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         _, labels = self._cluster(images, args)
+        labels, clusters = compacted(labels)
         feature_mask, seen = self._feature_mask(labels, images), list[Tensor]()
         attributions = FeatureAblation(self._score_of(target, seen)).attribute(
             images,
@@ -48,6 +52,6 @@ class ClusterAblation(ClusterPixels):
         )
         attributions = without_rounding(attributions, torch.stack(seen, dim=1))
         # All pixels of a cluster have its value; a cluster without pixels changes nothing.
-        values = attributions.new_zeros(len(images), self.clustering.n_clusters)
+        values = attributions.new_zeros(clusters.shape)
         values.scatter_(1, feature_mask[:, 0].flatten(1), attributions[:, 0].flatten(1))
         return values.gather(1, labels.flatten(1)).view(labels.shape)

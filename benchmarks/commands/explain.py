@@ -267,7 +267,11 @@ def _save_maps(
         tensors[f"maps.{spec}"] = maps
     for spec, effects in explained.effects.items():
         drops = [effects.drops(index) for index in range(len(texts))]
-        tensors |= {f"drops.{spec}": torch.stack(drops, dim=1), f"labels.{spec}": effects.labels}
+        tensors |= {
+            f"drops.{spec}": torch.stack(drops, dim=1),
+            f"labels.{spec}": effects.labels,
+            f"clusters.{spec}": effects.clusters,
+        }
     arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     np.savez_compressed(
         path,

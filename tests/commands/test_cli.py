@@ -78,13 +78,15 @@ def test_explain_writes_a_grid_and_the_maps(
                 effects = cci.effects(preprocess(image)[None], tokenizer([text]))
                 expected = {
                     "labels.cci(clusters=4)": effects.labels[0],
+                    "clusters.cci(clusters=4)": effects.clusters[0],
                     "similarities": effects.outputs[0],
                     "drops.cci(clusters=4)": effects.drops()[0],
                     "patch_maps.cci(clusters=4)": effects.patch_map()[0],
                     "maps.cci(clusters=4)": effects.attributions()[0, 0],
                 }
                 for name, values in expected.items():
-                    found = maps[name][i] if name.startswith("labels") else maps[name][i, t]
+                    whole = name.startswith(("labels", "clusters"))  # for all texts
+                    found = maps[name][i] if whole else maps[name][i, t]
                     # Maps divide by the sum of the drops, which may be small.
                     tolerance = 1e-3 if "maps" in name else 1e-5
                     assert np.allclose(found, values.numpy(), rtol=0, atol=tolerance), name
@@ -145,7 +147,7 @@ def test_explain_shows_methods_side_by_side(
     inputs = preprocess(Image.open(chelsea))[None]
     with np.load("maps.npz") as maps:
         assert maps["methods"].tolist() == chosen
-        assert not [name for name in maps if name.startswith(("drops", "labels"))]
+        assert not [name for name in maps if name.startswith(("drops", "labels", "clusters"))]
         assert "patch_maps.rise(masks=8)" not in maps
         for name in chosen:
             explainer = MethodSpec.parse(name)(cci_captum.ImageTextSimilarity(model))

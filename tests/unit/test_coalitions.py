@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import cci_captum
 from cci_captum import CCI, ClusterEffects, Coalitions, KMeans, all_sets, find_vision_tower
 from cci_captum.attribution.clusters import compacted
+from cci_captum.baselines import ClusterAblation
 
 TOLERANCE = 1e-5  # relative, fp32
 WIDE = 100_000  # clusters of a data set
@@ -245,6 +247,23 @@ def test_kmeans_of_more_clusters_than_patches_makes_nothing_wide(small):
         effects = CCI(model.visual, clustering=KMeans(WIDE)).effects(images)
     assert widest.longest < 10_000
     assert effects.clusters.tolist() == [list(range(16))] * 4
+
+
+def test_ablation_is_as_wide_as_its_images_and_runs_their_clusters_alone(small):
+    model, _, images = small
+    visual, images = copy.deepcopy(model.visual).double(), images.double()
+    passes: list[int] = []
+    handle = visual.register_forward_hook(lambda *_: passes.append(1))
+    with Widest() as widest:
+        maps = ClusterAblation(visual, clustering=Planted()).patch_map(images, 3)
+    handle.remove()
+    checked = 4  # at most, once for a new forward_func
+    assert widest.longest < 10_000 and len(passes) <= 4 + 2 + checked
+    for image, own in enumerate(NUMBERS):
+        alone = Planted([own], seed=image)
+        found = ClusterAblation(visual, clustering=alone).patch_map(images[image][None], 3)
+        assert relative_error(found[0], maps[image]) < 1e-9
+        assert len(found.unique()) == len(own)
 
 
 @pytest.mark.parametrize("hide", ["mask", "drop"])
