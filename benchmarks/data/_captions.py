@@ -27,7 +27,7 @@ class Photo:
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
-def annotations(root: Path, names: Sequence[str]) -> Path:
+def file_of_captions(root: Path, names: Sequence[str]) -> Path:
     """The file that lists the images: root itself, or the first of these in it."""
     if root.is_file():
         return root

@@ -14,7 +14,7 @@ from cci_captum._checks import check_positive_int, check_seed
 
 from ..images import read_with_scaling
 from ..names import readable
-from ._captions import Photo, annotations, files_in, from_karpathy, from_lines, images_in
+from ._captions import Photo, file_of_captions, files_in, from_karpathy, from_lines, images_in
 from ._tree import READ_ALIKE, some
 from .base import Sample, position
 
@@ -177,7 +177,7 @@ class COCOKarpathy(_Captioned):
         seed: int = 0,
     ) -> None:
         _check(split, captions, count, seed)
-        path = annotations(Path(root), ["dataset_coco.json"])
+        path = file_of_captions(Path(root), ["dataset_coco.json"])
         photos = from_karpathy(path, split, "coco")
         folder = images_in(path.parent, images, ("images", "coco"), photos)
         title = f"COCO Karpathy {split}"
@@ -234,7 +234,7 @@ class Flickr30k(_Captioned):
         seed: int = 0,
     ) -> None:
         _check(split, captions, count, seed)
-        path = annotations(
+        path = file_of_captions(
             Path(root), ["dataset_flickr30k.json", f"flickr30k_{split}_karpathy.txt"]
         )
         if path.suffix.lower() == ".json":
