@@ -273,7 +273,7 @@ class DeletionInsertion:
             joined = torch.cat(values)
             found = joined[: len(first)].view(wanted[:1].shape).repeat(orders, 1, 1, 1)
             found[others.unbind(dim=1)] = joined[len(first) :]
-            return found.transpose(2, 3)
+            return found.transpose(2, 3).contiguous()  # areas sum in the order of points
 
         return mapped(placed, *parts)
 
