@@ -43,8 +43,8 @@ class WebDataset(MapStyle):
             - classnames.txt, a name a line;
             - zeroshot_classification_templates.txt, a line like "a photo of a {c}." each.
 
-            Without nshards.txt, all files named .tar are shards, in the order of the numbers in their
-            names. The text files may also lie beside the shards.
+            Without nshards.txt, all files named .tar are shards, in the order of the numbers in
+            their names. The text files may also lie beside the shards.
         split: The folder in root. None: "test" if there is one, else root itself.
         class_names: The names to tell apart, by number. None: those of classnames.txt.
         templates: As `cci_captum.ZeroShotClassifier` takes them. None: those of the file if there
