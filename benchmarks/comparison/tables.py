@@ -45,8 +45,7 @@ def samples_of(task: Task, batch: Batch | None, errors: Mapping[int, str]) -> pd
             if taken:
                 raise ValueError(
                     f"facts: expected names other than {', '.join(_SAMPLES)}, note, error and "
-                    f"model, got "
-                    f"{taken[0]!r} of {image}"
+                    f"model, got {taken[0]!r} of {image}"
                 )
             values = (index, image, source, target, task.label(target), guess)
             reading = {"note": note, "error": ""}
