@@ -75,6 +75,7 @@ def loaded_by(code: str) -> set[str]:
     return set(fresh(f"{code}\nimport sys\nprint(*sys.modules)").split())
 
 
+@pytest.mark.exhaustive
 def test_no_library_is_imported_that_captum_does_not_import() -> None:
     light = [name for name, module in cci_captum._MODULES.items() if module not in HEAVY]
     assert "CCI" in light and "ZeroShotClassifier" in light

@@ -37,10 +37,17 @@ SLOW = {
     "cci_captum.baselines.cluster_ablation",
     "cci_captum.baselines.cluster_kernel_shap",
     "cci_captum.baselines.cluster_lime",
+    "cci_captum.baselines.m2ib",
     "cci_captum.benchmarks.comparison.compare",
     "cci_captum.benchmarks.faithfulness.deletion_insertion",
     "cci_captum.benchmarks.faithfulness.retrieval",
+    "cci_captum.benchmarks.maps",
+    "cci_captum.calls",
+    "cci_captum.coalitions",
+    "cci_captum.models.preprocessing",
     "cci_captum.models.scores",
+    "cci_captum.shared",
+    "cci_captum.vision_towers.base",
     "cci_captum.vision_towers.checking",
 }
 

@@ -458,6 +458,7 @@ def test_a_broken_faiss_says_what_is_wrong(monkeypatch, tmp_path, source, reason
         KMeans(backend="faiss")
 
 
+@pytest.mark.exhaustive
 def test_faiss_is_imported_only_when_asked_for():
     code = "import sys, cci_captum.clustering as c; c.KMeans(); assert 'faiss' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -22,6 +22,7 @@ def scenes() -> tuple[ZeroShotClassifier, Tensor, list[int]]:
     return classifier, inputs, [sample.target for sample in samples]
 
 
+@pytest.mark.exhaustive
 def test_drop_per_patch(scenes: tuple[ZeroShotClassifier, Tensor, list[int]]) -> None:
     classifier, inputs, target = scenes
     effects = CCI(classifier).effects(inputs)

@@ -564,6 +564,7 @@ def test_copies_in_other_processes(folder: Path) -> None:
 # a comparison takes it
 
 
+@pytest.mark.exhaustive
 def test_a_damaged_row_does_not_end_a_comparison() -> None:
     content = io.BytesIO()
     picture(1, (96, 96)).save(content, "PNG")
