@@ -210,7 +210,12 @@ def test_a_killed_process_goes_on(sign: signal.Signals, tmp_path: Path) -> None:
     command += ["--n", "6", *PLAIN, "--out"]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     out = tmp_path / "out"
-    process = subprocess.Popen([*command, str(out)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, str(out)],
+        stderr=subprocess.DEVNULL,
+        # A shell starts what runs in its background with this signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while len([*out.glob("parts/*.parquet")]) < 4:
         assert process.poll() is None
         time.sleep(0.01)
