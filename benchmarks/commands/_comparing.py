@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from cci_captum.baselines.registry import REFERENCES
 
 from ..names import is_text, readable
+from . import _choices
+from ._choices import Model
 from ._common import (
     CommandError,
     add_method_option,
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from cci_captum.models.clip import LoadedCLIP
 
     from ..comparison import Comparison, FolderStore
-    from ..faithfulness.protocols import Ties
     from ..tasks import Task
 
 METHODS = ("cci", "grad-eclip", "maskclip", "gradcam")
@@ -38,7 +39,6 @@ METHODS = ("cci", "grad-eclip", "maskclip", "gradcam")
 
 _PARTS = "parts"
 _PAGES = ("settings.json", "summary.md")
-_Model = tuple[str, str | None]  # name and tag, as `load_clip` takes them
 
 
 def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
@@ -63,6 +63,11 @@ def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
         metavar="P,P",
         help="of grad-eclip-original, grad-eclip, grad-eclip-released, rise, tokens; "
         '"all"; or "none", for where maps lie and what they cost alone (%(default)s)',
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="SPEC",
+        help='which of the methods all others are compared with; also "random" (the first)',
     )
     parser.add_argument("--out", type=Path, default=Path(out), help="folder (%(default)s)")
     parser.add_argument(
@@ -113,12 +118,13 @@ class Plan:
         ]
         if not self.methods:
             raise CommandError(f"--method: expected at least one beside {' and '.join(REFERENCES)}")
-        self.protocols = _protocols(arguments.protocol)
+        self.reference = _choices.reference(arguments.reference, self.methods, masks)
+        self.protocols = _choices.protocols(arguments.protocol)
         if not self.protocols and not masks:
             raise CommandError("--protocol: none needs data with masks, which say where maps lie")
-        self.checks = _checks(arguments.checks)
-        self.ties = _ties(arguments.ties)
-        self.models = _models(arguments.model or ["tiny"], arguments.pretrained)
+        self.checks = _choices.checks(arguments.checks)
+        self.ties = _choices.ties(arguments.ties)
+        self.models = _choices.models(arguments.model or ["tiny"], arguments.pretrained)
         self.pictures = _pictures(self.models, self.protocols)
         self.outputs = Outputs()
         self.outputs.expect_in(arguments.out, "--out", [*_tables(), *_PAGES, *self._drawn()])
@@ -135,7 +141,7 @@ class Plan:
         device = choose_device(self.arguments.device)
         store = _store(self.arguments)
 
-        def of(model: _Model) -> Comparison:  # which is let go before the next one is loaded
+        def of(model: Model) -> Comparison:  # which is let go before the next one is loaded
             clip = load_model(*model, device)
             try:
                 task = task_of(clip)
@@ -147,6 +153,10 @@ class Plan:
 
         found = [of(model) for model in self.models]
         self._write(found[0] if len(found) == 1 else Comparison.join(found), command)
+
+    def _reference(self, comparison: Comparison) -> str | None:
+        """What others are compared with; None, the first, where that has no map at all."""
+        return self.reference if self.reference in comparison.methods else None
 
     def _drawn(self) -> list[str]:
         """Files of all pictures."""
@@ -182,13 +192,13 @@ class Plan:
             )
             raise
 
-    def _draw(self, comparison: Comparison, task: Task, model: _Model) -> None:
+    def _draw(self, comparison: Comparison, task: Task, model: Model) -> None:
         """The pictures of one model."""
         from ..comparison import figures
 
         drawn: dict[str, Callable[[], Any]] = {
             "curves": lambda: figures.curves(comparison),
-            "scatter": lambda: figures.pairs(comparison),
+            "scatter": lambda: figures.pairs(comparison, self._reference(comparison)),
             "grid": lambda: figures.grid(comparison, task),
         }
         for kind, file in self.pictures[model].items():
@@ -200,6 +210,7 @@ class Plan:
         from ..markdown import code
 
         settings = self._settings(command)
+        reference, note = self._reference(comparison), code(settings["command"])
         saved: dict[str, Callable[[Path], object]] = {
             **{
                 f"{name}.parquet": partial(frame.to_parquet, index=False)
@@ -207,7 +218,7 @@ class Plan:
             },
             "settings.json": lambda path: _write_settings(path, comparison, settings),
             "summary.md": lambda path: path.write_text(
-                report.page(comparison, note=code(settings["command"])), encoding="utf-8"
+                report.page(comparison, reference, note), encoding="utf-8"
             ),
         }
         for name, save in saved.items():
@@ -248,27 +259,7 @@ def _tables() -> list[str]:
     return [f"{name}.parquet" for name in TABLES]
 
 
-def _models(names: Sequence[str], pretrained: str | None) -> list[_Model]:
-    """The models that the user named, each once."""
-    models = []
-    for text in names:
-        name, comma, tag = text.partition(",")
-        if comma and (not name or not tag):
-            raise CommandError(f"--model: expected NAME or NAME,TAG, got {text!r}")
-        models.append((name, tag or None))
-    if pretrained is not None:
-        if len(models) > 1 or models[0][1] is not None:
-            raise CommandError(
-                "--pretrained: expected it beside one --model without a tag; of several, say "
-                "--model NAME,TAG"
-            )
-        models = [(models[0][0], pretrained)]
-    if twice := [model for place, model in enumerate(models) if model in models[:place]]:
-        raise CommandError(f"--model: expected each once, got {twice[0][0]!r} again")
-    return models
-
-
-def _pictures(models: Sequence[_Model], protocols: Sequence[str]) -> dict[_Model, dict[str, str]]:
+def _pictures(models: Sequence[Model], protocols: Sequence[str]) -> dict[Model, dict[str, str]]:
     """Model -> what a picture shows -> its file."""
     kinds = ("curves", "scatter", "grid") if protocols else ("grid",)
     ends = dict.fromkeys(models, "")
@@ -291,38 +282,6 @@ def _store(arguments: argparse.Namespace) -> FolderStore:
         for path in [*parts.glob("*.parquet"), *parts.glob("*.json")]:
             path.unlink()
     return FolderStore(parts)
-
-
-def _protocols(names: str) -> list[str]:
-    from ..faithfulness.protocols import PROTOCOLS, find_protocol
-
-    if names == "none":
-        return []
-    chosen = [*PROTOCOLS] if names == "all" else list(dict.fromkeys(names.split(",")))
-    try:
-        return [find_protocol(name).name for name in chosen]
-    except ValueError as error:
-        raise CommandError(f"--{error}") from error
-
-
-def _checks(names: str) -> list[str]:
-    from ..comparison.randomization import CHECKS
-
-    chosen = list(dict.fromkeys(filter(None, names.split(","))))
-    for name in chosen:
-        if name not in CHECKS:
-            raise CommandError(f"--checks: expected some of {', '.join(CHECKS)}, got {name!r}")
-    return chosen
-
-
-def _ties(names: str) -> list[Ties]:
-    from ..faithfulness.protocols import TIES
-
-    chosen = [] if names == "none" else list(dict.fromkeys(names.split(",")))
-    for name in chosen:
-        if name not in TIES:
-            raise CommandError(f"--ties: expected some of {', '.join(TIES)}, or none, got {name!r}")
-    return [order for order in TIES if order in chosen]
 
 
 def _word(value: Any) -> str:

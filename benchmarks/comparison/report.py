@@ -26,10 +26,14 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
 
     Args:
         comparison: What was measured.
-        reference: See `Comparison.summary`.
+        reference: See `Comparison.summary`; of several models, one that refuses it has its own
+            first method instead.
         note: A paragraph of Markdown that says what was run, put before the tables.
     """
     reference = comparison.methods[0] if reference is None else reference
+    if reference not in comparison.methods:
+        known = ", ".join(comparison.methods)
+        raise ValueError(f"reference: expected one of {known}, got {reference!r}")
     head = [f"# {literal(comparison.settings['data'])}", note]
     if len(comparison.models) == 1:
         parts = head + _of_model(comparison, reference)
@@ -45,7 +49,8 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
 
 
 def _of_model(comparison: Comparison, reference: str) -> list[str]:
-    """The parts of a page about one model."""
+    """The parts of a page about one model; of one that refuses the reference, to its first."""
+    reference = reference if reference in comparison.methods else comparison.methods[0]
     summary = comparison.summary(reference)
     plain = summary[summary["check"] == ""]
     kind = comparison.kind
@@ -59,6 +64,7 @@ def _of_model(comparison: Comparison, reference: str) -> list[str]:
         parts += [_ties(of_protocol, comparison.settings["ties"], kind)]
     if comparison.settings["masks"]:
         parts += ["## Where maps lie", _table(plain, _LOCALIZATION)]
+        parts += [_differences(plain, _LOCALIZATION, reference)]
     parts += ["## What a map costs", _costs(plain)]
     if (summary["check"] != "").any():
         parts += ["## Sanity checks", _checks(comparison, summary)]
@@ -259,6 +265,17 @@ def _table(summary: pd.DataFrame, measures: Sequence[str]) -> str:
         cells = [_interval(by_measure.loc[measure], "mean", "") for measure in measures]
         lines.append([title(method), *cells])
     return table(["method", *(heading(measure) for measure in measures)], lines)
+
+
+def _differences(summary: pd.DataFrame, measures: Sequence[str], reference: str) -> str:
+    """Differences to the reference with intervals, a row for each other method."""
+    lines = []
+    others = summary[summary["measure"].isin(measures) & (summary["method"] != reference)]
+    for method, rows in others.groupby("method", sort=False):
+        by_measure = rows.set_index("measure")
+        cells = [_interval(by_measure.loc[name], "difference", "difference_") for name in measures]
+        lines.append([title(method), *cells])
+    return table([f"minus {title(reference)}", *map(heading, measures)], lines)
 
 
 def _ties(summary: pd.DataFrame, orders: Sequence[str], kind: Kind) -> str:

@@ -161,6 +161,22 @@ def test_folders_with_masks_and_class_names(photos: Path, tmp_path: Path) -> Non
     assert "energy" not in results and "ground-truth" not in set(results["method"])
 
 
+@pytest.mark.usefixtures("small_model")
+def test_where_maps_lie_alone(tmp_path: Path) -> None:
+    """No protocol: the maps' measures, all others compared with the reference."""
+    options = ["--n", 3, "--method", "gradcam", "--protocol", "none", "--reference", "random"]
+    assert run(*options, "--out", tmp_path) == 0
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| minus Random | pointing game | energy | best IoU | average precision |" in summary
+    assert "--reference random" in json.loads((tmp_path / "settings.json").read_text())["command"]
+    assert not (tmp_path / "curves.png").exists()
+    # The reference is no part of what was measured: nothing runs again.
+    parts = {path: path.stat().st_mtime_ns for path in tmp_path.glob("parts/*")}
+    assert run(*options[:-2], "--out", tmp_path) == 0
+    assert parts == {path: path.stat().st_mtime_ns for path in tmp_path.glob("parts/*")}
+    assert "| minus GradCAM | pointing game |" in (tmp_path / "summary.md").read_text()
+
+
 PLAIN = ["--method", "gradcam", "--protocol", "tokens", "--ties", "none", "--batch-size", "2"]
 
 
@@ -263,6 +279,12 @@ def test_an_unreadable_photo_is_reported_and_the_rest_goes_on(photos: Path, tmp_
         (["--method", "random"], "--method: expected at least one beside random"),
         (["--data", "photos", "--method", "ground-truth"], "--method: ground-truth needs masks"),
         (["--protocol", "grad"], "--protocol: expected one of grad-eclip-original, "),
+        (["--reference", "ccl"], "--reference: expected one of cci, grad-eclip, maskclip, "),
+        (["--method", "cci", "--reference", "rise"], "--reference: expected one of cci, random, "),
+        (
+            ["--data", "photos", "--method", "cci", "--reference", "ground-truth"],
+            "--reference: expected one of cci, random, got 'ground-truth'",
+        ),
         (["--checks", "random"], "--checks: expected some of random-weights, random-label, got"),
         (["--n", "0"], "--n: expected an int of at least 1, got '0'"),
         (["--objects", "three"], "--objects: expected one of one, two, got 'three'"),

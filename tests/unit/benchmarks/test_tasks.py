@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from toy_comparison import PREPROCESS, SEED, Toy, toy_sample
 
 from cci_captum import CCI, ImageTextSimilarity, Margin, ZeroShotClassifier
-from cci_captum.baselines import METHODS, MaskCLIP, MethodSpec
+from cci_captum.baselines import METHODS, MaskCLIP, MethodSpec, Random
 from cci_captum.benchmarks.comparison import Comparison, FolderStore, compare, figures, report
 from cci_captum.benchmarks.data import Sample
 from cci_captum.benchmarks.faithfulness import Protocol, area_under_curve
+from cci_captum.benchmarks.statistics import paired_interval
 from cci_captum.benchmarks.tasks import KINDS, Classification, Retrieval
 
 TEXTS = [("red kite", "owl", "a jar"), ("blue",), (), ("an igloo", "owl"), ("tram", "bus 9")]
@@ -333,6 +334,47 @@ def test_maps_alone(make_clip, tokenizer) -> None:
     assert "## Where maps lie" in page and "Deletion" not in page
     assert "energy" in report.text(alone)
     assert len(figures.grid(alone, of).axes) > 3
+
+
+def test_where_maps_lie_beside_random_ones(make_clip, tokenizer) -> None:
+    """Differences to the reference, paired, as the statistics give them of the measures' values."""
+    of = classified(make_clip, tokenizer, 1, Toy([toy_sample(index) for index in range(12)]))
+    found = compare(["gradcam", "self-attention"], of, [], ties=())
+    rows = found.results.sort_values("index").groupby("method")
+    random = rows.get_group("random")
+    page = report.page(found, "random")
+    assert "differences to Random are paired" in page
+    table = page.split("| minus Random | ")[1].split("\n\n")[0].splitlines()
+    head = table[0].strip("| ").split(" | ")
+    assert head == ["pointing game", "energy", "best IoU", "average precision"]
+    cells = {line.strip("| ").split(" | ")[0]: line.strip("| ").split(" | ")[1:] for line in table}
+    assert "Random" not in cells
+    for method, name in (("gradcam", "GradCAM"), ("self-attention", "Self-attention")):
+        for measure, cell in zip(("pointing_game", "energy"), cells[name], strict=False):
+            own, other = rows.get_group(method)[measure], random[measure]
+            low, high = paired_interval(own.to_numpy(), other.to_numpy(), bounds=(0, 1))
+            difference = own.mean() - other.mean()
+            assert cell == f"{difference:+.3f} ({low:+.3f} to {high:+.3f})"
+    with pytest.raises(ValueError, match=r"reference: expected one of gradcam, .*got 'cci'"):
+        report.page(found, "cci")
+
+
+def test_a_reference_that_one_model_refuses(make_clip, tokenizer) -> None:
+    """Its page compares with its first method instead."""
+
+    def picky(forward_func: Any) -> Any:
+        if forward_func is not kept.forward_func:
+            raise ValueError("another model")
+        return Random(forward_func, seed=1)
+
+    data = Toy([toy_sample(index) for index in range(3)])
+    kept, other = (classified(make_clip, tokenizer, seed, data) for seed in (1, 2))
+    methods = {"picky": picky, "own": lambda f: Random(f, seed=2)}
+    parts = [compare(methods, of, [], model=name) for name, of in (("a", kept), ("b", other))]
+    both = Comparison.join(parts)
+    assert both.of("b").methods[0] == "own"
+    first, second = report.page(both).split("## b\n")
+    assert "differences to picky" in first and "differences to own" in second
 
 
 def test_facts_are_columns(make_clip, tokenizer) -> None:
