@@ -64,7 +64,7 @@ def comparison_of(
         units: As of `cci_captum.benchmarks.comparison.unit.measure`; those without a method as of
             `samples_of`.
         items: How many items there are.
-        settings: Names and numbers for the report, with the "notes" of data that were not read yet.
+        settings: Names and numbers for the report, with the "notes" that the data had before.
 
     Raises:
         ValueError: If no item was read, or no method gave any map; with the first reason.
@@ -106,8 +106,9 @@ def comparison_of(
     }
     for frame in tables.values():
         frame.insert(0, "model", settings["model"])
-    first = known.loc[known["note"] != "", "note"].head(1)
-    notes = list(dict.fromkeys([*settings["notes"], *first]))
+    of_reading = known.loc[known["note"] != "", "note"].tolist()
+    # Of images that were read before the run, data have notes already, of whichever was first.
+    notes = [note for note in settings["notes"] if note not in of_reading] + of_reading[:1]
     return Comparison(**tables, settings={**settings, "notes": notes, kind.items: len(samples)})
 
 

@@ -42,8 +42,10 @@ class Sample:
 class ImageData(Protocol):
     """Samples by number, and the classes to tell apart.
 
-    Data may have `notes`, too: texts that a reader of the results should know, for the report; and
-    a `listing`: texts that say which images these are, so that two runs can tell.
+    Data may have `notes`, too: texts that a reader of the results should know, for the report, as
+    they are before any image is read (what is known of an image once it is read is its
+    `Sample.note`); and a `listing`: texts that say which images these are, so that two runs can
+    tell.
 
     Attributes:
         name: Says in a report which images these are.

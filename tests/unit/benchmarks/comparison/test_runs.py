@@ -121,6 +121,8 @@ def test_notes_of_reading_outlive_the_process(
                     data = ImageFolders(tmp_path / "photos", class_names=names, templates="{}")
                     compared(classifier, data, methods, store=store, **options)
             data = ImageFolders(tmp_path / "photos", class_names=names, templates="{}")
+            for place in stops:
+                assert data[place].note == data.notes[0]  # read before the run
             methods = {"grad-eclip": Counting(GradECLIP)}
             found.append(compared(classifier, data, methods, store=store, **options))
     whole, resumed = (one.settings["notes"] for one in found)
