@@ -64,7 +64,13 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "--out", type=Path, default=Path("explanation.png"), help="picture (%(default)s)"
     )
-    parser.add_argument("--save-maps", type=Path, metavar="NPZ", help="also write maps and drops")
+    parser.add_argument(
+        "--save-maps",
+        type=Path,
+        metavar="NPZ",
+        help="also write all maps; and of cci the cluster of each patch, and the drop of each "
+        "cluster for each text",
+    )
     parser.set_defaults(run=run)
 
 

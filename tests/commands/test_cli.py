@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from helpers import ROOT
 from PIL import Image
 
 import cci_captum
@@ -48,6 +50,15 @@ def run(*arguments: object) -> int:
     return cli.main([str(argument) for argument in arguments])
 
 
+def saved_arrays() -> set[str]:
+    """What the page on the method says that a file of maps has."""
+    section = (
+        (ROOT / "docs" / "method.md").read_text().split("## Saved maps\n")[1].split("\n## ")[0]
+    )
+    first = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
+    return {name for cell in first for name in re.findall("`(.*?)`", cell)}
+
+
 # explain
 
 
@@ -73,6 +84,7 @@ def test_explain_writes_a_grid_and_the_maps(
         assert maps["texts"].tolist() == texts
         assert maps["model"] == "tiny"
         assert maps["methods"].tolist() == ["cci(clusters=4)"]
+        assert {name.replace("cci(clusters=4)", "SPEC") for name in maps} == saved_arrays()
         for i, image in enumerate([Image.open(chelsea), Image.new("RGB", (80, 10), (200,) * 3)]):
             for t, text in enumerate(texts):
                 effects = cci.effects(preprocess(image)[None], tokenizer([text]))
@@ -90,6 +102,10 @@ def test_explain_writes_a_grid_and_the_maps(
                     # Maps divide by the sum of the drops, which may be small.
                     tolerance = 1e-3 if "maps" in name else 1e-5
                     assert np.allclose(found, values.numpy(), rtol=0, atol=tolerance), name
+        # As the page says: a cluster's drop at each of its patches, scaled.
+        drops, labels = maps["drops.cci(clusters=4)"][0], maps["labels.cci(clusters=4)"][0]
+        for own, map_ in zip(drops, maps["patch_maps.cci(clusters=4)"][0], strict=True):
+            assert np.allclose(own[labels] / np.abs(own).sum(), map_, rtol=0, atol=1e-6)
 
     output = capsys.readouterr()
     with torch.no_grad():
