@@ -2,9 +2,57 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import pytest
+import torch
+from torch import Tensor, nn
+
+import cci_captum
 from cci_captum.benchmarks.speed import methods
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of seconds, the images that the image encoder runs on."""
+    load, seen = cci_captum.load_clip, [0]
+
+    def count(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen[0] += len(args[0])
+
+    def loaded(*args: Any, **options: Any) -> cci_captum.LoadedCLIP:
+        clip = load(*args, **options)
+        clip.model.visual.register_forward_pre_hook(count)
+        return clip
+
+    def images(
+        functions: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
+    ) -> dict[str, float]:
+        found = {}
+        for name, function in functions.items():
+            function()  # with one-off checks
+            seen[0] = 0
+            function()
+            found[name] = float(seen[0])
+        return found
+
+    monkeypatch.setattr(methods, "load_clip", loaded)
+    monkeypatch.setattr(methods, "median_seconds", images)
+
+
+@pytest.mark.usefixtures("counted")
+def test_ratios_are_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    specs = ["cci(clusters=3)", "grad-eclip", "rise(masks=5)", "ground-truth"]
+    given = [word for spec in specs for word in ("--method", spec)]
+    methods.main([*given, "--batch-size", "2", "--threads", "1", "--device", "cpu"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert rows[1:] == [
+        "| CCI (3 clusters) | 4.0 |",  # K + 1
+        "| Grad-ECLIP | 1.0 |",
+        "| RISE (5 masks) | 5.0 |",
+        "| Ground truth | 0.0 |",
+    ]
 
 
 def test_a_row_a_method(capsys: pytest.CaptureFixture[str]) -> None:
