@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,11 +60,15 @@ def shards_in(folder: Path) -> list[Path]:
                 f"{len(missing)} are missing: {some(missing)}"
             )
         return shards
-    names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
+    there = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    names = [entry.name for entry in there if entry.is_file()]
     found = sorted((name for name in names if name.lower().endswith(".tar")), key=_by_number)
     if not found:
         packed = [name for name in names if re.search(r"\.(tar\.\w+|tgz)$", name, re.IGNORECASE)]
-        got = f"compressed ones, {some(sorted(packed))}; unpack them" if packed else "none"
+        folders = [entry.name for entry in there if entry.is_dir()]
+        got = f"none but folders, {some(folders)}; split says which" if folders else "none"
+        if packed:
+            got = f"compressed ones, {some(packed)}; unpack them"
         raise FileNotFoundError(f"root: expected files *.tar in {readable(folder)}, got {got}")
     return [folder / name for name in found]
 
@@ -79,7 +83,9 @@ def entries_of(path: Path) -> list[Entry]:
     """The samples of a shard, in its order."""
     try:
         with tarfile.open(path, "r:") as shard:
-            found = [_entry(path, key, files, shard) for key, files in _samples(path, shard)]
+            members = shard.getmembers()
+            _check_end(path, shard.offset)
+            found = [_entry(path, key, files, shard) for key, files in _samples(path, members)]
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(
             f"root: cannot read {readable(path)}: {error}; expected an uncompressed tar file"
@@ -89,19 +95,30 @@ def entries_of(path: Path) -> list[Entry]:
     return found
 
 
+def _check_end(path: Path, end: int) -> None:
+    """Raise unless there are zeros alone from where tarfile stopped, and a block of them at least.
+
+    It takes a header that it cannot read for the end of the file, unless it is the first.
+    """
+    with path.open("rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(f"it is torn or damaged at byte {end}")
+        while rest := file.read(1 << 20):
+            if rest.strip(tarfile.NUL):
+                raise tarfile.ReadError(f"its end is marked at byte {end}, but there is more")
+
+
 def _samples(
-    path: Path, shard: tarfile.TarFile
+    path: Path, members: Iterable[tarfile.TarInfo]
 ) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
     """Keys with their files by suffix: those of one key that follow each other."""
-    size = path.stat().st_size
     last: str | None = None
     files: dict[str, tarfile.TarInfo] = {}
-    for member in shard:
+    for member in members:
         match = _FILE.fullmatch(member.name)
         if not member.isreg() or _META.match(member.name) or not match:
             continue
-        if member.offset_data + member.size > size:
-            raise tarfile.ReadError("it ends too early")
         key, suffix = match["key"], match["suffix"].lower()
         if key != last and files:
             yield str(last), files

@@ -182,10 +182,6 @@ def test_by_one_line(tmp_path: Path) -> None:
         open_data(f"webdataset:{root}", split="val")
 
 
-def torn(path: Path, left: int) -> None:
-    path.write_bytes(path.read_bytes()[:left])
-
-
 IMAGE = ("a.png", picture(0))
 
 
@@ -235,6 +231,10 @@ def test_damaged_and_missing_shards_are_found_at_once(tmp_path: Path) -> None:
     empty.mkdir()
     with pytest.raises(FileNotFoundError, match=r"^root: expected files \*\.tar in .*, got none"):
         WebDataset(empty)
+    (empty / "train").mkdir()
+    (empty / "val").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"got none but folders, 'train', 'val'; split "):
+        WebDataset(empty)
     (empty / "0.tar.gz").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"got compressed ones, '0.tar.gz'; unpack them"):
         WebDataset(empty)
@@ -243,6 +243,34 @@ def test_damaged_and_missing_shards_are_found_at_once(tmp_path: Path) -> None:
         pass
     with pytest.raises(ValueError, match=r"^root: cannot read .*1.tar: .*an uncompressed tar file"):
         WebDataset(empty)
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_shard_opens_whole_or_not_at_all(form: int, tmp_path: Path) -> None:
+    files = [file for number in range(3) for file in sample(number, number % 2)]
+    files += [*sample(3, 0)[::-1], ("__meta__/" + "ü" * 120, b"the last")]
+    path = write(tmp_path / "0.tar", files, form)
+    whole = path.read_bytes()
+    end = -(-len(whole.rstrip(b"\0")) // 512) * 512  # of the last block that is not zeros
+    for left in [*range(0, end + 512, 128), end + 511]:
+        path.write_bytes(whole[:left])
+        with pytest.raises(ValueError, match=r"^root: cannot read .*0\.tar: .*uncompressed tar"):
+            WebDataset(path, class_names=["cat", "dog"])
+    for start in range(0, end, 512):
+        if whole[start + 257 : start + 262] == b"ustar":  # a header
+            for wrong in (b"\xff", b"\0"):
+                path.write_bytes(whole[:start] + wrong * 512 + whole[start + 512 :])
+                with pytest.raises(ValueError, match=r"^root: cannot read .*0\.tar: "):
+                    WebDataset(path, class_names=["cat", "dog"])
+
+
+def test_what_no_sample_is_lost_by(tmp_path: Path) -> None:
+    path = write(tmp_path / "0.tar", [file for number in range(3) for file in sample(number, 0)])
+    whole = path.read_bytes()
+    end = -(-len(whole.rstrip(b"\0")) // 512) * 512
+    for content in (whole[: end + 512], whole + bytes(3 << 20)):
+        path.write_bytes(content)
+        assert len(WebDataset(path, class_names=["cat"])) == 3
 
 
 def test_class_names_are_needed_for_numbers(tmp_path: Path) -> None:
