@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,31 @@ def test_coco(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert (out / name).stat().st_size > 3_000
     assert run(*options, "--seed", 1) == 2
     assert "--out: expected results of the same run" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_models")
+def test_captions_in_tar_files(tmp_path: Path) -> None:
+    data, out = tmp_path / "pets", tmp_path / "out"
+    (data / "val").mkdir(parents=True)
+    texts = ["a cat, asleep\nan old cat\n", "a dog", "an owl\nit flies\nit sees"]
+    with tarfile.open(data / "val" / "0.tar", "w") as shard:
+        for number, text in enumerate(texts):
+            values = np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+            image = io.BytesIO()
+            Image.fromarray(values).save(image, "png")
+            for suffix, content in (("png", image.getvalue()), ("txt", text.encode())):
+                member = tarfile.TarInfo(f"{number}.{suffix}")
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+    (data / "val" / "nshards.txt").write_text("1\n")
+    options = ["--data", f"webdataset:{data}", "--split", "val", "--captions", 2]
+    assert run(*options, "--protocol", "tokens", "--out", out) == 0
+    found = Comparison.load(out)
+    labels = ["a cat, asleep", "an old cat", "a dog", "an owl", "it flies"]
+    assert found.samples["label"].tolist() == labels
+    of = [name.split(" (")[1].split(")")[0] for name in found.samples["image"]]
+    assert of == ["0.tar/0", "0.tar/0", "0.tar/1", "0.tar/2", "0.tar/2"]
+    assert "5 captions made from 3 photos" in (out / "summary.md").read_text()
 
 
 @pytest.mark.usefixtures("small_models")
