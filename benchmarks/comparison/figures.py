@@ -16,7 +16,7 @@ from cci_captum.visualization import Band, attribution_grid, faithfulness_curves
 from ..statistics import interval, paired_interval
 from ..tasks import Task
 from .measures import MEASURES
-from .results import Comparison, check_one_model
+from .results import Comparison, check_one_model, reference_of
 from .summary import gain_of, photos_of
 from .titles import both_areas, title
 
@@ -70,7 +70,7 @@ def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
         reference: The method; None is the first.
     """
     check_one_model(comparison)
-    reference = comparison.methods[0] if reference is None else reference
+    reference = reference_of(comparison, reference)
     protocol = comparison.protocols[0]
     rows = _as_they_are(comparison)
     kind = comparison.kind

@@ -13,7 +13,7 @@ from cci_captum.models._equal_names import describe
 from ..markdown import NO_INTERVAL, literal, table, with_interval
 from ..tasks import Kind
 from .measures import COSTS, LOCALIZATION, RANKS
-from .results import Comparison
+from .results import Comparison, reference_of
 from .summary import photos_of
 from .titles import heading, title
 
@@ -30,10 +30,7 @@ def page(comparison: Comparison, reference: str | None = None, note: str = "") -
             first method instead.
         note: A paragraph of Markdown that says what was run, put before the tables.
     """
-    reference = comparison.methods[0] if reference is None else reference
-    if reference not in comparison.methods:
-        known = ", ".join(comparison.methods)
-        raise ValueError(f"reference: expected one of {known}, got {reference!r}")
+    reference = reference_of(comparison, reference)
     head = [f"# {literal(comparison.settings['data'])}", note]
     if len(comparison.models) == 1:
         parts = head + _of_model(comparison, reference)
@@ -64,7 +61,7 @@ def _of_model(comparison: Comparison, reference: str) -> list[str]:
         parts += [_ties(of_protocol, comparison.settings["ties"], kind)]
     if comparison.settings["masks"]:
         parts += ["## Where maps lie", _table(plain, _LOCALIZATION)]
-        parts += [_differences(plain, _LOCALIZATION, reference)]
+        parts += [_table(plain, _LOCALIZATION, reference)]
     parts += ["## What a map costs", _costs(plain)]
     if (summary["check"] != "").any():
         parts += ["## Sanity checks", _checks(comparison, summary)]
@@ -257,25 +254,18 @@ def _together(summary: pd.DataFrame, measure: str, reference: str) -> str:
     )
 
 
-def _table(summary: pd.DataFrame, measures: Sequence[str]) -> str:
-    """Means with intervals, a row a method, a column a measure."""
+def _table(summary: pd.DataFrame, measures: Sequence[str], reference: str | None = None) -> str:
+    """Means with intervals, a row a method, a column a measure; or differences to a reference."""
+    rows = summary[summary["measure"].isin(measures) & (summary["method"] != reference)]
+    value, ends, head = "mean", "", "method"
+    if reference is not None:
+        value, ends, head = "difference", "difference_", f"minus {title(reference)}"
     lines = []
-    for method, rows in summary[summary["measure"].isin(measures)].groupby("method", sort=False):
-        by_measure = rows.set_index("measure")
-        cells = [_interval(by_measure.loc[measure], "mean", "") for measure in measures]
+    for method, own in rows.groupby("method", sort=False):
+        by_measure = own.set_index("measure")
+        cells = [_interval(by_measure.loc[measure], value, ends) for measure in measures]
         lines.append([title(method), *cells])
-    return table(["method", *(heading(measure) for measure in measures)], lines)
-
-
-def _differences(summary: pd.DataFrame, measures: Sequence[str], reference: str) -> str:
-    """Differences to the reference with intervals, a row for each other method."""
-    lines = []
-    others = summary[summary["measure"].isin(measures) & (summary["method"] != reference)]
-    for method, rows in others.groupby("method", sort=False):
-        by_measure = rows.set_index("measure")
-        cells = [_interval(by_measure.loc[name], "difference", "difference_") for name in measures]
-        lines.append([title(method), *cells])
-    return table([f"minus {title(reference)}", *map(heading, measures)], lines)
+    return table([head, *map(heading, measures)], lines)
 
 
 def _ties(summary: pd.DataFrame, orders: Sequence[str], kind: Kind) -> str:

@@ -280,11 +280,7 @@ class Comparison:
         Raises:
             ValueError: If the reference or a measure is unknown.
         """
-        reference = self.methods[0] if reference is None else reference
-        if reference not in self.methods:
-            raise ValueError(
-                f"reference: expected one of {', '.join(self.methods)}, got {reference!r}"
-            )
+        reference = reference_of(self, reference)
         known = [name for name in self.results if name in MEASURES]
         unknown = [name for name in measures or () if name not in known]
         if unknown:
@@ -327,6 +323,15 @@ class Comparison:
         gain = gain_of(rows, self.kind) if protocol else rows["energy"]
         by_item = gain.groupby(rows["index"])
         return (by_item.max() - by_item.min()).sort_values(ascending=False, kind="stable")
+
+
+def reference_of(comparison: Comparison, reference: str | None) -> str:
+    """The method that others are compared with, the first for None; ValueError if unknown."""
+    methods = comparison.methods
+    reference = methods[0] if reference is None else reference
+    if reference not in methods:
+        raise ValueError(f"reference: expected one of {', '.join(methods)}, got {reference!r}")
+    return reference
 
 
 def check_one_model(comparison: Comparison) -> None:

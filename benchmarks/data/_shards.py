@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ class Entry:
     shard: Path
     key: str
     files: dict[str, tuple[int, int]]  # suffix: first byte in the shard, bytes
+    image: str  # the suffix of its image
     label: int | None
     captions: tuple[str, ...] | None
 
@@ -35,14 +36,6 @@ class Entry:
     def sizes(self) -> list[int]:
         """Of its files, in bytes."""
         return [size for _, size in self.files.values()]
-
-    @property
-    def image(self) -> str:
-        """The suffix of its image."""
-        for suffix in _IMAGES:
-            if suffix in self.files:
-                return suffix
-        return next(suffix for suffix in self.files if f".{suffix}" in suffixes())
 
 
 def shards_in(folder: Path) -> list[Path]:
@@ -85,7 +78,8 @@ def entries_of(path: Path) -> list[Entry]:
         with tarfile.open(path, "r:") as shard:
             members = shard.getmembers()
             _check_end(path, shard.offset)
-            found = [_entry(path, key, files, shard) for key, files in _samples(path, members)]
+            known = suffixes()
+            found = [_entry(path, *sample, shard, known) for sample in _samples(path, members)]
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(
             f"root: cannot read {readable(path)}: {error}; expected an uncompressed tar file"
@@ -134,7 +128,11 @@ def _samples(
 
 
 def _entry(
-    path: Path, key: str, members: Mapping[str, tarfile.TarInfo], shard: tarfile.TarFile
+    path: Path,
+    key: str,
+    members: Mapping[str, tarfile.TarInfo],
+    shard: tarfile.TarFile,
+    known: Collection[str],
 ) -> Entry:
     def text(suffix: str) -> str | None:
         if suffix not in members:
@@ -162,11 +160,12 @@ def _entry(
         captions = tuple(line.strip() for line in lines.splitlines() if line.strip())
         if not captions:
             raise ValueError(f"root: expected captions in {key}.txt of {readable(path)}, got none")
-    known = [suffix for suffix in members if f".{suffix}" in suffixes()]
-    if not known or (len(known) > 1 and not set(known) & set(_IMAGES)):
+    images = [suffix for suffix in members if f".{suffix}" in known]
+    images = [suffix for suffix in _IMAGES if suffix in images][:1] or images
+    if len(images) != 1:
         raise ValueError(
             f"root: expected one image of {key!r} in {readable(path)}, like .jpg, got "
             f"{some(f'.{suffix}' for suffix in members)}"
         )
     files = {suffix: (member.offset_data, member.size) for suffix, member in members.items()}
-    return Entry(path, key, files, label, captions)
+    return Entry(path, key, files, images[0], label, captions)

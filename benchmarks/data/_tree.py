@@ -14,17 +14,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cci_captum._checks import check_positive_int, check_seed
-
 from ..images import read_with_scaling
 from ..names import is_text, readable
+from ._drawing import check_drawing, drawn, fewer
+from ._notes import ScalingNotes
 from .base import Sample, position
 
 # What Pillow knows by name but cannot read without another program or library.
 _NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 
 _SHOWN = 5  # names in an error
-READ_ALIKE = "other images of this kind are read alike"
 
 
 class FolderData:
@@ -51,24 +50,20 @@ class FolderData:
         count: int | None,
         seed: int,
     ) -> None:
-        if count is not None:
-            check_positive_int("count", count, " or None")
-        check_seed(seed)
+        check_drawing(count, seed)
         images = {folder: image_files(root / folder) for folder in sorted(targets)}
         self.notes = _notes(root, images)
         for note in self.notes:
             warnings.warn(note, UserWarning, stacklevel=3)
-        self._scaling_noted = False
+        self._scaling = ScalingNotes(self.notes)
         self._root = root
         self._masks = {} if masks is None else _find_masks(Path(masks), root, images)
         self.has_masks = masks is not None
         self._files = [f"{folder}/{file}" for folder, names in images.items() for file in names]
         self._size = f"{len(self)} images of {sum(map(bool, images.values()))} classes"
-        if count is not None and count > len(self):
-            raise ValueError(f"count: expected at most the {len(self)} images, got {count}")
-        if count is not None and count < len(self):
-            self._size = f"{count} of {self._size}, seed {seed}"
-            places = drawn([len(files) for files in images.values()], count, seed)
+        if (few := fewer(count, len(self))) is not None:
+            self._size = f"{few} of {self._size}, seed {seed}"
+            places = drawn([len(files) for files in images.values()], few, seed)
             self._files = [self._files[place] for place in places]
         self.targets = [targets[name.split("/")[0]] for name in self._files]
 
@@ -88,11 +83,7 @@ class FolderData:
         place = position(index, len(self))
         name = self._files[place]
         image, scaling = read_with_scaling(self._root / name)
-        note = f"{readable(name)}: {scaling}; {READ_ALIKE}" if scaling else ""
-        if note and not self._scaling_noted:  # of the first such image, not of each
-            self._scaling_noted = True
-            self.notes.append(note)
-            warnings.warn(note, UserWarning, stacklevel=2)
+        note = self._scaling.of(readable(name), scaling)
         mask = None
         if self.has_masks:
             mask = _read_mask(self._masks[name], self._root / name, image.size)
@@ -155,18 +146,6 @@ def some(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(map(repr, names[:_SHOWN])) + more
-
-
-def drawn(sizes: list[int], count: int, seed: int) -> list[int]:
-    """Places of `count` images drawn at random, as many of each folder as its size allows.
-
-    Every folder is shuffled and all are then dealt from in turns, the turn that is not completed
-    to folders at random: what is drawn for a smaller count is part of what is for a larger one.
-    """
-    rng = np.random.default_rng(seed)
-    turns = np.concatenate([rng.permutation(size) for size in sizes])
-    order = np.lexsort((rng.random(len(turns)), turns))
-    return np.sort(order[:count]).tolist()
 
 
 def _check_folder(argument: str, path: Path) -> None:

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import SupportsIndex
 
-import numpy as np
-
-from cci_captum._checks import check_positive_int, check_seed
-
 from ..images import read_with_scaling
 from ..names import readable
 from ._captions import Photo, file_of_captions, files_in, from_karpathy, from_lines, images_in
-from ._tree import READ_ALIKE, some
+from ._drawing import check_drawing, drawn_alike, fewer
+from ._notes import ScalingNotes
+from ._tree import some
 from .base import Sample, position
 
 SPLITS = ("train", "restval", "val", "test")
@@ -45,12 +43,9 @@ class _Captioned:
         seed: int,
     ) -> None:
         drawn = f"{len(photos)} images"
-        if count is not None and count > len(photos):
-            raise ValueError(f"count: expected at most the {len(photos)} images, got {count}")
-        if count is not None and count < len(photos):
-            drawn = f"{count} of {drawn}, seed {seed}"
-            order = np.random.default_rng(seed).permutation(len(photos))
-            photos = [photos[place] for place in sorted(order[:count].tolist())]
+        if (few := fewer(count, len(photos))) is not None:
+            drawn = f"{few} of {drawn}, seed {seed}"
+            photos = [photos[place] for place in drawn_alike(len(photos), few, seed)]
         self._photos = list(photos)
         self._images = images
         self.captions = [photo.captions[:captions] for photo in self._photos]
@@ -64,7 +59,7 @@ class _Captioned:
         self.notes = self._missing()
         for note in self.notes:
             warnings.warn(note, UserWarning, stacklevel=3)
-        self._scaling_noted = False
+        self._scaling = ScalingNotes(self.notes)
 
     @property
     def listing(self) -> list[str]:
@@ -84,11 +79,7 @@ class _Captioned:
         photo = self._photos[place]
         image, scaling = read_with_scaling(self._images / photo.file)
         name = readable(photo.file)
-        note = f"{name}: {scaling}; {READ_ALIKE}" if scaling else ""
-        if note and not self._scaling_noted:  # of the first such image, not of each
-            self._scaling_noted = True
-            self.notes.append(note)
-            warnings.warn(note, UserWarning, stacklevel=2)
+        note = self._scaling.of(name, scaling)
         return Sample(name, image, -1, captions=self.captions[place], facts=photo.facts, note=note)
 
     def _missing(self) -> list[str]:
@@ -250,7 +241,4 @@ class Flickr30k(_Captioned):
 def _check(split: str, captions: int | None, count: int | None, seed: int) -> None:
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
-    for argument, value in (("captions", captions), ("count", count)):
-        if value is not None:
-            check_positive_int(argument, value, " or None")
-    check_seed(seed)
+    check_drawing(count, seed, captions)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
 from torch import Tensor
 
+from ._notes import ScalingNotes
 from ._pixels import to_image
 from ._rows import (
     Key,
@@ -25,7 +25,7 @@ from ._rows import (
     name_of,
     picture_of,
 )
-from ._tree import READ_ALIKE, some
+from ._tree import some
 from .base import Sample, position
 from .class_names import check_names
 
@@ -115,6 +115,7 @@ class MapStyle:
             check_names(class_names)
         self.has_masks = False
         self.notes: list[str] = []
+        self._scaling = ScalingNotes(self.notes)
         self._own_targets = targets is not None
         self._known_captions: list[tuple[str, ...]] | None = None
         self._check_first_row()
@@ -167,10 +168,7 @@ class MapStyle:
         value = self._image_of(row, place)
         name = name_of(value, place)
         image, scaling = picture_of(value, name)
-        note = f"{name}: {scaling}; {READ_ALIKE}" if scaling else ""
-        if note and not self.notes:  # of the first such image, not of each
-            self.notes.append(note)
-            warnings.warn(self.notes[0], UserWarning, stacklevel=2)
+        note = self._scaling.of(name, scaling)
         target = self._target_of(row, place)
         captions: tuple[str, ...] = ()
         if self._captions is not None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cci_captum._checks import check_positive_int, check_seed
-
 from ..names import readable
+from ._drawing import check_drawing, drawn, drawn_alike, fewer
 from ._shards import Entry, entries_of, shards_in
-from ._tree import drawn, some
+from ._tree import some
 from .class_names import check_names
 from .map_style import MapStyle
 
@@ -99,10 +96,7 @@ class WebDataset(MapStyle):
         count: int | None = None,
         seed: int = 0,
     ) -> None:
-        for argument, value in (("captions", captions), ("count", count)):
-            if value is not None:
-                check_positive_int(argument, value, " or None")
-        check_seed(seed)
+        check_drawing(count, seed, captions)
         if class_names is not None:
             check_names(class_names)
         shards, beside, title = _find(Path(root), split)
@@ -123,15 +117,18 @@ class WebDataset(MapStyle):
                 f"{some(sorted({suffix for entry in entries for suffix in entry.files}))}"
             )
         size = f"{len(entries)} images"
-        if count is not None and count > len(entries):
-            raise ValueError(f"count: expected at most the {size}, got {count}")
-        if count is not None and count < len(entries):
-            entries = [entries[place] for place in _places(entries, labelled, count, seed)]
-            size = f"{count} of {size}, seed {seed}"
+        if (few := fewer(count, len(entries))) is not None:
+            entries = [entries[place] for place in _places(entries, labelled, few, seed)]
+            size = f"{few} of {size}, seed {seed}"
         if templates is None and labelled:
             templates = [_as_template(line) for line in _lines(beside, _TEMPLATES)] or None
+        columns: dict[str, list[Any]] = {}
+        if labelled:
+            columns["label"] = [entry.label for entry in entries]
+        if captioned:
+            columns["captions"] = [list(entry.captions or ())[:captions] for entry in entries]
         super().__init__(
-            _Rows(entries, labelled, captioned, captions),
+            _Rows(entries, columns),
             class_names=class_names if labelled else None,
             label="label" if labelled else None,
             captions="captions" if captioned else None,
@@ -141,17 +138,16 @@ class WebDataset(MapStyle):
 
 
 class _Rows:
-    """Rows by number, as `MapStyle` takes them."""
+    """Rows by number and columns by name, as `MapStyle` takes them.
 
-    def __init__(
-        self,
-        entries: Sequence[Entry],
-        labelled: bool,
-        captioned: bool,
-        captions: int | None,
-    ) -> None:
-        self._entries, self._most = entries, captions
-        self.column_names = ["label"] * labelled + ["captions"] * captioned
+    Args:
+        entries: The rows.
+        columns: What is known of them beside the images.
+    """
+
+    def __init__(self, entries: Sequence[Entry], columns: Mapping[str, Sequence[Any]]) -> None:
+        self._entries, self._columns = entries, columns
+        self.column_names = list(columns)
         self.listing = [f"{entry} {' '.join(map(str, entry.sizes))}" for entry in entries]
 
     def __len__(self) -> int:
@@ -159,21 +155,13 @@ class _Rows:
 
     def __getitem__(self, index: int | str) -> Any:
         if isinstance(index, str):
-            return [self._facts(entry)[index] for entry in self._entries]
+            return self._columns[index]
         entry = self._entries[index]
         start, size = entry.files[entry.image]
         with entry.shard.open("rb") as file:
             file.seek(start)
-            content = file.read(size)
-        return {"image": {"bytes": content, "path": str(entry)}, **self._facts(entry)}
-
-    def _facts(self, entry: Entry) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        if "label" in self.column_names:
-            found["label"] = entry.label
-        if "captions" in self.column_names:
-            found["captions"] = list(entry.captions or ())[: self._most]
-        return found
+            image = {"bytes": file.read(size), "path": str(entry)}
+        return {"image": image} | {name: values[index] for name, values in self._columns.items()}
 
 
 def _find(root: Path, split: str | None) -> tuple[list[Path], list[Path], str]:
@@ -210,8 +198,7 @@ def _all_or_none(entries: Sequence[Entry], suffix: str) -> bool:
 def _places(entries: Sequence[Entry], labelled: bool, count: int, seed: int) -> list[int]:
     """Of what is drawn: as evenly over the classes as may be, or of all alike."""
     if not labelled:
-        order = np.random.default_rng(seed).permutation(len(entries))
-        return sorted(order[:count].tolist())
+        return drawn_alike(len(entries), count, seed)
     by_class: dict[int, list[int]] = {}
     for place, entry in enumerate(entries):
         by_class.setdefault(entry.label or 0, []).append(place)

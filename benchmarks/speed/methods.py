@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=7, help="timed calls (%(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2, help="(%(default)s)")
+    parser.set_defaults(dtype="float32")  # of the embedded models
     args = parser.parse_args(argv)
-    args.dtype = "float32"
     for option in ("batch_size", "repeats", "threads"):
         if getattr(args, option) < 1:
             parser.error(f"--{option.replace('_', '-')}: expected at least 1")
