@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cci_captum.baselines.registry import REFERENCES
+from cci_captum.names import is_text, readable
 
-from ..names import is_text, readable
 from . import _choices
 from ._choices import Model
 from ._common import (

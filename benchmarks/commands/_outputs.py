@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..names import readable
+from cci_captum.names import readable
+
 from ._common import CommandError
 
 DPI = 200  # of pictures

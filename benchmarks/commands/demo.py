@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 from cci_captum.baselines.spec import MethodSpec
+from cci_captum.names import readable
 
-from ..names import readable
 from ._common import add_method_option, add_shared_options, choose_device, choose_methods
 from ._outputs import DPI, Outputs
 

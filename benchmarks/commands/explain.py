@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cci_captum.baselines.spec import MethodSpec
+from cci_captum.names import is_text, readable
 
-from ..names import is_text, readable
 from ._common import (
     CommandError,
     add_method_option,
@@ -120,7 +120,7 @@ def preprocess_images(preprocess: Any, pictures: list[Image]) -> torch.Tensor:
     """(B, 3, H, W) inputs of the model; elongated images are cut to what the crop leaves anyway."""
     import torch
 
-    from ..images import crop_to_ratio
+    from cci_captum.images import crop_to_ratio
 
     crops = any("Crop" in type(step).__name__ for step in getattr(preprocess, "transforms", []))
     return torch.stack([preprocess(crop_to_ratio(p) if crops else p) for p in pictures])
@@ -188,7 +188,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _read(paths: list[Path]) -> list[Image]:
-    from ..images import read_image
+    from cci_captum.images import read_image
 
     try:
         return [read_image(path) for path in paths]

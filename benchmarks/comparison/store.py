@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import pandas as pd
 
-from ..names import readable
+from cci_captum.names import readable
+
 from .plan import OF_MODEL, Key, differences, fingerprint
 
 _CONFIGURATION = "configuration.json"

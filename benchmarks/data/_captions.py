@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..names import readable
+from cci_captum.names import readable
+
 from ._tree import some
 
 # A file's name has no comma in either data set, a caption has.

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ..images import convert_with_scaling, decode_with_scaling
+from cci_captum.images import convert_with_scaling, decode_with_scaling
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _ROUNDING = 0.5 / 255  # this far outside of 0 to 1, a float is still nearest to 0 or to 255

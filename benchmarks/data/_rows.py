@@ -16,8 +16,9 @@ from PIL import Image
 from timm.data import ImageNetInfo
 from torch import Tensor
 
-from ..images import read_with_scaling
-from ..names import readable
+from cci_captum.images import read_with_scaling
+from cci_captum.names import readable
+
 from ._pixels import Picture, to_image
 from ._tree import some
 from .class_names import spaced

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..names import readable
+from cci_captum.names import readable
+
 from ._tree import some, suffixes
 
 _IMAGES = ("webp", "png", "jpg", "jpeg")  # in the order in which CLIP_benchmark looks for one

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..images import read_with_scaling
-from ..names import is_text, readable
+from cci_captum.images import read_with_scaling
+from cci_captum.names import is_text, readable
+
 from ._drawing import check_drawing, drawn, fewer
 from ._notes import ScalingNotes
 from .base import Sample, position

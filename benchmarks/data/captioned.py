@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import SupportsIndex
 
-from ..images import read_with_scaling
-from ..names import readable
+from cci_captum.images import read_with_scaling
+from cci_captum.names import readable
+
 from ._captions import Photo, file_of_captions, files_in, from_karpathy, from_lines, images_in
 from ._drawing import check_drawing, drawn_alike, fewer
 from ._notes import ScalingNotes

@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..names import readable
+from cci_captum.names import readable
+
 from ._tree import FolderData, class_folders, some
 from .class_names import check_different, check_mapping, check_names, names_of_folders, spaced
 
@@ -23,9 +24,9 @@ class ImageFolders(FolderData):
     UserWarning counts them. It names folders without images, too: their classes stay among the
     names to tell apart, so that results compare with those on all of the data; remove such a
     folder, or give `class_names`, where it is no class.
-    Images are read as `cci_captum.benchmarks.images.read_image` says, each when it is asked for.
+    Images are read as `cci_captum.images.read_image` says, each when it is asked for.
     A sample's name is its path, like "polar_bear/3.jpg", escaped where it is no text (see
-    `cci_captum.benchmarks.names.readable`); samples are sorted by folder and name.
+    `cci_captum.names.readable`); samples are sorted by folder and name.
 
     Args:
         root: The folder of the class folders.

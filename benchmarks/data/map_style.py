@@ -46,7 +46,7 @@ class MapStyle:
       floating point from 0 to 1. What lies further outside is refused: the model's own
       preprocessing normalises, the data set must not.
 
-    They become RGB as `cci_captum.benchmarks.images.read_image` says, transparency laid over
+    They become RGB as `cci_captum.images.read_image` says, transparency laid over
     white. A smaller image is fine, so that a transform may resize.
 
     Labels are ints, or strings that are class names. Which label each row has must be known

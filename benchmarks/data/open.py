@@ -13,8 +13,8 @@ from PIL import Image
 
 from cci_captum.baselines.options import Choice, Integer, Kind
 from cci_captum.models.preprocessing import Preprocess
+from cci_captum.names import readable
 
-from ..names import readable
 from ..scenes import ARTWORK
 from .base import ImageData
 from .captioned import SPLITS, COCOKarpathy, Flickr30k

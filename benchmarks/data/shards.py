@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..names import readable
+from cci_captum.names import readable
+
 from ._drawing import check_drawing, drawn, drawn_alike, fewer
 from ._shards import Entry, entries_of, shards_in
 from ._tree import some

@@ -21,7 +21,7 @@ from torchvision.datasets import FakeData, ImageFolder
 from cci_captum import ZeroShotClassifier, load_clip
 from cci_captum.benchmarks.comparison import compare
 from cci_captum.benchmarks.data import ImageData, MapStyle
-from cci_captum.benchmarks.images import read_image
+from cci_captum.images import read_image
 
 NAMES = ["cat", "polar bear", "dog"]
 RED = (255, 0, 0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cci_captum.benchmarks.images import _to_rgb, crop_to_ratio, read_image
+from cci_captum.images import _to_rgb, crop_to_ratio, read_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
