@@ -11,6 +11,7 @@ from PIL.Image import Image
 from torch import nn
 from torchvision import transforms
 
+from ._steps import CenterCrop
 from ._texts import FamilyTokenizer
 
 _MODEL_TYPES = ("clip", "metaclip_2", "siglip", "siglip2")
@@ -103,13 +104,3 @@ def _resize(size: dict[str, int], settings: dict[str, Any]) -> transforms.Resize
             f"width, got {sides}"
         )
     return transforms.Resize(target, interpolation=settings["resample"])
-
-
-class CenterCrop(transforms.CenterCrop):
-    """Crops as image processors do: an odd margin is smaller at the top and at the left."""
-
-    def forward(self, image: Image) -> Image:
-        """The centre of a PIL image; black where the image is smaller."""
-        height, width = self.size
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        return image.crop((left, top, left + width, top + height))

@@ -13,28 +13,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
+
+from ._steps import IN_PLACE, MOVING, REMEDY, kind, named, steps_of
 
 Preprocess = Callable[[Image.Image], Tensor]
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
-
-# Steps of torchvision's and open_clip's preprocessing that move no pixel.
-_IN_PLACE = (
-    "MaybeConvertMode",
-    "_convert_to_rgb",
-    "MaybeToTensor",
-    "ToTensor",
-    "Normalize",
-    "ConvertImageDtype",
-    "PILToTensor",
-    "ToImage",
-    "ToDtype",
-)
-_MOVING = ("Resize", "CenterCrop")
-_REMEDY = (
-    "say what it does by cci_captum.models.preprocessing.Preprocessing(function, mean, std, "
-    "field_of_view)"
-)
 
 
 def whole(size: tuple[int, int]) -> Box:
@@ -125,21 +109,21 @@ def mean_and_std(preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[float
     """
     if hasattr(preprocess, "mean") and hasattr(preprocess, "std"):
         return _three_numbers("mean", preprocess.mean), _three_numbers("std", preprocess.std)
-    steps = _steps(preprocess)
+    steps = steps_of(preprocess)
     if steps is None:
         raise ValueError(
             "preprocess: expected transforms that list their steps, or mean and std as attributes, "
-            f"got {_named(preprocess)}, of which it is not known how it normalises; {_REMEDY}"
+            f"got {named(preprocess)}, of which it is not known how it normalises; {REMEDY}"
         )
-    found = [step for step in steps if _kind(step) == "Normalize"]
-    unknown = [_kind(step) for step in steps if not getattr(step, "scale", True)]
+    found = [step for step in steps if kind(step) == "Normalize"]
+    unknown = [kind(step) for step in steps if not getattr(step, "scale", True)]
     if not found:
-        unknown += [_kind(step) for step in steps if _kind(step) not in (*_IN_PLACE, *_MOVING)]
+        unknown += [kind(step) for step in steps if kind(step) not in (*IN_PLACE, *MOVING)]
     if unknown or len(found) > 1:
         got = ", ".join(unknown) or f"{len(found)} steps Normalize"
         raise ValueError(
             f"preprocess: expected values scaled to [0, 1] and at most one Normalize, got {got}; "
-            f"{_REMEDY}"
+            f"{REMEDY}"
         )
     if not found:
         return (0.0,) * 3, (1.0,) * 3
@@ -166,20 +150,20 @@ def seen_box(preprocess: Preprocess, size: tuple[int, int]) -> Box:
     """
     own = getattr(preprocess, "field_of_view", None)
     if own is not None:
-        return _box(own(size), size)
-    steps = _steps(preprocess)
+        return checked_box(own(size), size)
+    steps = steps_of(preprocess)
     if steps is None:
         raise ValueError(
             "preprocess: expected transforms that list their steps, or field_of_view as an "
-            f"attribute, got {_named(preprocess)}, of which it is not known which part of the "
-            f"photo it leaves; {_REMEDY}"
+            f"attribute, got {named(preprocess)}, of which it is not known which part of the "
+            f"photo it leaves; {REMEDY}"
         )
     width, height = size
     shown = (float(width), float(height))
     scaled = shown
     for step in steps:
-        kind = _kind(step)
-        if kind == "Resize":
+        name = kind(step)
+        if name == "Resize":
             sides = step.size if isinstance(step.size, (tuple, list)) else [step.size]
             factor = sides[0] / min(width, height)
             scaled = (
@@ -187,13 +171,13 @@ def seen_box(preprocess: Preprocess, size: tuple[int, int]) -> Box:
                 if len(sides) == 1
                 else (float(sides[1]), float(sides[0]))
             )
-        elif kind == "CenterCrop":
+        elif name == "CenterCrop":
             cut = (min(step.size[1], scaled[0]), min(step.size[0], scaled[1]))
             shown = (width * cut[0] / scaled[0], height * cut[1] / scaled[1])
-        elif kind not in _IN_PLACE:
+        elif name not in IN_PLACE:
             raise ValueError(
-                f"preprocess: expected steps that resize or crop the centre, got {kind}, of which "
-                f"it is not known which part of the photo it leaves; {_REMEDY}"
+                f"preprocess: expected steps that resize or crop the centre, got {name}, of which "
+                f"it is not known which part of the photo it leaves; {REMEDY}"
             )
     wide, high = max(round(shown[0]), 1), max(round(shown[1]), 1)
     left, top = (width - wide) // 2, (height - high) // 2
@@ -213,29 +197,6 @@ def resize_mask(mask: Tensor, box: Box, size: tuple[int, int]) -> Tensor:
     return F.interpolate(seen[None, None], size, mode="nearest-exact")[0, 0].bool()
 
 
-def _steps(preprocess: Any) -> list[Any] | None:
-    """The steps one by one, those of steps within steps too; None where they are not listed."""
-    listed = [*preprocess] if isinstance(preprocess, nn.Sequential) else None
-    listed = getattr(preprocess, "transforms", listed)
-    if listed is None:
-        return [preprocess] if _kind(preprocess) in _IN_PLACE else None
-    parts = [_steps(step) for step in listed]
-    return [
-        step
-        for one, part in zip(listed, parts, strict=True)
-        for step in ([one] if part is None else part)
-    ]
-
-
-def _kind(step: Any) -> str:
-    """A step's name; functions have one of their own: open_clip 3.0 converts to RGB by one."""
-    return str(getattr(step, "__name__", type(step).__name__))
-
-
-def _named(preprocess: Any) -> str:
-    return str(getattr(preprocess, "__qualname__", type(preprocess).__name__))
-
-
 def _three_numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
     numbers = tuple(float(value) for value in values)
     if len(numbers) != 3 or (name == "std" and not min(numbers) > 0):
@@ -244,8 +205,8 @@ def _three_numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
     return numbers
 
 
-def _box(box: Any, size: tuple[int, int]) -> Box:
-    """What a function of the user's said, if it is a part of the photo."""
+def checked_box(box: Any, size: tuple[int, int]) -> Box:
+    """What a `field_of_view` of the user's said, if it is a part of the photo."""
     try:
         left, top, right, bottom = (int(edge) for edge in box)
     except (TypeError, ValueError) as error:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transform import PreprocessCfg, ResizeKeepRatio, image_transform_v2
 from PIL import Image
 from skimage import data
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from cci_captum import load_clip
+from cci_captum.models._transformers import _preprocessing
 from cci_captum.models.preprocessing import (
     Preprocessing,
     central_square,
@@ -29,6 +31,7 @@ from cci_captum.models.preprocessing import (
     seen_box,
     whole,
 )
+from cci_captum.models.seen_area import seen_area
 
 SIZES = [(250, 180), (180, 250), (200, 200), (640, 427), (97, 251)]
 
@@ -331,3 +334,93 @@ def test_fields_of_view_that_are_none(box: Any) -> None:
     said = Preprocessing(mirrored, (0.5,) * 3, (0.5,) * 3, lambda size: box)
     with pytest.raises(ValueError, match="field_of_view: expected "):
         seen_box(said, (10, 10))
+
+
+# Exactly where, and beyond the photo.
+
+HUGGING_FACE = {
+    "clip": {"size": {"shortest_edge": 64}, "crop_size": {"height": 63, "width": 64}},
+    "siglip": {"size": {"height": 64, "width": 64}},
+}
+
+
+def image_processor(kind: str) -> Any:
+    """The steps that are read from the files of a processor of transformers."""
+    kinds = {"clip": transformers.CLIPImageProcessor, "siglip": transformers.SiglipImageProcessor}
+    config = transformers.CLIPConfig()
+    return _preprocessing(kinds[kind](**HUGGING_FACE[kind]).to_dict(), config)
+
+
+def naflex() -> Any:
+    """SigLIP 2's square, as `load_clip` has it."""
+    config = transformers.Siglip2Config(vision_config={"num_patches": 64, "patch_size": 8})
+    return _preprocessing(transformers.Siglip2ImageProcessor().to_dict(), config)
+
+
+AREAS: dict[str, Callable[[], Any]] = PIPELINES | {
+    "letterbox": lambda: open_clip_transform(resize_mode="longest"),
+    "not square": lambda: open_clip_transform((160, 224)),
+    "not square letterbox": lambda: open_clip_transform((160, 224), resize_mode="longest"),
+    "odd": lambda: transforms.Compose(
+        [transforms.Resize(100), transforms.CenterCrop(75), transforms.ToTensor()]
+    ),
+    "too small": lambda: transforms.Compose(
+        [transforms.Resize(64), transforms.CenterCrop(97), transforms.ToTensor()]
+    ),
+    "transformers, CLIP": lambda: image_processor("clip"),
+    "transformers, SigLIP": lambda: image_processor("siglip"),
+    "NaFlex": naflex,
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", AREAS)
+def test_a_disc_lies_where_it_is_said_to(name: str, size: tuple[int, int]) -> None:
+    """Its centre of mass in the input, carried back to the photo, to a twentieth of a pixel."""
+    preprocess = AREAS[name]()
+    left, top, right, bottom = seen_area(preprocess, size)
+    radius = 0.1 * min(size)
+    centre = (0.47 * size[0], 0.54 * size[1])
+    ys, xs = np.mgrid[: 4 * size[1], : 4 * size[0]] / 4 + 0.125
+    inside = (xs - centre[0]) ** 2 + (ys - centre[1]) ** 2 < radius**2
+    coverage = inside.reshape(size[1], 4, size[0], 4).mean(axis=(1, 3))  # a smooth border
+    photo = Image.fromarray((255 * coverage).round().astype(np.uint8)).convert("RGB")
+    arrived = values_of(preprocess, photo)[..., 0]
+    rows, columns = np.mgrid[: arrived.shape[0], : arrived.shape[1]] + 0.5
+    weights = arrived - np.median(arrived)
+    found = (
+        left + (weights * columns).sum() / weights.sum() * (right - left) / arrived.shape[1],
+        top + (weights * rows).sum() / weights.sum() * (bottom - top) / arrived.shape[0],
+    )
+    true = ((coverage * (xs[::4, ::4] + 0.375)).sum(), (coverage * (ys[::4, ::4] + 0.375)).sum())
+    for one, other in zip(found, true, strict=True):
+        assert abs(one - other / coverage.sum()) < 0.05, (found, true)
+
+
+def test_known_areas() -> None:
+    letterbox = open_clip_transform(resize_mode="longest")
+    assert seen_area(letterbox, (448, 224)) == (0, -112, 448, 336)
+    assert seen_area(letterbox, (224, 448)) == (-112, 0, 336, 448)
+    assert seen_area(open_clip_transform(), (640, 480)) == (
+        (37 * 640 / 298, 0, 261 * 640 / 298, 480)
+    )
+    said = Preprocessing(mirrored, (0.5,) * 3, (0.5,) * 3, central_square)
+    assert seen_area(said, (640, 480)) == (80, 0, 560, 480)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "message"),
+    [
+        (mirrored, "preprocess: expected transforms that list their steps.*mirrored"),
+        (transforms.Compose([transforms.RandomCrop(9)]), "preprocess: .*got RandomCrop"),
+        (transforms.Compose([transforms.Pad(9)]), "preprocess: .*got Pad"),
+        (transforms.Compose([transforms.Resize(9, max_size=20)]), "without max_size, got 20"),
+        (
+            transforms.Compose([ResizeKeepRatio(9, random_scale_prob=0.5)]),
+            "ResizeKeepRatio without chance",
+        ),
+    ],
+)
+def test_areas_that_cannot_be_known(preprocess: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        seen_area(preprocess, (200, 100))
