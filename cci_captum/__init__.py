@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .clustering import KMeans
     from .coalitions import Coalitions, all_sets
     from .effects import ClusterEffects
+    from .models.as_clip import as_clip
     from .models.classifier import ImageClassifier
     from .models.clip import ImageTextSimilarity, ZeroShotClassifier
     from .models.loading import LoadedCLIP, load_clip
@@ -46,6 +47,7 @@ _MODULES = {
     "VisionTower": "vision_towers",
     "ZeroShotClassifier": "models.clip",
     "all_sets": "coalitions",
+    "as_clip": "models.as_clip",
     "attribution_grid": "visualization",
     "call_memory": "calls",
     "check_forward_func": "attribution.forward_checks",
@@ -75,6 +77,7 @@ __all__ = [
     "ZeroShotClassifier",
     "__version__",
     "all_sets",
+    "as_clip",
     "attribution_grid",
     "call_memory",
     "check_forward_func",

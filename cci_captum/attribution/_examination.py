@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ._asked import Asked, Stop
 from ._left_behind import process_state, random_states_kept
 from .base import ImageAttribution
-from .inputs import Inputs
+from .inputs import Inputs, has_rows
 from .method_report import MethodError, MethodReport
 
 
@@ -132,7 +132,7 @@ class Examination(Asked):
     def _rows_of_args(self) -> str | None:
         """The first image as often as there are rows, so that rows alone tell maps apart."""
         given = self.given
-        if not any(isinstance(arg, Tensor) and arg.ndim for arg in given.args):
+        if not any(map(has_rows, given.args)):
             return "no tensor among them"
         alike = given.images[:1].repeat(len(given), 1, 1, 1)
         same = replace(given, images=alike, target=_targets(given)[0])

@@ -13,7 +13,7 @@ from ..calls import new_pass, running_call
 from ..models.scores import without_score
 from ..shared import Shared
 from ..vision_towers import VisionTower, find_vision_tower
-from .inputs import rows_of_args
+from .inputs import has_rows, rows_of_args
 
 
 def check_callable(forward_func: Any) -> None:
@@ -98,7 +98,7 @@ def _check_columns(
         ValueError: At the end of the call, if they do.
     """
     call = running_call()
-    rows = [index for index, arg in enumerate(args) if isinstance(arg, Tensor) and arg.ndim]
+    rows = [index for index, arg in enumerate(args) if has_rows(arg)]
     if call is None or call.columns_known or not rows or len(output) == 1 or output.ndim == 1:
         return
     call.columns_known = True

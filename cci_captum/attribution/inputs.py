@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,17 +38,36 @@ def check_images(inputs: Tensor | tuple[Tensor, ...], argument: str = "inputs") 
 def check_additional_forward_args(additional_forward_args: Any, batch: int) -> tuple[Any, ...]:
     """The further arguments as a tuple; ValueError unless tensors have a row an image.
 
-    What is `Shared` has any shape.
+    What is `Shared` has any shape. One row belongs to all images, and so has its mark after this.
     """
-    args = _captum.args_of(additional_forward_args)
+    args = list(_captum.args_of(additional_forward_args))
     for index, arg in enumerate(args):
-        if isinstance(arg, Tensor) and arg.ndim and len(arg) != batch:
-            raise ValueError(
-                f"additional_forward_args[{index}]: expected one row for each of the {batch} "
-                f"images, got shape {tuple(arg.shape)}; expand it to {batch} rows, or mark what "
-                "belongs to all images: cci_captum.Shared(tensor)"
-            )
-    return args
+        if not has_rows(arg):
+            continue
+        for tensor in arg.values() if isinstance(arg, Mapping) else [arg]:
+            if len(tensor) not in (1, batch):
+                raise ValueError(
+                    f"additional_forward_args[{index}]: expected one row for each of the {batch} "
+                    f"images, or one for all, got shape {tuple(tensor.shape)}; mark what belongs "
+                    "to all images: cci_captum.Shared(tensor)"
+                )
+        if isinstance(arg, Tensor):
+            args[index] = Shared(arg) if len(arg) < batch else arg
+        else:
+            kind: Any = type(arg)
+            args[index] = kind({name: _expanded(rows, batch) for name, rows in arg.items()})
+    return tuple(args)
+
+
+def _expanded(rows: Tensor, batch: int) -> Tensor:
+    return rows.expand(batch, *rows.shape[1:]) if len(rows) < batch else rows
+
+
+def has_rows(arg: Any) -> bool:
+    """Whether a further argument has a row an image: a tensor, or a BatchEncoding of tensors."""
+    if isinstance(arg, Mapping):
+        return "input_ids" in arg and all(isinstance(v, Tensor) and v.ndim for v in arg.values())
+    return isinstance(arg, Tensor) and arg.ndim > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +133,14 @@ class Inputs:
 
 def rows_of_args(args: tuple[Any, ...], rows: slice | Tensor) -> tuple[Any, ...]:
     """The part of checked additional_forward_args that belongs to some of the images."""
-    return tuple(
-        arg[rows.to(arg.device) if isinstance(rows, Tensor) else rows]
-        if isinstance(arg, Tensor) and arg.ndim
-        else arg
-        for arg in args
-    )
+    return tuple(_rows(arg, rows) if has_rows(arg) else arg for arg in args)
+
+
+def _rows(arg: Any, rows: slice | Tensor) -> Any:
+    if isinstance(arg, Mapping):
+        kind: Any = type(arg)
+        return kind({name: _rows(tensor, rows) for name, tensor in arg.items()})
+    return arg[rows.to(arg.device) if isinstance(rows, Tensor) else rows]
 
 
 def outside_inference(value: Any) -> Any:

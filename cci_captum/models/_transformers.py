@@ -14,7 +14,7 @@ from torchvision import transforms
 from ._steps import CenterCrop
 from ._texts import FamilyTokenizer
 
-_MODEL_TYPES = ("clip", "metaclip_2", "siglip", "siglip2")
+MODEL_TYPES = ("clip", "metaclip_2", "siglip", "siglip2")
 
 
 class UnsupportedCheckpointError(ValueError):
@@ -44,13 +44,13 @@ def load_transformers(
     # The configuration first: the weights of another model are not worth a download.
     options = {"trust_remote_code": False}  # refused, instead of asking on the terminal
     config = transformers.AutoConfig.from_pretrained(source, **options)
-    if config.model_type not in _MODEL_TYPES:
+    if config.model_type not in MODEL_TYPES:
         raise UnsupportedCheckpointError(
-            f"name: expected a checkpoint of type {', '.join(_MODEL_TYPES)}, got "
+            f"name: expected a checkpoint of type {', '.join(MODEL_TYPES)}, got "
             f"{config.model_type!r} in {source}"
         )
     processor = transformers.AutoImageProcessor.from_pretrained(source, **options)
-    preprocess = _preprocessing(processor.to_dict(), config)
+    preprocess = preprocessing_of(processor, config)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
     model: nn.Module
     if random_weights:
@@ -62,8 +62,13 @@ def load_transformers(
     return model.to(device).eval(), preprocess, FamilyTokenizer(tokenizer, config)
 
 
-def _preprocessing(settings: dict[str, Any], config: Any) -> transforms.Compose:
-    """The steps of an image processor with these settings, from a PIL image to (3, H, W)."""
+def preprocessing_of(processor: Any, config: Any) -> transforms.Compose:
+    """The steps of an image processor of transformers, from a PIL image to (3, H, W).
+
+    Raises:
+        UnsupportedCheckpointError: If it prepares images in a way that is not known.
+    """
+    settings = processor.to_dict()
     if not settings["do_rescale"] or abs(255 * settings["rescale_factor"] - 1) > 1e-6:
         raise UnsupportedCheckpointError(
             "name: expected an image processor that rescales by 1/255, got "

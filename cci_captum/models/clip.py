@@ -6,7 +6,7 @@ outputs that Captum methods expect: one score, or one row of logits, an image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,7 @@ from ..calls import call_memory
 from ._cut_texts import checked, warn_about_cuts
 from ._encoders import check_clip, encode_image, encode_text, text_device, weights_at_hand
 from ._equal_names import equal_rows, warn_about_equal_names
+from ._tokens import tokenizer_for, tokens_of
 
 if TYPE_CHECKING:
     from .loading import LoadedCLIP, load_clip
@@ -47,11 +48,20 @@ class _Embeddings(nn.Module):
         """Normalised image features, (B, E), at least float32, of images (B, 3, H, W)."""
         return _unit(encode_image(self.model, images))
 
-    def encode_texts(self, text: Tensor) -> Tensor:
+    def encode_texts(self, text: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Normalised text features, (B, E), at least float32, of tokens (B, L).
 
         Equal rows are encoded once, and once a call of a method; see `call_memory`.
+
+        Args:
+            text: Tokens, or a BatchEncoding of a tokenizer of transformers, of which input_ids are
+                read.
+
+        Raises:
+            TypeError: If it is neither.
+            ValueError: If a BatchEncoding is padded on the left, or SigLIP's not to full length.
         """
+        text = tokens_of(text, self.model)
         memory = None if self.model.training else call_memory(self, text.device.type)
         if memory is None:
             memory = {}
@@ -85,24 +95,28 @@ class ImageTextSimilarity(_Embeddings):
         torch.Size([2])
     """
 
-    def forward(self, images: Tensor, text: Tensor) -> Tensor:
+    def forward(self, images: Tensor, text: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Similarities of images with texts.
 
         Args:
             images: (B, 3, H, W) preprocessed images.
-            text: (B, L) int64 tokens, the text of each image. Equal rows are encoded once.
+            text: (B, L) int64 tokens, the text of each image, or (1, L), the text of all; or a
+                BatchEncoding of a tokenizer of transformers. Equal rows are encoded once.
 
         Returns:
             (B,) cosines in [-1, 1].
 
         Raises:
-            ValueError: If images and text have different numbers of rows.
+            TypeError: If text is neither.
+            ValueError: If images and text have different numbers of rows; see also `encode_texts`.
         """
-        if len(images) != len(text):
+        tokens = tokens_of(text, self.model)
+        if len(tokens) not in (1, len(images)):
             raise ValueError(
-                f"text: expected {len(images)} rows of tokens, one an image, got {len(text)}"
+                f"text: expected {len(images)} rows of tokens, one an image, or one row for all, "
+                f"got {len(tokens)}"
             )
-        return (self.encode_images(images) * self.encode_texts(text)).sum(dim=-1)
+        return (self.encode_images(images) * self.encode_texts(tokens)).sum(dim=-1)
 
 
 class ZeroShotClassifier(_Embeddings):
@@ -114,7 +128,8 @@ class ZeroShotClassifier(_Embeddings):
 
     Args:
         model: A CLIP-like model, as for `ImageTextSimilarity`, with a `logit_scale`.
-        tokenizer: From strings to (B, L) tokens.
+        tokenizer: From strings to (B, L) tokens; or a tokenizer of transformers, or a processor
+            that holds one: texts are prepared as the model's training had them (docs/texts.md).
         class_names: C names, in the order of the logits.
         templates: One format string with "{}" for the name, several of them, or
             "openai-imagenet" for OpenAI's 80 ImageNet templates.
@@ -161,7 +176,8 @@ class ZeroShotClassifier(_Embeddings):
         self.class_names = tuple(class_names)
         resolved = _resolve_templates(templates)
         prompts = [t.replace("{}", name) for name in self.class_names for t in resolved]
-        tokens, self.cut_texts = checked(tokenizer).tokenize(prompts)
+        own = tokenizer_for(model, tokenizer)
+        tokens, self.cut_texts = checked(own).tokenize(prompts)
         warn_about_cuts(self.cut_texts, stacklevel=3)
         features, rounding = _class_features(model, tokens, len(self.class_names))
         self.indistinguishable = tuple(

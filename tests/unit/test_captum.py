@@ -14,6 +14,7 @@ from captum.attr import Attribution, FeatureAblation, NoiseTunnel, visualization
 from captum.metrics import infidelity, sensitivity_max
 from helpers import NAMES
 from torch import nn
+from transformers import BatchEncoding
 
 from cci_captum import (
     CCI,
@@ -25,6 +26,11 @@ from cci_captum import (
 )
 
 matplotlib.use("Agg")
+
+
+def as_encoding(tokens):
+    """Tokens as a tokenizer of transformers returns them."""
+    return BatchEncoding({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)})
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +221,31 @@ class TestAdditionalForwardArgs:
         cci.check_forward_func(images, text)  # which encodes two texts at a time, in one call alone
         assert torch.equal(cci.attribute(images, None, text), cci.attribute(images, None, (text,)))
 
-    @pytest.mark.parametrize("rows", [0, 1, 2, 4])
+    @pytest.mark.parametrize("kind", [lambda tokens: tokens, as_encoding])
+    def test_one_row_is_for_all_images(self, model, images, tokenizer, kind):
+        cci = CCI(ImageTextSimilarity(model), clustering=KMeans(3))
+        one = tokenizer(["a cat"])
+        expected = cci.attribute(images, None, one.repeat(len(images), 1))
+        found = cci.attribute(images, None, kind(one), internal_batch_size=2)
+        assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+        assert found.abs().amax() > 0.1
+
+    def test_encodings_have_a_row_an_image(self, model, images, tokenizer):
+        """Each hidden pass gets the rows of its own images, not the first ones."""
+        cci = CCI(ImageTextSimilarity(model), clustering=KMeans(3))
+        text = tokenizer(["a cat", "a dog", "guitar"])
+        found = cci.attribute(images, None, as_encoding(text), internal_batch_size=2)
+        expected = cci.attribute(images, None, text)
+        assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+        with pytest.raises(ValueError, match=r"additional_forward_args.*3.*2"):
+            cci.attribute(images, None, as_encoding(text[:2]))
+
+    @pytest.mark.parametrize("text", ["a cat", ["a cat"], torch.zeros(3, 12)])
+    def test_texts_that_are_no_tokens(self, model, images, text):
+        with pytest.raises(TypeError, match=r"text: expected tokens \(B, L\) of whole numbers"):
+            CCI(ImageTextSimilarity(model), clustering=KMeans(3)).attribute(images, None, text)
+
+    @pytest.mark.parametrize("rows", [0, 2, 4])
     def test_tensors_of_another_length(self, model, images, tokenizer, rows):
         cci = CCI(ImageTextSimilarity(model), clustering=KMeans(3))
         text = torch.zeros(rows, 12, dtype=torch.long)

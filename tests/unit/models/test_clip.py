@@ -110,8 +110,11 @@ def test_similarity_is_the_cosine(tiny: LoadedCLIP, images: Tensor) -> None:
 
 
 def test_similarity_needs_a_text_an_image(tiny: LoadedCLIP, images: Tensor) -> None:
-    with pytest.raises(ValueError, match="text: expected 4 rows of tokens, one an image, got 1"):
-        ImageTextSimilarity(tiny.model)(images, tiny.tokenizer(["a cat"]))
+    similarity = ImageTextSimilarity(tiny.model)
+    with pytest.raises(ValueError, match=r"text: expected 4 rows of tokens, .* got 3"):
+        similarity(images, tiny.tokenizer(["a cat"] * 3))
+    one = similarity(images, tiny.tokenizer(["a cat"]))
+    assert torch.allclose(one, similarity(images, tiny.tokenizer(["a cat"] * 4)), rtol=0, atol=1e-6)
 
 
 def test_similarity_has_gradients(tiny: LoadedCLIP, images: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import open_clip
+import peft
 import pytest
 import sentencepiece
 import torch
@@ -24,10 +26,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor, nn
 
 from cci_captum import (
+    CCI,
     ImageClassifier,
     ImageTextSimilarity,
     LoadedCLIP,
     ZeroShotClassifier,
+    as_clip,
     load_clip,
 )
 from cci_captum.benchmarks.cli import main
@@ -203,6 +207,9 @@ def prepared(folder: Path) -> list[str]:
 
 def own_outputs(folder: Path, images: list[Image.Image], **options: Any) -> Any:
     """What the library computes of images and TEXTS, by its own model and processor."""
+    if folder.name == "siglip2":
+        # Its processor has a default that is not what the checkpoint's image processor says.
+        options |= {"patch_size": PATCH, "max_num_patches": (SIDE // PATCH) ** 2}
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     processor = transformers.AutoProcessor.from_pretrained(folder)
     inputs = processor(
@@ -220,10 +227,7 @@ def own_outputs(folder: Path, images: list[Image.Image], **options: Any) -> Any:
 
 def test_logits_and_cosines_are_the_librarys(folder: Path, clip: LoadedCLIP) -> None:
     images = torch.stack([clip.preprocess(image) for image in photos()])
-    # SigLIP 2's processor has a default that is not what the checkpoint's image processor says.
-    flexible = {"patch_size": PATCH, "max_num_patches": (SIDE // PATCH) ** 2}
-    options = flexible if folder.name == "siglip2" else {}
-    expected = own_outputs(folder, photos(), **options)
+    expected = own_outputs(folder, photos())
     classifier = ZeroShotClassifier(clip.model, clip.tokenizer, TEXTS, "{}")
     with torch.no_grad():
         logits = classifier(images)
@@ -563,3 +567,127 @@ def test_explained_by_the_command_line(
     with torch.no_grad():
         similarity = ImageTextSimilarity(clip.model)(images, clip.tokenizer(TEXTS[0]))
     assert f"{similarity.item():.3f}" in capsys.readouterr().out
+
+
+# Models that are in memory already.
+
+
+def in_memory(folder: Path) -> tuple[Any, Any]:
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, transformers.AutoProcessor.from_pretrained(folder)
+
+
+def outputs_of(clip: LoadedCLIP) -> Tensor:
+    classifier = ZeroShotClassifier(clip.model, clip.tokenizer, TEXTS, "{}")
+    inputs = torch.stack([clip.preprocess(image) for image in photos(3, 41, 33)])
+    return classifier(inputs).detach()
+
+
+def test_objects_are_what_load_clip_loads(folder: Path, clip: LoadedCLIP) -> None:
+    model, processor = in_memory(folder)
+    given, found = as_clip(model, processor), as_clip(model)  # its processor, from the folder
+    assert given.model is model and given.name == str(folder)
+    assert torch.equal(given.tokenizer(TEXTS), clip.tokenizer(TEXTS))
+    expected = outputs_of(clip)
+    assert expected.std() > 0.01
+    for own in (given, found):
+        torch.testing.assert_close(outputs_of(own), expected, rtol=0, atol=1e-5)
+
+
+def test_a_tokenizer_or_processor_is_that_of_the_family(folder: Path, clip: LoadedCLIP) -> None:
+    model, processor = in_memory(folder)
+    expected = ZeroShotClassifier(model, clip.tokenizer, ["A Cat", "dog"]).text_features
+    for own in (processor, processor.tokenizer):
+        found = ZeroShotClassifier(model, own, ["A Cat", "dog"]).text_features
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_encodings_are_read(folder: Path, clip: LoadedCLIP) -> None:
+    """What users write by the library's own documentation gives the library's own cosines."""
+    model, processor = in_memory(folder)
+    text = prepared(folder)[:1]
+    encoding = processor.tokenizer(
+        text, padding="max_length", max_length=LENGTH, return_tensors="pt"
+    )
+    images = torch.stack([clip.preprocess(image) for image in photos()])
+    own = own_outputs(folder, photos())
+    expected = (own.image_embeds * own.text_embeds[:1]).sum(-1)
+    expected = expected / own.image_embeds.norm(dim=-1) / own.text_embeds[:1].norm(dim=-1)
+    found = ImageTextSimilarity(model)(images, encoding).detach()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_encodings_that_would_be_read_wrongly(folders: dict[str, Path]) -> None:
+    model, processor = in_memory(folders["siglip"])
+    images = torch.zeros(1, 3, SIDE, SIDE)
+    short = processor.tokenizer(["a cat"], return_tensors="pt")
+    with pytest.raises(ValueError, match=rf"text: expected {LENGTH} tokens.*padding='max_length'"):
+        ImageTextSimilarity(model)(images, short)
+    model, processor = in_memory(folders["clip"])
+    processor.tokenizer.padding_side = "left"
+    texts = processor.tokenizer(["a cat", "a dog on snow"], padding=True, return_tensors="pt")
+    with pytest.raises(ValueError, match="text: expected texts padded on the right"):
+        ImageTextSimilarity(model)(images.repeat(2, 1, 1, 1), texts)
+    with pytest.raises(TypeError, match="text: expected a BatchEncoding with input_ids"):
+        ImageTextSimilarity(model)(images, {"tokens": torch.zeros(1, 3)})
+    with pytest.raises(TypeError, match=r"return_tensors='pt'\), got list"):
+        ImageTextSimilarity(model)(images, processor.tokenizer(["a cat"]))
+
+
+def test_within_peft(folders: dict[str, Path]) -> None:
+    model, processor = in_memory(folders["clip"])
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    wrapped = peft.get_peft_model(model, config).eval()
+    merged = copy.deepcopy(wrapped).merge_and_unload().eval()
+    adapted, plain = as_clip(wrapped, processor), as_clip(merged, processor)
+    torch.testing.assert_close(outputs_of(adapted), outputs_of(plain), rtol=1e-4, atol=1e-4)
+    with wrapped.disable_adapter():
+        unadapted = outputs_of(as_clip(wrapped, processor))
+    assert (outputs_of(adapted) - unadapted).abs().max() > 0.1
+    images = torch.stack([plain.preprocess(image) for image in photos()])
+    maps = [
+        CCI(ZeroShotClassifier(clip.model, clip.tokenizer, TEXTS, "{}")).attribute(images, target=1)
+        for clip in (adapted, plain)
+    ]
+    torch.testing.assert_close(maps[0], maps[1], rtol=0, atol=1e-4)
+
+
+def test_open_clips_models_know_their_preprocessing() -> None:
+    model = open_clip.create_model("coca_ViT-B-32", pretrained=None).eval()
+    model.visual.preprocess_cfg["resize_mode"] = "squash"
+    found = as_clip(model, name="mine")
+    assert found.name == "mine"
+    tokens = open_clip.get_tokenizer("coca_ViT-B-32")(TEXTS)
+    assert torch.equal(found.tokenizer(TEXTS), tokens)
+    assert seen_box(found.preprocess, (300, 200)) == (0, 0, 300, 200)
+    del model.visual.preprocess_cfg
+    with pytest.raises(ValueError, match=r"processor: .*CoCa does not say its preprocessing"):
+        as_clip(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda m, p: (m.train(), p), ValueError, r"model: expected one in eval mode.*model.eval"),
+        (lambda m, p: (nn.Linear(2, 2), p), TypeError, "model: expected a CLIP-like model"),
+        (lambda m, p: (m, p.tokenizer), TypeError, "processor: expected an AutoProcessor.* got"),
+        (lambda m, p: (m, (p.tokenizer,)), TypeError, r"processor: expected \(preprocess, tok"),
+        (lambda m, p: (m, (p.tokenizer, 3)), TypeError, r"processor: expected \(preprocess, tok"),
+    ],
+)
+def test_what_is_no_clip(
+    change: Callable[..., Any], error: Any, message: str, folders: dict[str, Path]
+) -> None:
+    with pytest.raises(error, match=message):
+        as_clip(*change(*in_memory(folders["clip"])))
+
+
+def test_objects_from_nowhere(folders: dict[str, Path]) -> None:
+    model, processor = in_memory(folders["clip"])
+    made = type(model)(model.config)
+    made.config._name_or_path = made.name_or_path = ""
+    with pytest.raises(ValueError, match="processor: expected the AutoProcessor of CLIPModel"):
+        as_clip(made.eval())
+    tiny = load_clip("tiny")
+    with pytest.raises(TypeError, match=r"tokenizer: .*open_clip.get_tokenizer"):
+        ZeroShotClassifier(tiny.model, processor.tokenizer, ["cat"])

@@ -22,7 +22,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from cci_captum import load_clip
-from cci_captum.models._transformers import _preprocessing
+from cci_captum.models._transformers import preprocessing_of
 from cci_captum.models.preprocessing import (
     Preprocessing,
     central_square,
@@ -348,13 +348,13 @@ def image_processor(kind: str) -> Any:
     """The steps that are read from the files of a processor of transformers."""
     kinds = {"clip": transformers.CLIPImageProcessor, "siglip": transformers.SiglipImageProcessor}
     config = transformers.CLIPConfig()
-    return _preprocessing(kinds[kind](**HUGGING_FACE[kind]).to_dict(), config)
+    return preprocessing_of(kinds[kind](**HUGGING_FACE[kind]), config)
 
 
 def naflex() -> Any:
     """SigLIP 2's square, as `load_clip` has it."""
     config = transformers.Siglip2Config(vision_config={"num_patches": 64, "patch_size": 8})
-    return _preprocessing(transformers.Siglip2ImageProcessor().to_dict(), config)
+    return preprocessing_of(transformers.Siglip2ImageProcessor(), config)
 
 
 AREAS: dict[str, Callable[[], Any]] = PIPELINES | {
