@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from cci_captum.attribution.base import GridAttribution, ImageAttribution
+from cci_captum.attribution.base import ImageAttribution
+from cci_captum.attribution.native_map import native_map
 from cci_captum.baselines import GroundTruth
 
 
@@ -45,19 +46,11 @@ def raw_map(
         >>> raw_map(cci_captum.CCI(classifier), torch.zeros(2, 3, 96, 96), target=0).shape
         torch.Size([2, 12, 12])
     """
-    if not isinstance(explainer, ImageAttribution):
-        given = {"target": target}
-        if additional_forward_args is not None:  # a method of one's own may not know of any
-            given["additional_forward_args"] = additional_forward_args
-        return explainer.attribute(inputs, **given).detach().mean(dim=1)
-    options: dict[str, Any] = {
-        "internal_batch_size": internal_batch_size,
-        "show_progress": show_progress,
-    }
-    if isinstance(explainer, GridAttribution):
-        return explainer.patch_map(inputs, target, additional_forward_args, **options)
+    options: dict[str, Any] = {}
+    if isinstance(explainer, ImageAttribution):
+        options = {"internal_batch_size": internal_batch_size, "show_progress": show_progress}
     if isinstance(explainer, GroundTruth):
         if masks is None:
             raise ValueError("masks: ground-truth needs masks (B, H, W) of the objects, got None")
         options["masks"] = masks
-    return explainer.attribute(inputs, target, additional_forward_args, **options)[:, 0]
+    return native_map(explainer, inputs, target, additional_forward_args, **options)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .clustering import KMeans
     from .coalitions import Coalitions, all_sets
     from .effects import ClusterEffects
+    from .explaining import explain
+    from .explanation import Explanation
     from .models.as_clip import as_clip
     from .models.classifier import ImageClassifier
     from .models.clip import ImageTextSimilarity, ZeroShotClassifier
@@ -35,6 +37,7 @@ _MODULES = {
     "CCI": "cci",
     "ClusterEffects": "effects",
     "Coalitions": "coalitions",
+    "Explanation": "explanation",
     "FieldOfView": "attribution.field_of_view",
     "ImageClassifier": "models.classifier",
     "ImageTextSimilarity": "models.clip",
@@ -52,6 +55,7 @@ _MODULES = {
     "call_memory": "calls",
     "check_forward_func": "attribution.forward_checks",
     "check_method": "attribution.checking",
+    "explain": "explaining",
     "faithfulness_curves": "visualization",
     "find_vision_tower": "vision_towers",
     "load_clip": "models.loading",
@@ -64,6 +68,7 @@ __all__ = [
     "CCI",
     "ClusterEffects",
     "Coalitions",
+    "Explanation",
     "FieldOfView",
     "ImageClassifier",
     "ImageTextSimilarity",
@@ -82,6 +87,7 @@ __all__ = [
     "call_memory",
     "check_forward_func",
     "check_method",
+    "explain",
     "faithfulness_curves",
     "find_vision_tower",
     "load_clip",

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from .attribution.field_of_view import FieldOfView
 from .attribution.resizing import Upsample, check_upsample, enlarge
 from .coalitions import Coalitions, sizes_of
 
 Normalization = Literal["relative", "paper", "none"]
+
+_TENSORS = ("labels", "outputs", "masked_outputs", "clusters")  # a row an image
+_SETTINGS = "cci_captum.ClusterEffects"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +80,68 @@ class ClusterEffects(Coalitions):
             )
         alone = numbers[:, None] == numbers
         object.__setattr__(self, "sets", alone & (self.clusters >= 0)[:, None])
+
+    def __getitem__(self, index: int | slice | list[int] | Tensor) -> ClusterEffects:
+        """The effects on some of the images; of one where index is an int, still a batch."""
+        rows = slice(index, index + 1 or None) if isinstance(index, int) else index
+        if isinstance(index, int) and not -len(self) <= index < len(self):
+            raise IndexError(f"expected one of {len(self)} images, got {index}")
+        return self._with(lambda tensor: tensor[rows])
+
+    def to(self, device: str | torch.device) -> ClusterEffects:
+        """The same on another device."""
+        return self._with(lambda tensor: tensor.to(device))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a safetensors file, which `load` reads; nothing in it is code.
+
+        Args:
+            path: The file, which is replaced if it exists.
+        """
+        settings = {
+            "image_shape": list(self.image_shape),
+            "normalization": self.normalization,
+            "covered": astuple(self.covered)
+            if isinstance(self.covered, FieldOfView)
+            else self.covered,
+        }
+        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
+        save_file(tensors, path, metadata={_SETTINGS: json.dumps(settings)})
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], device: str | torch.device = "cpu"
+    ) -> ClusterEffects:
+        """What `save` wrote.
+
+        Args:
+            path: The file.
+            device: Where the tensors go.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no file that `save` wrote.
+        """
+        try:
+            with safe_open(path, "pt", device=str(device)) as file:
+                settings = json.loads((file.metadata() or {})[_SETTINGS])
+                tensors = {name: file.get_tensor(name) for name in _TENSORS}
+        except (SafetensorError, KeyError) as error:
+            raise ValueError(
+                f"path: expected a file that ClusterEffects.save wrote, got {os.fspath(path)}"
+            ) from error
+        covered = settings["covered"]
+        if covered is not None:
+            covered = FieldOfView(*covered) if len(covered) == 4 else tuple(covered)
+        return cls(
+            image_shape=tuple(settings["image_shape"]),
+            normalization=settings["normalization"],
+            covered=covered,
+            **tensors,
+        )
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> ClusterEffects:
+        return replace(self, **{name: change(getattr(self, name)) for name in _TENSORS})
 
     def weights(self, target: Any = None) -> Tensor:
         """The drops, scaled within each image as `normalization` says.

@@ -1,0 +1,168 @@
+"""The one line: images and texts in, an `Explanation` out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .attribution.native_map import native_map, view_of_map
+from .cci import CCI
+from .explanation import Explanation
+from .models._encoders import device_of
+from .models.as_clip import as_clip
+from .models.clip import ZeroShotClassifier
+from .models.loading import LoadedCLIP, load_clip
+from .models.scores import find_score
+from .photos import read_photos
+from .tiny import MODEL_NAMES as TINY_MODELS
+
+_COSINE = "cosine"
+_OPENAI = "openai"
+_WITH_WEIGHTS = (*TINY_MODELS, "hf:", "hf-hub:", "local-dir:")  # how such names begin
+
+
+def explain(
+    images: Any,
+    texts: str | Sequence[str],
+    model: str | nn.Module | LoadedCLIP = "ViT-B-16",
+    pretrained: str | None = _OPENAI,
+    *,
+    method: Callable[[nn.Module], Any] = CCI,
+    score: str | None = None,
+    device: str | torch.device | None = None,
+    internal_batch_size: int | None = 32,
+    show_progress: bool = False,
+) -> Explanation:
+    """Which parts of images match which texts.
+
+    Args:
+        images: Files, PIL images, uint8 arrays (H, W, 3) or tensors (3, H, W); or floating point
+            tensors (3, H, W), which are the model's inputs as its preprocess gives them. One, a
+            list of them, or a batch.
+        texts: The texts that every image is compared with.
+        model: A name that `load_clip` knows, a `LoadedCLIP`, or a model object, which `as_clip`
+            takes without a processor.
+        pretrained: Tag of the weights of a name; the default is left out where a name comes with
+            its weights ("tiny", "hf:...").
+        method: From a module with (B, T) outputs to an attribution: `CCI`, a class of
+            `cci_captum.baselines`, a `MethodSpec`, `functools.partial(CCI, hide="drop")`, ...
+        score: What of the outputs is explained. None is the cosine of each text by itself;
+            "logit", "log-probability" and "margin" are of the cosines times the model's own logit
+            scale, the latter two of each text among the others, which takes two texts.
+        device: Where a model is loaded to; None is a GPU if there is one. A model object is used
+            where it is.
+        internal_batch_size: Most images in one forward pass; see `CCI.attribute`.
+        show_progress: Show a progress bar on stderr.
+
+    Returns:
+        An `Explanation`: scores, maps, drops, pictures.
+
+    Raises:
+        FileNotFoundError: If there is no such image.
+        TypeError: If an argument is of another kind.
+        ValueError: If an image cannot be read, a text is empty, or model or score is unknown.
+
+    Example:
+        >>> import cci_captum
+        >>> from PIL import Image
+        >>> explanation = cci_captum.explain(
+        ...     Image.new("RGB", (96, 96), "green"), ["a cat", "a tree"], "tiny"
+        ... )
+        >>> explanation.scores.shape, explanation.maps.shape, explanation.drops.shape[:2]
+        (torch.Size([1, 2]), torch.Size([1, 2, 12, 12]), torch.Size([1, 2]))
+    """
+    texts = _check_texts(texts)
+    own_score = _score_of(method)
+    if score is not None:
+        find_score(score)
+    chosen = score or (own_score if own_score != "logit" else _COSINE)
+    if chosen in ("log-probability", "margin") and len(texts) < 2:
+        raise ValueError(
+            f"texts: {chosen} compares a text with the others; expected at least two, got one"
+        )
+    if not callable(method):
+        raise TypeError(
+            "method: expected a class like cci_captum.CCI or another function from forward_func "
+            f"to an attribution, got {method!r}"
+        )
+    clip = _load(model, pretrained, device)
+    photos = read_photos(images, clip.preprocess)
+    place = device_of(getattr(clip.model, "visual", clip.model))
+    inputs = torch.stack([photo.inputs for photo in photos]).to(place)
+
+    cosines = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}", logit_scale=1.0)
+    forward_func: nn.Module = cosines
+    if chosen != _COSINE:
+        forward_func = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}")
+        if score is not None:
+            forward_func = find_score(score)(forward_func)
+    explainer = method(forward_func)
+    options = {"internal_batch_size": internal_batch_size, "show_progress": show_progress}
+    effects = None
+    if isinstance(explainer, CCI):  # the same passes serve all texts
+        effects = explainer.effects(inputs, **options)
+        maps = [effects.patch_map(index) for index in range(len(texts))]
+    else:
+        maps = [native_map(explainer, inputs, index, **options) for index in range(len(texts))]
+    stacked = torch.stack(maps, dim=1)
+    explained = getattr(explainer, "forward_func", forward_func)
+    scores = _run(explained, inputs, internal_batch_size) if effects is None else effects.outputs
+    known = chosen == _COSINE and explained is cosines
+    return Explanation(
+        names=tuple(photo.name for photo in photos),
+        photos=tuple(photo.image for photo in photos),
+        texts=texts,
+        scores=scores,
+        similarities=scores if known else _run(cosines, inputs, internal_batch_size),
+        maps=stacked,
+        inputs=inputs,
+        field_of_view=tuple(photo.area for photo in photos),
+        covered=view_of_map(explainer, inputs, stacked),
+        model=clip.name,
+        method=str(getattr(method, "title", "") or type(explainer).__name__),
+        score=chosen,
+        effects=effects,
+    )
+
+
+def _check_texts(texts: str | Sequence[str]) -> tuple[str, ...]:
+    listed = (texts,) if isinstance(texts, str) else tuple(texts)
+    if not listed:
+        raise ValueError("texts: expected at least one text, got none")
+    for text in listed:
+        if not isinstance(text, str):
+            raise TypeError(f"texts: expected strings, got {type(text).__name__}")
+        if not text.strip():
+            raise ValueError("texts: expected some words, got an empty text")
+    return listed
+
+
+def _score_of(method: Any) -> str:
+    """The score that a `MethodSpec` explains of the logits that it is given."""
+    return str(getattr(method, "values", {}).get("score", "logit"))
+
+
+def _load(model: Any, pretrained: str | None, device: Any) -> LoadedCLIP:
+    if isinstance(model, (str, Path)):
+        name = str(model)
+        if pretrained == _OPENAI and name.startswith(_WITH_WEIGHTS):
+            pretrained = None
+        return load_clip(name, pretrained, device or _any_gpu())
+    if device is not None:
+        raise ValueError(
+            f"device: expected None, since a model object stays where it is, got {device!r}"
+        )
+    return model if isinstance(model, LoadedCLIP) else as_clip(model)
+
+
+def _any_gpu() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@torch.no_grad()
+def _run(forward_func: Any, inputs: Tensor, batch_size: int | None) -> Tensor:
+    return torch.cat([forward_func(part) for part in inputs.split(batch_size or len(inputs))])
