@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,22 @@ class Explanation:
         """
         check_upsample(upsample)
         image = self.photos[index]
-        return self._placed(self.maps[index], index, (image.height, image.width), upsample)
+        return self.placed(self.maps[index], index, (image.height, image.width), upsample)
+
+    def placed(self, maps: Tensor, index: int, size: tuple[int, int], upsample: Upsample) -> Tensor:
+        """Maps (T, h, w) of an image in its photo, which may be drawn smaller: (T, *size)."""
+        photo, (left, top, right, bottom) = self.photos[index], self.field_of_view[index]
+        down, across = size[0] / photo.height, size[1] / photo.width
+        # Pixels of the photo, of this size, in one pixel of inputs.
+        rows = (bottom - top) / self.inputs.shape[2] * down
+        columns = (right - left) / self.inputs.shape[3] * across
+        view = FieldOfView(
+            top * down + self.covered.top * rows,
+            left * across + self.covered.left * columns,
+            self.covered.height * rows,
+            self.covered.width * columns,
+        )
+        return place(maps, size, upsample, view)
 
     def feature_mask(self) -> Tensor:
         """(B, 1, H, W) int64: of each pixel of inputs its cluster, as Captum's methods take it.
@@ -147,7 +163,7 @@ class Explanation:
         ]
 
     def figure(self, *, upsample: Upsample = "nearest", **options: Any) -> Figure:
-        """A row an image, a column a text: maps over the photos, scores below.
+        """A row an image, a column a text: maps over the photos, cosines below.
 
         Of methods that hide clusters the drops are drawn, all texts of an image on one scale; of
         others the maps, each on its own.
@@ -159,21 +175,7 @@ class Explanation:
         Returns:
             The figure; `figure.savefig("explanation.pdf")` writes it.
         """
-        check_upsample(upsample)
-        drawn = self.maps if self.effects is None else self.drop_maps()
-        small = [_shrunk(photo) for photo in self.photos]
-        columns: dict[str, Any] = {str(place): [] for place in range(len(self.texts))}
-        for index, photo in enumerate(small):
-            placed = self._placed(drawn[index], index, (photo.height, photo.width), upsample)
-            for column, map_ in zip(columns.values(), placed, strict=True):
-                column.append(map_)
-        usual: dict[str, Any] = {
-            "titles": ["image", *self.texts],
-            "row_titles": [Path(name).name for name in self.names] if len(self) > 1 else None,
-            "scores": {column: self.scores[:, int(column)] for column in columns},
-            "scale": "per-map" if self.effects is None else "per-row",
-        }
-        return attribution_grid(small, columns, **(usual | options))
+        return side_by_side([self], upsample=upsample, **options)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write everything to a folder, which `load` reads: JSON, safetensors and PNG, no code.
@@ -254,29 +256,61 @@ class Explanation:
             raise ValueError(f"{what}: expected a method that hides clusters, got {self.method}")
         return self.effects
 
-    def _placed(
-        self, maps: Tensor, index: int, size: tuple[int, int], upsample: Upsample
-    ) -> Tensor:
-        """Maps (T, h, w) of an image, (T, *size) where size is its photo's, or in proportion."""
-        photo, (left, top, right, bottom) = self.photos[index], self.field_of_view[index]
-        down, across = size[0] / photo.height, size[1] / photo.width
-        # Pixels of the photo, of this size, in one pixel of inputs.
-        rows = (bottom - top) / self.inputs.shape[2] * down
-        columns = (right - left) / self.inputs.shape[3] * across
-        view = FieldOfView(
-            top * down + self.covered.top * rows,
-            left * across + self.covered.left * columns,
-            self.covered.height * rows,
-            self.covered.width * columns,
-        )
-        return place(maps, size, upsample, view)
-
 
 def _any_in(folder: Path) -> bool:
     return next(folder.iterdir(), None) is not None
 
 
-def _shrunk(photo: Image.Image) -> Image.Image:
-    small = photo.copy()
-    small.thumbnail((_LARGEST, _LARGEST))
-    return small
+def drawn_size(photo: Image.Image) -> tuple[int, int]:
+    """Width and height in pixels at which a figure shows a photo."""
+    factor = min(_LARGEST / max(photo.size), 1.0)
+    return max(round(photo.width * factor), 1), max(round(photo.height * factor), 1)
+
+
+def titles_of(texts: Sequence[str], methods: Sequence[str]) -> list[str]:
+    """Of the columns of `side_by_side`."""
+    if len(methods) == 1:
+        return [*texts]
+    return [f"{text}\n{method}" for text in texts for method in methods]
+
+
+def side_by_side(
+    explanations: Sequence[Explanation], *, upsample: Upsample = "nearest", **options: Any
+) -> Figure:
+    """A row an image, for each text a column of each explanation: maps over the photos.
+
+    Where one is given, of a method that hides clusters, the drops are drawn, all texts of an image
+    on one scale. Otherwise maps are, each on its own: methods have no unit in common.
+
+    Args:
+        explanations: Of the same images and texts.
+        upsample: See `Explanation.on_photo`.
+        options: Further ones of `attribution_grid`.
+
+    Raises:
+        ValueError: If they are not of the same images and texts.
+    """
+    check_upsample(upsample)
+    first = explanations[0]
+    if any((e.names, e.texts) != (first.names, first.texts) for e in explanations):
+        raise ValueError("explanations: expected the same images and texts in all")
+    alone = len(explanations) == 1 and first.effects is not None
+    photos = [photo.resize(drawn_size(photo)) for photo in first.photos]
+    columns: dict[str, list[Tensor]] = {}
+    scores: dict[str, Tensor] = {}
+    for place_ in range(len(first.texts)):
+        for explanation in explanations:
+            drawn = (explanation.drop_maps() if alone else explanation.maps)[:, place_ : place_ + 1]
+            column = str(len(columns))
+            columns[column] = [
+                explanation.placed(drawn[index], index, (photo.height, photo.width), upsample)[0]
+                for index, photo in enumerate(photos)
+            ]
+            scores[column] = explanation.similarities[:, place_]
+    usual: dict[str, Any] = {
+        "titles": ["image", *titles_of(first.texts, [e.method for e in explanations])],
+        "row_titles": [Path(name).name for name in first.names] if len(first) > 1 else None,
+        "scores": scores,
+        "scale": "per-row" if alone else "per-map",
+    }
+    return attribution_grid(photos, columns, **(usual | options))

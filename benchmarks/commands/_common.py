@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cci_captum.baselines.registry import METHODS
@@ -203,9 +204,10 @@ def choose_methods(texts: Sequence[str], *, masks: bool) -> list[MethodSpec]:
     return list(dict.fromkeys(chosen))
 
 
-def attribution_of(spec: MethodSpec, forward_func: Any) -> Any:
-    """What a spec makes of forward_func, or the reason why it makes nothing of it."""
+@contextmanager
+def method_errors(spec: MethodSpec) -> Iterator[None]:
+    """What a method refuses, as an error of the option that chose it."""
     try:
-        return spec(forward_func)
+        yield
     except (ImportError, TypeError, ValueError) as error:
         raise CommandError(f"--method: {spec}: {error}") from error

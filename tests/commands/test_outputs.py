@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cci_captum import explaining, explanation
 from cci_captum.benchmarks import cli
 from cci_captum.benchmarks.commands import _comparing, _outputs, compare, demo, explain
 from cci_captum.benchmarks.commands._common import CommandError
@@ -123,7 +124,7 @@ def test_the_longest_side_is_the_format_s(suffix: str, longest: int) -> None:
 def test_explain_finds_a_picture_too_large_before_it_explains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(explain, "explain", lambda *_: pytest.fail("explained"))
+    monkeypatch.setattr(explaining, "explain", lambda *_, **__: pytest.fail("explained"))
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("a.png")
     many = ["explain", *["a.png"] * 50, "--text", "a cat", "--device", "cpu", "--out", "a.webp"]
@@ -181,10 +182,10 @@ def test_bugs_keep_their_traceback_and_the_other_files(tmp_path: Path) -> None:
 def test_explain_writes_maps_where_the_picture_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(explain, "_draw", full)
+    monkeypatch.setattr(explanation, "attribution_grid", full)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("a.png")
     options = ["--method", "maskclip", "--device", "cpu", "--save-maps", "maps.npz"]

@@ -32,6 +32,7 @@ from cci_captum import (
     LoadedCLIP,
     ZeroShotClassifier,
     as_clip,
+    explain,
     load_clip,
 )
 from cci_captum.benchmarks.cli import main
@@ -592,6 +593,17 @@ def test_objects_are_what_load_clip_loads(folder: Path, clip: LoadedCLIP) -> Non
     assert expected.std() > 0.01
     for own in (given, found):
         torch.testing.assert_close(outputs_of(own), expected, rtol=0, atol=1e-5)
+
+
+def test_explained_as_what_load_clip_loads(folder: Path) -> None:
+    model, processor = in_memory(folder)
+    image = photo(41, 33)
+    expected = explain(image, TEXTS[:2], f"hf:{folder}", device="cpu")
+    for own in (model, as_clip(model, processor)):
+        found = explain(image, TEXTS[:2], own)
+        torch.testing.assert_close(found.maps, expected.maps, rtol=0, atol=1e-3)
+        torch.testing.assert_close(found.drops, expected.drops, rtol=0, atol=1e-5)
+    assert expected.drops.abs().max() > 1e-3 and found.model == str(folder)
 
 
 def test_a_tokenizer_or_processor_is_that_of_the_family(folder: Path, clip: LoadedCLIP) -> None:
