@@ -20,6 +20,7 @@ from ._version import __version__
 from .attribution.field_of_view import FieldOfView, place
 from .attribution.resizing import Upsample, check_upsample, enlarge
 from .effects import ClusterEffects
+from .html import map_view
 from .models.seen_area import Area
 from .visualization import attribution_grid
 
@@ -116,18 +117,24 @@ class Explanation:
         image = self.photos[index]
         return self.placed(self.maps[index], index, (image.height, image.width), upsample)
 
+    def map_area(self, index: int) -> Area:
+        """Of the photo of one image the rectangle that maps cover, in the photo's pixels.
+
+        That is `field_of_view`, less what the patches leave out of the inputs.
+        """
+        left, top, right, bottom = self.field_of_view[index]
+        across, down = (right - left) / self.inputs.shape[3], (bottom - top) / self.inputs.shape[2]
+        first = (left + self.covered.left * across, top + self.covered.top * down)
+        wide, high = self.covered.width * across, self.covered.height * down
+        return *first, first[0] + wide, first[1] + high
+
     def placed(self, maps: Tensor, index: int, size: tuple[int, int], upsample: Upsample) -> Tensor:
         """Maps (T, h, w) of an image in its photo, which may be drawn smaller: (T, *size)."""
-        photo, (left, top, right, bottom) = self.photos[index], self.field_of_view[index]
+        photo = self.photos[index]
         down, across = size[0] / photo.height, size[1] / photo.width
-        # Pixels of the photo, of this size, in one pixel of inputs.
-        rows = (bottom - top) / self.inputs.shape[2] * down
-        columns = (right - left) / self.inputs.shape[3] * across
+        left, top, right, bottom = self.map_area(index)
         view = FieldOfView(
-            top * down + self.covered.top * rows,
-            left * across + self.covered.left * columns,
-            self.covered.height * rows,
-            self.covered.width * columns,
+            top * down, left * across, (bottom - top) * down, (right - left) * across
         )
         return place(maps, size, upsample, view)
 
@@ -176,6 +183,20 @@ class Explanation:
             The figure; `figure.savefig("explanation.pdf")` writes it.
         """
         return side_by_side([self], upsample=upsample, **options)
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it: the maps of `figure`, with the value under the pointer."""
+        drawn = self.maps if self.effects is None else self.drop_maps()
+        return map_view(
+            self.photos,
+            {text: list(drawn[:, place_].cpu()) for place_, text in enumerate(self.texts)},
+            boxes=[self.map_area(index) for index in range(len(self))],
+            row_titles=[Path(name).name for name in self.names],
+            scores={text: self.similarities[:, p].tolist() for p, text in enumerate(self.texts)},
+            unit="" if self.effects is None else f"drop in {self.score}",
+            title=f"{self.method}, {self.model}",
+            scale="per-map" if self.effects is None else "per-row",
+        )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write everything to a folder, which `load` reads: JSON, safetensors and PNG, no code.

@@ -10,16 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
 from ._fonts import families, without_glyph
+from ._picture import Picture
 
 # Blue, white, red: the two ends stay apart for every common kind of colour blindness.
+STOPS = ("#1f56a3", "#4393c3", "#b9d8ea", "#ffffff", "#f9c4ab", "#de6e56", "#b51c2e")
 DIVERGING = LinearSegmentedColormap.from_list(
     "cci_diverging",
-    ["#1f56a3", "#4393c3", "#b9d8ea", "#ffffff", "#f9c4ab", "#de6e56", "#b51c2e"],
+    STOPS,
     N=513,  # odd, so that zero is exactly white
 )
 TITLE, LABEL, SMALL = 9.0, 8.0, 7.0  # font sizes in points
@@ -27,6 +28,7 @@ INK = "#222222"
 MARGIN = 0.08  # inches of white around everything
 GAP = 0.06  # inches between cells
 SIDE = 1.3  # inches: the widest a row title may be
+_ENDS = "opposes   supports"  # along the colour bar, upwards
 _INCH = 72  # points
 _DPI = 150
 
@@ -36,7 +38,7 @@ class Page:
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
-        self.figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+        self.figure = Picture(figsize=(width, height), dpi=_DPI, facecolor="white")
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """New axes whose upper left corner is at (left, top)."""
@@ -71,10 +73,11 @@ class Page:
         bar = self.figure.colorbar(ScalarMappable(Normalize(-1, 1), DIVERGING), cax=axes)
         bar.set_ticks([-1, 0, 1], labels=ticks)
         axes.tick_params(labelsize=SMALL, length=2, width=0.5, labelcolor=INK, color=INK, pad=2)
-        bar.set_label("attribution", fontsize=SMALL, color=INK, labelpad=2)
+        ends = _ENDS if text_width(_ENDS, SMALL) <= height else "attribution"
+        bar.set_label(ends, fontsize=SMALL, color=INK, labelpad=2)
         axes.spines[:].set_linewidth(0.5)
 
-    def finished(self) -> Figure:
+    def finished(self) -> Picture:
         """The figure, each of its texts in fonts that have its characters.
 
         Characters that no installed font has are boxes; a UserWarning names them.

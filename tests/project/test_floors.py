@@ -32,6 +32,7 @@ FLOORS = (
     ("cci_captum.coalitions",),
     ("cci_captum.effects",),
     ("cci_captum.cci", "cci_captum.visualization"),
+    ("cci_captum.html",),
     ("cci_captum.photos", "cci_captum.explanation"),
     ("cci_captum.explaining",),
     ("cci_captum",),  # its __init__: the public names

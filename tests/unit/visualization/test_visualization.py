@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import pickle
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -449,3 +451,23 @@ def test_denormalize_undoes_normalisation() -> None:
 def test_denormalize_wants_a_value_for_each_channel() -> None:
     with pytest.raises(ValueError, match=r"mean and std: expected 3 values each.*got 1 and 3"):
         denormalize(torch.rand(1, 3, 2, 2), (0.5,), (0.5, 0.5, 0.5))
+
+
+# Notebooks and journals.
+
+
+def test_figures_show_themselves() -> None:
+    figure = attribution_grid(torch.rand(1, 3, 8, 8), {"a": torch.randn(1, 8, 8)})
+    with Image.open(io.BytesIO(figure._repr_png_())) as picture:
+        assert picture.size == tuple(round(side * figure.dpi) for side in figure.get_size_inches())
+    again = pickle.loads(pickle.dumps(figure))
+    assert isinstance(again, type(figure)) and len(again.axes) == len(figure.axes)
+
+
+def test_text_in_pdfs_is_of_type_42(tmp_path: Path) -> None:
+    before = dict(matplotlib.rcParams)
+    figure = attribution_grid(torch.rand(1, 3, 8, 8), {"a": torch.randn(1, 8, 8)})
+    figure.savefig(tmp_path / "grid.pdf")
+    content = (tmp_path / "grid.pdf").read_bytes()
+    assert b"/FontFile2" in content and b"/Type3" not in content
+    assert dict(matplotlib.rcParams) == before
