@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from cci_captum._checks import check_positive_int
+from cci_captum._progress import tqdm
 from cci_captum.attribution.base import ImageAttribution
 from cci_captum.attribution.finite import check_finite
 from cci_captum.attribution.inputs import Inputs, rows_of_args

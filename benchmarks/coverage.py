@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from cci_captum._extras import needed_by
+from cci_captum._progress import tqdm
 
 from .markdown import table
 from .statistics import interval, paired_interval

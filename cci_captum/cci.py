@@ -13,9 +13,9 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ._checks import check_choice
+from ._progress import tqdm
 from .attribution.clusters import ClusterAttribution, Clustering, compacted
 from .attribution.inputs import Inputs
 from .coalitions import Coalitions, Sets, check_sets, own_sets, run_sets

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ._captum import repeat_target
+from ._progress import tqdm
 from .attribution.field_of_view import FieldOfView
 from .attribution.finite import check_finite
 from .attribution.forward import check_passes, run_forward

@@ -22,7 +22,7 @@ from .attribution.resizing import Upsample, check_upsample, enlarge
 from .effects import ClusterEffects
 from .html import map_view
 from .models.seen_area import Area
-from .visualization import attribution_grid
+from .visualization import attribution_grid, show_clusters
 
 _FACTS = "explanation.json"
 _TENSORS, _EFFECTS = "maps.safetensors", "effects.safetensors"
@@ -184,6 +184,29 @@ class Explanation:
         """
         return side_by_side([self], upsample=upsample, **options)
 
+    def cluster_figure(self, text: int | str = 0, **options: Any) -> Figure:
+        """The clusters of each image, where the model looked, and what hiding each did.
+
+        Args:
+            text: One of the texts, or its index.
+            options: Further ones of `show_clusters`.
+
+        Raises:
+            ValueError: If there is no such text, or the method hides no clusters.
+        """
+        if isinstance(text, str) and text not in self.texts:
+            raise ValueError(f"text: expected one of {', '.join(self.texts)}, got {text!r}")
+        usual: dict[str, Any] = {
+            "row_titles": [Path(name).name for name in self.names] if len(self) > 1 else None,
+            "fields_of_view": [self.map_area(index) for index in range(len(self))],
+        }
+        return show_clusters(
+            self._of_clusters("cluster_figure"),
+            self.photos,
+            target=self.texts.index(text) if isinstance(text, str) else text,
+            **(usual | options),
+        )
+
     def _repr_html_(self) -> str:
         """As a notebook shows it: the maps of `figure`, with the value under the pointer."""
         drawn = self.maps if self.effects is None else self.drop_maps()
@@ -333,5 +356,6 @@ def side_by_side(
         "row_titles": [Path(name).name for name in first.names] if len(first) > 1 else None,
         "scores": scores,
         "scale": "per-row" if alone else "per-map",
+        "unit": "drop" if alone else None,
     }
     return attribution_grid(photos, columns, **(usual | options))

@@ -86,8 +86,8 @@ def run(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
 
     import torch
-    from tqdm.auto import tqdm
 
+    from cci_captum._progress import tqdm
     from cci_captum.visualization import show_clusters
 
     from ..comparison import figures, report

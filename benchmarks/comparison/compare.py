@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pandas as pd
 from torch import nn
-from tqdm.auto import tqdm
 
 from cci_captum._checks import check_batch_size, check_positive_int
+from cci_captum._progress import tqdm
 from cci_captum.baselines.registry import METHODS, REFERENCES
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.models.preprocessing import Preprocess, mean_and_std

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from cci_captum._checks import check_positive_int
+from cci_captum._progress import tqdm
 from cci_captum.attribution.seeds import generator_of
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.models._cut_texts import checked, warn_about_cuts

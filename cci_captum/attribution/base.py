@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from .._captum import as_given, log_usage
+from .._progress import tqdm
 from ..calls import new_pass, one_call
 from ..vision_towers import VisionTower
 from .field_of_view import FieldOfView

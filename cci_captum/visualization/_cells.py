@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
 
+from ..attribution.field_of_view import FieldOfView, place
 from ._inputs import Array
 from ._page import DIVERGING, INK
 
@@ -28,11 +34,34 @@ def backdrop(picture: Array, strength: float) -> Array:
     return 1 - strength * (1 - picture @ np.array([0.299, 0.587, 0.114]))
 
 
-def paint(grey: Array, values: Array, interpolation: str = "nearest") -> Array:
-    """The diverging colours of values (h, w), full at -1 and 1, times grey (H, W): (H, W, 3)."""
+def paint(
+    grey: Array, values: Array, interpolation: str = "nearest", colours: Colormap = DIVERGING
+) -> Array:
+    """The colours of values (h, w), full at -1 and 1, times grey (H, W): (H, W, 3)."""
     mode = "nearest-exact" if interpolation == "nearest" else interpolation
     enlarged = _resize(values, grey.shape, mode)
-    return np.asarray(DIVERGING((enlarged + 1) / 2)[..., :3] * grey[..., None])
+    return np.asarray(colours((enlarged + 1) / 2)[..., :3] * grey[..., None])
+
+
+def placed(values: Array, size: tuple[int, ...], box: Sequence[float] | None, mode: str) -> Array:
+    """Values (h, w) in a picture of this size (H, W): where a box lies, as shares of it, or all."""
+    if box is None:
+        return values
+    left, top, right, bottom = box
+    height, width = size
+    view = FieldOfView(top * height, left * width, (bottom - top) * height, (right - left) * width)
+    return np.asarray(place(torch.from_numpy(values)[None], (height, width), mode, view)[0].numpy())
+
+
+def contour(axes: Axes, mask: NDArray[np.bool_], size: tuple[int, ...]) -> None:
+    """Draw the border of a mask (h, w) as a dashed line over a picture of this size (H, W)."""
+    edged = np.pad(mask, 1).astype(float)  # so that a border at the edge is closed
+    rows, columns = (
+        (np.arange(n + 2) - 0.5) * s / n - 0.5 for n, s in zip(mask.shape, size[:2], strict=True)
+    )
+    lines = axes.contour(columns, rows, edged, [0.5], colors=INK, linewidths=0.8, linestyles="--")
+    lines.set(path_effects=[withStroke(linewidth=1.5, foreground="white")])
+    axes.set(xlim=(-0.5, size[1] - 0.5), ylim=(size[0] - 0.5, -0.5))
 
 
 def show(axes: Axes, picture: Array) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import Colormap
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -119,6 +121,76 @@ def to_maps(name: str, maps: Any, count: int) -> list[Array]:
             raise ValueError(f"maps[{name!r}]: NaN or infinity in the map of image {index}")
         result.append(values)
     return result
+
+
+def to_masks(masks: Any, count: int) -> list[NDArray[np.bool_]]:
+    """Masks as count arrays (H, W) of bool."""
+    if not hasattr(masks, "__len__") or len(masks) != count:
+        got = len(masks) if hasattr(masks, "__len__") else type(masks).__name__
+        raise ValueError(f"masks: expected {count} masks, one an image, got {got}")
+    found = [to_array(mask) for mask in masks]
+    for index, mask in enumerate(found):
+        if mask.dtype != np.bool_ or mask.ndim != 2 or not mask.size:
+            raise ValueError(
+                f"masks[{index}]: expected bool of shape (H, W), got {mask.dtype} of shape "
+                f"{mask.shape}"
+            )
+    return found
+
+
+def to_boxes(boxes: Any, pictures: Sequence[Array]) -> list[tuple[float, ...] | None]:
+    """Boxes in pixels of each picture as shares of its width and height; None for each of None."""
+    if boxes is None:
+        return [None] * len(pictures)
+    if len(boxes) != len(pictures):
+        raise ValueError(
+            f"fields_of_view: expected {len(pictures)} boxes, one an image, got {len(boxes)}"
+        )
+    found: list[tuple[float, ...] | None] = []
+    for index, (box, picture) in enumerate(zip(boxes, pictures, strict=True)):
+        edges = tuple(float(edge) for edge in box)
+        if len(edges) != 4 or not (edges[0] < edges[2] and edges[1] < edges[3]):
+            raise ValueError(
+                f"fields_of_view[{index}]: expected left, top, right, bottom, got {edges}"
+            )
+        height, width = picture.shape[:2]
+        found.append(tuple(e / s for e, s in zip(edges, (width, height) * 2, strict=True)))
+    return found
+
+
+def cut_out(picture: Array, box: tuple[float, ...] | None) -> Array:
+    """The part of a picture (H, W, 3) in a box in shares of it; white beyond it. None is all."""
+    if box is None:
+        return picture
+    height, width = picture.shape[:2]
+    left, top, right, bottom = (round(e * s) for e, s in zip(box, (width, height) * 2, strict=True))
+    found = np.ones((max(bottom - top, 1), max(right - left, 1), 3))
+    inside = picture[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    row, column = max(-top, 0), max(-left, 0)
+    found[row : row + inside.shape[0], column : column + inside.shape[1]] = inside
+    return found
+
+
+def check_shapes(what: str, maps: Sequence[Array], pictures: Sequence[Array]) -> None:
+    """Raise unless each map (h, w) may be one of its whole picture, but for a part of a patch."""
+    for index, (map_, picture) in enumerate(zip(maps, pictures, strict=True)):
+        (h, w), (height, width) = map_.shape, picture.shape[:2]
+        if min(abs(h * width - w * height) / width, abs(h * width - w * height) / height) >= 1:
+            raise ValueError(
+                f"{what}: a map of {h} x {w} cannot be one of all of image {index}, which "
+                f"is {height} x {width}; say which part of the image it shows: fields_of_view="
+                "[(left, top, right, bottom), ...] in its pixels, as Explanation.field_of_view has "
+                "them, or [(0, 0, width, height)] where the image was squashed"
+            )
+
+
+def to_colormap(cmap: Any) -> Colormap:
+    """A matplotlib colormap, or that of a name."""
+    if isinstance(cmap, Colormap):
+        return cmap
+    if not isinstance(cmap, str) or cmap not in colormaps:
+        raise ValueError(f"cmap: expected a matplotlib colormap or its name, got {cmap!r}")
+    return colormaps[cmap]
 
 
 def to_texts(name: str, texts: Sequence[str] | None, count: int) -> list[str]:

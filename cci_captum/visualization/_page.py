@@ -9,7 +9,7 @@ from functools import lru_cache
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
@@ -67,10 +67,12 @@ class Page:
         top += max(height - text_height(len(lines), LABEL), 0) / 2
         self.text(right, top, lines, LABEL, "right")
 
-    def colorbar(self, left: float, top: float, height: float, ticks: list[str]) -> None:
-        """A vertical bar of the diverging colours; ticks: its lower end, centre, upper end."""
+    def colorbar(
+        self, left: float, top: float, height: float, ticks: list[str], colours: Colormap
+    ) -> None:
+        """A vertical bar of colours; ticks: its lower end, centre, upper end."""
         axes = self.axes(left, top, 0.09, height)
-        bar = self.figure.colorbar(ScalarMappable(Normalize(-1, 1), DIVERGING), cax=axes)
+        bar = self.figure.colorbar(ScalarMappable(Normalize(-1, 1), colours), cax=axes)
         bar.set_ticks([-1, 0, 1], labels=ticks)
         axes.tick_params(labelsize=SMALL, length=2, width=0.5, labelcolor=INK, color=INK, pad=2)
         ends = _ENDS if text_width(_ENDS, SMALL) <= height else "attribution"

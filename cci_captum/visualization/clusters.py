@@ -13,7 +13,16 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from ._cells import backdrop, paint, sharpened, show
-from ._inputs import Array, positive_number, to_array, to_images, to_texts
+from ._inputs import (
+    Array,
+    check_shapes,
+    cut_out,
+    positive_number,
+    to_array,
+    to_boxes,
+    to_images,
+    to_texts,
+)
 from ._page import (
     DIVERGING,
     GAP,
@@ -45,6 +54,7 @@ def show_clusters(
     row_titles: Sequence[str] | None = None,
     scale: Literal["per-image", "shared"] | float = "per-image",
     cell_width: float = 1.8,
+    fields_of_view: Sequence[Sequence[float]] | None = None,
 ) -> Figure:
     """Show the clusters of each image and how far the output drops when each is hidden.
 
@@ -62,6 +72,8 @@ def show_clusters(
         scale: The drop at which colours are full: "per-image" (the image's own largest
             absolute drop), "shared" (the largest of all images), or that drop itself.
         cell_width: Width of an image in inches.
+        fields_of_view: Of each image the rectangle that the model saw, which alone is shown; see
+            `attribution_grid`.
 
     Returns:
         The figure; `figure.savefig("clusters.pdf")` writes it.
@@ -89,6 +101,10 @@ def show_clusters(
             f"images: expected {len(labels)}, one for each of effects, got {len(pictures)}"
         )
     positive_number("cell_width", cell_width)
+    if fields_of_view is None:
+        check_shapes("effects", labels, pictures)
+    boxes = to_boxes(fields_of_view, pictures)
+    pictures = [cut_out(*pair) for pair in zip(pictures, boxes, strict=True)]
     drops = to_array(effects.drops(target)).astype(np.float64)
     zero = np.abs(drops).max(axis=1) <= to_array(effects.rounding(target))
     drops[zero] = 0.0

@@ -6,11 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from ._cells import backdrop, paint, sharpened, show
-from ._inputs import Array, positive_number, to_array, to_images, to_maps, to_texts
+from ._cells import backdrop, contour, paint, placed, sharpened, show
+from ._inputs import (
+    Array,
+    check_shapes,
+    positive_number,
+    to_array,
+    to_boxes,
+    to_colormap,
+    to_images,
+    to_maps,
+    to_masks,
+    to_texts,
+)
 from ._page import (
+    DIVERGING,
     GAP,
     LABEL,
     MARGIN,
@@ -23,13 +36,11 @@ from ._page import (
     widest,
     wrap,
 )
-
-Scale = Literal["per-map", "per-row", "per-column", "shared"] | float
+from ._scaling import Scale, floors, full_colour, ticks_of
 
 _IMAGE = "image"  # the first column
 _CELL_WIDTH = 1.5  # inches
-_ROUNDINGS = 16  # in units of the dtype's epsilon: what sums and differences make of one
-_SMALLEST = 1e-12
+_NARROWEST = 0.4  # inches: a cell
 _ZERO, _ROUNDED = "zero everywhere", "zero within rounding"  # below maps that are
 
 
@@ -45,11 +56,20 @@ def attribution_grid(
     floor: float | Mapping[str, Any] | None = None,
     image_strength: float = 0.55,
     cell_width: float = _CELL_WIDTH,
+    width: float | None = None,
+    cmap: str | Colormap = DIVERGING,
+    fields_of_view: Sequence[Sequence[float]] | None = None,
+    masks: Any = None,
+    unit: str | None = None,
+    image_column: bool = True,
+    colorbar: bool = True,
 ) -> Figure:
     """Show attribution maps next to their images: a row an image, a column a method.
 
-    Colours are centred on zero: white where the map is zero, red where it is positive, blue
-    where it is negative. The image shows through as brightness.
+    Colours are centred on zero: white where the map is zero, red where it is positive (the region
+    supports the target), blue where it is negative (it speaks against it). Captum's own
+    `visualize_image_attr` has red for negative and green for positive values. The image shows
+    through as brightness.
 
     Args:
         images: (B, 3, H, W) tensor or (B, H, W, 3) array, floating point in [0, 1] or whole
@@ -74,9 +94,20 @@ def attribution_grid(
         interpolation: How small maps are enlarged, "nearest" or "bilinear".
         image_strength: From 0 (the map only) to 1 (the image at full contrast).
         cell_width: Width of a cell in inches.
+        width: Width of the whole figure in inches instead, such as 3.25 for a column of a paper.
+        cmap: Colours from -1 over 0 to 1: a matplotlib colormap or its name.
+        fields_of_view: Of each image the rectangle that its maps show: left, top, right, bottom in
+            its pixels, beyond it where the model's input was padded. None: all of it, and maps
+            whose shape cannot be that of the whole image are refused.
+        masks: (B, H, W) bool, or a list of B masks (H, W), whose borders are drawn dashed over
+            the maps, in each image's own proportions.
+        unit: Of the maps' values, such as "drop": below each map stands its strongest value, with
+            this; "" for the number alone, None for nothing.
+        image_column: Whether the images are a column of their own, the first.
+        colorbar: Whether there is a colour bar.
 
     Returns:
-        The figure; `figure.savefig("grid.pdf")` writes it.
+        The figure; `figure.savefig("grid.pdf")` writes it, and a notebook shows it.
 
     Raises:
         TypeError: If images or maps are of a type that is not listed above.
@@ -100,50 +131,67 @@ def attribution_grid(
     if not 0 <= image_strength <= 1:
         raise ValueError(f"image_strength: expected 0 to 1, got {image_strength}")
     positive_number("cell_width", cell_width)
+    colours = to_colormap(cmap)
+    outlines = None if masks is None else to_masks(masks, rows)
     columns = [_IMAGE, *maps]
     values = [to_maps(name, column, rows) for name, column in maps.items()]
+    boxes = to_boxes(fields_of_view, pictures)
+    if fields_of_view is None:
+        for name, column in zip(maps, values, strict=True):
+            check_shapes(f"maps[{name!r}]", column, pictures)
     largest = np.array([[np.abs(v).max() for v in column] for column in values])
-    zero = largest <= _floors(maps, largest, floor)
-    full = _full_colour(np.where(zero, 0.0, largest), scale)
+    zero = largest <= floors(maps, largest, floor)
+    full = full_colour(np.where(zero, 0.0, largest), scale)
     captions = _captions(scores or {}, columns, rows)
-    for column, row in np.argwhere(zero):
-        note = _ROUNDED if largest[column, row] else _ZERO
-        captions[column + 1][row] = f"{captions[column + 1][row]}\n{note}".lstrip()
+    for column, row in np.ndindex(*zero.shape):
+        note = [_ROUNDED if largest[column, row] else _ZERO] if zero[column, row] else []
+        if unit is not None and not note:
+            note = [f"{_strongest(values[column][row])} {unit}".rstrip()]
+        captions[column + 1][row] = "\n".join([captions[column + 1][row], *note]).lstrip()
+    heads = to_texts("titles", titles, len(columns)) or columns
+    first = 0 if image_column else 1
     layout = _lay_out(
         [picture.shape[:2] for picture in pictures],
-        columns,
-        to_texts("titles", titles, len(columns)) or columns,
+        heads[first:],
         to_texts("row_titles", row_titles, rows),
-        captions,
-        _ticks(scale, full),
+        captions[first:],
+        ticks_of(scale, full) if colorbar else None,
         cell_width,
+        width,
     )
-    heads, sides, feet, cell_height = layout.heads, layout.sides, layout.feet, layout.cell_height
-    left, right, top = layout.left, layout.right, layout.top
+    cell_width, cell_height, top = layout.cell_width, layout.cell_height, layout.top
     page = Page(layout.width, layout.height)
 
-    for column, head in enumerate(heads):
-        centre = left + column * (cell_width + GAP) + cell_width / 2
+    for place, head in enumerate(layout.heads):
+        centre = layout.left + place * (cell_width + GAP) + cell_width / 2
         page.text(centre, top - 0.05 - text_height(len(head), TITLE), head, TITLE, "center")
-    page.colorbar(right + 0.04, top, min(cell_height, 2.0), layout.ticks)
+    if layout.ticks is not None:
+        page.colorbar(layout.right + 0.04, top, min(cell_height, 2.0), layout.ticks, colours)
     for row, picture in enumerate(map(sharpened, pictures)):
-        if sides:
-            page.row_title(left - GAP, top, cell_height, sides[row])
+        if layout.sides:
+            page.row_title(layout.left - GAP, top, cell_height, layout.sides[row])
         grey = backdrop(picture, image_strength)
-        for column in range(len(columns)):
-            x = left + column * (cell_width + GAP)
+        for place, column in enumerate(range(first, len(columns))):
+            x = layout.left + place * (cell_width + GAP)
             axes = page.axes(x, top, cell_width, cell_height)
             if column == 0:
                 show(axes, picture)
             else:
                 shown = 0.0 if zero[column - 1, row] else 1.0
                 cell = shown * values[column - 1][row] / full[column - 1, row]
-                show(axes, paint(grey, cell, interpolation))
-            page.text(
-                x + cell_width / 2, top + cell_height + 0.02, feet[column][row], LABEL, "center"
-            )
+                cell = placed(cell, grey.shape, boxes[row], interpolation)
+                show(axes, paint(grey, cell, interpolation, colours))
+                if outlines is not None:
+                    contour(axes, outlines[row], grey.shape)
+            feet = layout.feet[place][row]
+            page.text(x + cell_width / 2, top + cell_height + 0.02, feet, LABEL, "center")
         top += layout.row_heights[row] + GAP
     return page.finished()
+
+
+def _strongest(map_: Array) -> str:
+    """The value of largest absolute value, to three digits."""
+    return f"{map_.flat[np.abs(map_).argmax()]:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def grid_size(
@@ -175,8 +223,8 @@ def grid_size(
     names = [_IMAGE, *columns]
     captions = _captions(scores, names, len(sizes))
     captions[1:] = [[f"{text}\n{_ROUNDED}" for text in column] for column in captions[1:]]
-    ticks = _ticks("per-map", np.zeros(1))
-    layout = _lay_out(sizes, names, titles, row_titles, captions, ticks, cell_width)
+    ticks = ticks_of("per-map", np.zeros(1))
+    layout = _lay_out(sizes, titles, row_titles, captions, ticks, cell_width)
     return layout.width, layout.height
 
 
@@ -186,7 +234,8 @@ class _Layout(NamedTuple):
     heads: list[list[str]]  # above each column
     sides: list[list[str]]  # left of each row; none if no row has a title
     feet: list[list[list[str]]]  # below each cell, column by column
-    ticks: list[str]  # of the colour bar
+    ticks: list[str] | None  # of the colour bar
+    cell_width: float
     cell_height: float
     row_heights: list[float]
     left: float  # of the first cell
@@ -198,16 +247,26 @@ class _Layout(NamedTuple):
 
 def _lay_out(
     sizes: Sequence[tuple[int, ...]],
-    columns: Sequence[str],
     titles: Sequence[str],
     row_titles: Sequence[str],
     captions: list[list[str]],
-    ticks: list[str],
+    ticks: list[str] | None,
     cell_width: float,
+    width: float | None = None,
 ) -> _Layout:
-    """The layout of a row for each of the images' sizes (H, W)."""
-    heads = [wrap(text, cell_width, TITLE) for text in titles]
+    """The layout of a row for each of the images' sizes (H, W), a column for each of the titles."""
     sides = [wrap(text, SIDE, LABEL) for text in row_titles]
+    left = MARGIN + (widest(sides, LABEL) + GAP if sides else 0)
+    beside = 0.0 if ticks is None else 0.04 + colorbar_width(ticks)
+    if width is not None:
+        least = left + len(titles) * (_NARROWEST + GAP) + beside + MARGIN
+        if not least <= width < float("inf"):
+            raise ValueError(
+                f"width: expected at least {least:.2f} inches for {len(titles)} columns with their "
+                f"titles, got {width}"
+            )
+        cell_width = (width - left - beside - MARGIN) / len(titles) - GAP
+    heads = [wrap(text, cell_width, TITLE) for text in titles]
     feet = [[wrap(text, cell_width, LABEL) for text in column] for column in captions]
     ratio = float(np.median([height / width for height, width in sizes]))
     cell_height = cell_width * min(max(ratio, 1 / 3), 3)
@@ -218,20 +277,20 @@ def _lay_out(
         )
         for row in range(len(sizes))
     ]
-    left = MARGIN + (widest(sides, LABEL) + GAP if sides else 0)
-    right = left + len(columns) * (cell_width + GAP)
+    right = left + len(titles) * (cell_width + GAP)
     top = MARGIN + text_height(max(map(len, heads)), TITLE) + 0.05
     return _Layout(
         heads=heads,
         sides=sides,
         feet=feet,
         ticks=ticks,
+        cell_width=cell_width,
         cell_height=cell_height,
         row_heights=row_heights,
         left=left,
         right=right,
         top=top,
-        width=right + 0.04 + colorbar_width(ticks) + MARGIN,
+        width=right + beside + MARGIN,
         height=top + sum(row_heights) + GAP * (len(sizes) - 1) + MARGIN,
     )
 
@@ -249,46 +308,3 @@ def _captions(scores: Mapping[str, Any], columns: list[str], rows: int) -> list[
             raise ValueError(f"scores[{name!r}]: expected {rows} values, got {len(column)}")
         captions.append([c if isinstance(c, str) else signed(c, 3) for c in column])
     return captions
-
-
-def _floors(maps: Mapping[str, Any], largest: Array, floor: Any) -> Array:
-    """The largest absolute value that counts as zero, for each column and row."""
-    if isinstance(floor, Mapping) and (unknown := [name for name in floor if name not in maps]):
-        raise ValueError(f"floor: expected columns among {[*maps]}, got {unknown}")
-    floors = np.empty_like(largest)
-    for row, (name, column) in zip(floors, maps.items(), strict=True):
-        given = floor.get(name) if isinstance(floor, Mapping) else floor
-        if given is None:
-            own = largest[list(maps).index(name)].max()
-            row[:] = max(_ROUNDINGS * _epsilon(column) * own, _SMALLEST)
-            continue
-        numbers = to_array(given).astype(np.float64)
-        if numbers.shape not in ((), row.shape) or not (numbers >= 0).all():
-            raise ValueError(
-                f"floor: expected one or {len(row)} numbers that are not negative, got {given!r}"
-            )
-        row[:] = numbers
-    return floors
-
-
-def _epsilon(column: Any) -> float:
-    """Of the dtype of maps; float32's where it has fewer digits or is no floating point type."""
-    double = "float64" in str(getattr(column[0], "dtype", ""))
-    return float(np.finfo(np.float64 if double else np.float32).eps)
-
-
-def _full_colour(largest: Array, scale: Scale) -> Array:
-    """The value at which the colours are full, for each column and row: (columns, rows)."""
-    if not isinstance(scale, str):
-        return np.full_like(largest, positive_number("scale", scale))
-    shared_axes = {"per-map": (), "per-row": (0,), "per-column": (1,), "shared": (0, 1)}
-    if scale not in shared_axes:
-        raise ValueError(f"scale: expected a number or one of {[*shared_axes]}, got {scale!r}")
-    full = np.broadcast_to(largest.max(axis=shared_axes[scale], keepdims=True), largest.shape)
-    return np.where(full > 0, full, 1.0)  # a map of zeros stays white
-
-
-def _ticks(scale: Scale, full: Array) -> list[str]:
-    """Ticks of the colour bar: its ends are numbers if they are the same for all maps."""
-    end = "max" if isinstance(scale, str) and scale != "shared" else f"{full.flat[0]:.2g}"
-    return [f"\N{MINUS SIGN}{end}", "0", end]

@@ -18,7 +18,13 @@ PACKAGES = {
 # From the ground up. A module belongs to the longest name that begins its own, and imports from
 # floors below, or what shares that name. CONTRIBUTING.md draws the same house.
 FLOORS = (
-    ("cci_captum._captum", "cci_captum._checks", "cci_captum._extras", "cci_captum._version"),
+    (
+        "cci_captum._captum",
+        "cci_captum._checks",
+        "cci_captum._extras",
+        "cci_captum._progress",
+        "cci_captum._version",
+    ),
     (
         "cci_captum.vision_towers",
         "cci_captum.clustering",

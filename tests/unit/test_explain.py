@@ -389,3 +389,11 @@ def test_large_photos_are_drawn_smaller(tiny: LoadedCLIP) -> None:
     assert found.on_photo(0).shape == (1, 1000, 3000)
     sizes = [axes.images[0].get_size() for axes in figure.axes if axes.images]
     assert sizes == [(256, 768)] * 2
+
+
+def test_clusters_are_shown_where_the_model_looked(explained: Explanation) -> None:
+    figure = explained.cluster_figure(TEXTS[1])
+    shapes = [axes.images[0].get_size() for axes in figure.axes if axes.images]
+    assert len(shapes) == 4 and all(abs(h - w) <= 1 for h, w in shapes)
+    with pytest.raises(ValueError, match="text: expected one of a cat, a dog on grass, got 'no'"):
+        explained.cluster_figure("no")

@@ -49,7 +49,9 @@ def extents(figure: Figure) -> list[Bbox]:
 
 
 def grid(values: Tensor, images: Tensor = WHITE_IMAGE, **options: Any) -> list[np.ndarray]:
-    return pictures(attribution_grid(images, {"map": values}, **options))
+    """The cells; maps of any shape are those of the whole image."""
+    whole = [(0, 0, images.shape[3], images.shape[2])] * len(images)
+    return pictures(attribution_grid(images, {"map": values}, fields_of_view=whole, **options))
 
 
 # attribution_grid
@@ -114,8 +116,9 @@ def test_scales(scale: Any, same: list[int]) -> None:
 
 def test_shared_scale_equals_that_number() -> None:
     maps = {"a": torch.tensor([[[-4.0, 1.0]]]), "b": torch.tensor([[[2.0, 0.5]]])}
-    shared = attribution_grid(WHITE_IMAGE, maps, scale="shared")
-    number = attribution_grid(WHITE_IMAGE, maps, scale=4.0)
+    whole = [(0, 0, 256, 256)]
+    shared = attribution_grid(WHITE_IMAGE, maps, scale="shared", fields_of_view=whole)
+    number = attribution_grid(WHITE_IMAGE, maps, scale=4.0, fields_of_view=whole)
     for one, other in zip(pictures(shared), pictures(number), strict=True):
         assert np.allclose(one, other)
     ticks = [label.get_text() for label in shared.axes[0].get_yticklabels()]
@@ -397,7 +400,7 @@ def test_target_chooses_the_output() -> None:
     ("scale", "top", "bottom"), [("per-image", 1.0, 1.0), ("shared", 1.0, 0.25), (0.8, 0.5, 0.125)]
 )
 def test_cluster_scales(scale: Any, top: float, bottom: float) -> None:
-    effects = make_effects([[0.4, 0.0], [0.1, 0.0]], torch.tensor([[[0, 1]], [[0, 1]]]))
+    effects = make_effects([[0.4, 0.0], [0.1, 0.0]], torch.tensor([[[0, 1], [0, 1]]] * 2))
     images = WHITE_IMAGE.repeat(2, 1, 1, 1)
     figure = show_clusters(effects, images, target=0, scale=scale)
     for painted, part in zip(pictures(figure)[1::2], (top, bottom), strict=True):
@@ -471,3 +474,99 @@ def test_text_in_pdfs_is_of_type_42(tmp_path: Path) -> None:
     content = (tmp_path / "grid.pdf").read_bytes()
     assert b"/FontFile2" in content and b"/Type3" not in content
     assert dict(matplotlib.rcParams) == before
+
+
+# Where maps lie, and what one can choose.
+
+
+def test_maps_that_cannot_be_of_the_whole_image() -> None:
+    """A square map of a centre crop is not stretched over the photo in silence."""
+    photo = torch.rand(1, 3, 60, 90)
+    for shape in ((12, 12), (60, 60), (3, 12)):
+        with pytest.raises(ValueError, match=r"maps\['map'\]: .*60 x 90.*fields_of_view"):
+            attribution_grid(photo, {"map": torch.rand(1, *shape)})
+    for shape in ((8, 12), (60, 90), (7, 11), (13, 20)):  # a part of a patch is left out
+        attribution_grid(photo, {"map": torch.rand(1, *shape)})
+    square = ClusterEffects(
+        labels=torch.zeros(1, 12, 12, dtype=torch.long),
+        outputs=torch.ones(1),
+        masked_outputs=torch.zeros(1, 1),
+        image_shape=(3, 96, 96),
+    )
+    with pytest.raises(ValueError, match=r"effects: .*60 x 90.*fields_of_view"):
+        show_clusters(square, photo)
+    figure = show_clusters(square, photo, fields_of_view=[(15, 0, 75, 60)])
+    assert [picture.shape[0] == picture.shape[1] for picture in pictures(figure)] == [True] * 2
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_a_map_lies_in_its_box(interpolation: Any) -> None:
+    box = (64, -64, 192, 192)  # of an image of 256 x 256, above which it was padded
+    values = torch.ones(1, 4, 4)
+    figure = attribution_grid(
+        WHITE_IMAGE, {"map": values}, fields_of_view=[box], interpolation=interpolation
+    )
+    red = saturation(pictures(figure)[1]) > 0.1
+    expected = np.zeros((256, 256), dtype=bool)
+    expected[:192, 64:192] = True
+    assert np.array_equal(red, expected)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [([], "expected 1 boxes, one an image, got 0"), ([(5, 0, 5, 9)], "expected left, top, right")],
+)
+def test_boxes_that_are_none(boxes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"fields_of_view.*{message}"):
+        attribution_grid(WHITE_IMAGE, {"map": torch.ones(1, 4, 4)}, fields_of_view=boxes)
+
+
+@pytest.mark.parametrize("colorbar", [True, False])
+@pytest.mark.parametrize("image_column", [True, False])
+@pytest.mark.parametrize("width", [3.25, 7.0])
+def test_a_figure_is_as_wide_as_asked_for(width: float, image_column: bool, colorbar: bool) -> None:
+    maps = {name: torch.randn(3, 4, 4) for name in ("one", "another", "a third")}
+    figure = attribution_grid(
+        torch.rand(3, 3, 8, 8), maps, width=width, image_column=image_column, colorbar=colorbar
+    )
+    assert figure.get_size_inches()[0] == pytest.approx(width)
+    columns = 3 + image_column
+    assert len(pictures(figure)) == 3 * columns
+    assert len(figure.axes) == 3 * columns + colorbar
+    assert texts(figure)[:columns] == [*(["image"] if image_column else []), *maps]
+    right = max(axes.get_position().x1 for axes in figure.axes)
+    assert right <= 1
+    with pytest.raises(ValueError, match=r"width: expected at least .* inches for \d columns"):
+        attribution_grid(torch.rand(3, 3, 8, 8), maps, width=1.0)
+
+
+def test_colours_are_those_of_the_colormap() -> None:
+    values = torch.tensor([[[1.0, -1.0], [1.0, -1.0]]])
+    cell = grid(values, cmap="PiYG", image_strength=0)[1]
+    for column, place in ((0, 1.0), (-1, 0.0)):
+        assert np.allclose(cell[0, column], matplotlib.colormaps["PiYG"](place)[:3], atol=1e-6)
+    with pytest.raises(ValueError, match="cmap: expected a matplotlib colormap or its name"):
+        grid(values, cmap="nosuch")
+
+
+def test_the_strongest_value_and_its_unit() -> None:
+    values = torch.tensor([[[0.5, -0.75], [0, 0]], [[0.0, 0], [0, 0]]])
+    figure = attribution_grid(
+        WHITE_IMAGE.repeat(2, 1, 1, 1), {"map": values}, scores={"map": [1, 2]}, unit="drop"
+    )
+    assert "\N{MINUS SIGN}0.75 drop" in texts(figure) and "zero everywhere" in texts(figure)
+
+
+def test_borders_of_masks_are_dashed() -> None:
+    mask = torch.zeros(1, 16, 16, dtype=torch.bool)
+    mask[:, 4:12, 6:16] = True
+    figure = attribution_grid(WHITE_IMAGE, {"map": torch.zeros(1, 4, 4)}, masks=mask)
+    axes = figure.axes[-1]
+    (line,) = [c for c in axes.collections if len(c.get_paths())]
+    points = np.concatenate([path.vertices for path in line.get_paths()])
+    low, high = points.min(axis=0) + 0.5, points.max(axis=0) + 0.5
+    assert np.allclose(low, (6 * 16, 4 * 16), atol=8.1) and np.allclose(high, (256, 192), atol=8.1)
+    assert axes.get_xlim() == (-0.5, 255.5) and axes.get_ylim() == (255.5, -0.5)
+    for wrong in (mask[:0], mask.float(), [torch.zeros(3, dtype=torch.bool)]):
+        with pytest.raises(ValueError, match="masks"):
+            attribution_grid(WHITE_IMAGE, {"map": torch.zeros(1, 4, 4)}, masks=wrong)
