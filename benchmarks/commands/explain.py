@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     warn_about_unknown_words(arguments.model, texts)
 
     from cci_captum.explaining import explain
-    from cci_captum.explanation import side_by_side
+    from cci_captum.side_by_side import side_by_side
 
     names = [readable(image) for image in arguments.images]
     check_picture(arguments.out, _size(pictures, names, texts, methods), "--out")
@@ -139,7 +139,7 @@ def _size(
     pictures: list[Image], names: list[str], texts: list[str], methods: list[MethodSpec]
 ) -> tuple[float, float]:
     """Width and height of the picture in inches."""
-    from cci_captum.explanation import drawn_size, titles_of
+    from cci_captum.side_by_side import drawn_size, titles_of
     from cci_captum.visualization.grid import grid_size
 
     titles = titles_of(texts, [spec.title for spec in methods])

@@ -16,7 +16,7 @@ from helpers import ROOT
 from PIL import Image
 
 import cci_captum
-from cci_captum import explanation
+from cci_captum import side_by_side
 from cci_captum.baselines.registry import METHODS, find_method
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.benchmarks import cli
@@ -152,7 +152,7 @@ def test_explain_shows_methods_side_by_side(
         columns["titles"] = options["titles"]
         return draw(*args, **options)
 
-    monkeypatch.setattr(explanation, "attribution_grid", recorded)
+    monkeypatch.setattr(side_by_side, "attribution_grid", recorded)
     texts = ["a cat", "a dog on grass"]
     options = ["--text", texts[0], "--text", texts[1], "--device", "cpu", "--save-maps", "maps.npz"]
     chosen = ["grad-eclip", "rise(masks=8)", "maskclip"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cci_captum import explaining, explanation
+from cci_captum import explaining, side_by_side
 from cci_captum.benchmarks import cli
 from cci_captum.benchmarks.commands import _comparing, _outputs, compare, demo, explain
 from cci_captum.benchmarks.commands._common import CommandError
@@ -185,7 +185,7 @@ def test_explain_writes_maps_where_the_picture_fails(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(explanation, "attribution_grid", full)
+    monkeypatch.setattr(side_by_side, "attribution_grid", full)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("a.png")
     options = ["--method", "maskclip", "--device", "cpu", "--save-maps", "maps.npz"]

@@ -32,8 +32,8 @@ from cci_captum import (
     load_clip,
 )
 from cci_captum.baselines import RISE, GradECLIP, MethodSpec
-from cci_captum.explanation import side_by_side
 from cci_captum.models._transformers import preprocessing_of
+from cci_captum.side_by_side import side_by_side
 
 TEXTS = ["a cat", "a dog on grass"]
 THREE = MethodSpec.parse("cci(clusters=3)")
@@ -369,7 +369,7 @@ def test_texts_are_drawn_on_one_scale(explained: Explanation, monkeypatch: Any) 
     def recorded(images: Any, maps: Any, **options: Any) -> Any:
         drawn.update(images=images, maps=maps, **options)
 
-    monkeypatch.setattr("cci_captum.explanation.attribution_grid", recorded)
+    monkeypatch.setattr("cci_captum.side_by_side.attribution_grid", recorded)
     explained.figure()
     assert drawn["scale"] == "per-row" and drawn["titles"] == ["image", *TEXTS]
     for place, column in enumerate(drawn["maps"].values()):
