@@ -157,7 +157,13 @@ class CCI(ClusterAttribution):
             RuntimeError: See `attribute`.
         """
         if not callable(sets):
-            check_sets(sets, self.clustering.n_clusters)
+            n_clusters = getattr(self.clustering, "n_clusters", None)
+            if n_clusters is None:
+                raise ValueError(
+                    "sets: expected a function from K to (M, K) bool, got a tensor, "
+                    f"whose columns are unknown: {type(self.clustering).__name__} has no n_clusters"
+                )
+            check_sets(sets, n_clusters)
         with self._explaining(
             inputs, None, additional_forward_args, internal_batch_size, check
         ) as given:

@@ -15,15 +15,14 @@ from .finite import check_finite
 
 
 class Clustering(Protocol):
-    """Anything that puts patches into at most `n_clusters` groups, image by image."""
+    """Anything that puts patches into groups, image by image.
 
-    @property
-    def n_clusters(self) -> int:
-        """The most groups an image can have."""
-        ...
+    Where it has an attribute `n_clusters`, the most groups an image can have, its labels are held
+    to be below that.
+    """
 
     def __call__(self, embeddings: Tensor, /) -> Tensor:
-        """(B, N, D) patch embeddings -> (B, N) int64 labels from 0 to n_clusters - 1."""
+        """(B, N, D) patch embeddings -> (B, N) int64 labels from 0 on."""
         ...
 
 
@@ -52,12 +51,10 @@ class ClusterAttribution(PatchAttribution):
     ) -> None:
         super().__init__(forward_func, vision_tower)
         self.vision_tower.check_layer(embedding_layer, "embedding_layer")
-        if clustering is not None and not (
-            callable(clustering) and hasattr(clustering, "n_clusters")
-        ):
+        if clustering is not None and not callable(clustering):
             raise TypeError(
-                "clustering: expected a callable with an attribute n_clusters, such as "
-                f"cci_captum.KMeans(7), got {clustering!r}"
+                "clustering: expected a callable from (B, N, D) patch embeddings to (B, N) labels, "
+                f"such as cci_captum.KMeans(7), got {clustering!r}"
             )
         self.clustering: Clustering = KMeans() if clustering is None else clustering
         self.embedding_layer = embedding_layer
@@ -73,21 +70,20 @@ class ClusterAttribution(PatchAttribution):
             )
         check_finite(recording.tokens, "patch embeddings")
         labels = self.clustering(recording.tokens).to(images.device)
-        _check_labels(labels, recording.tokens, self.clustering.n_clusters)
+        _check_labels(labels, recording.tokens, getattr(self.clustering, "n_clusters", None))
         return outputs, labels.view(len(images), *recording.grid)
 
 
-def _check_labels(labels: Tensor, tokens: Tensor, n_clusters: int) -> None:
+def _check_labels(labels: Tensor, tokens: Tensor, n_clusters: int | None) -> None:
     if labels.shape != tokens.shape[:2] or labels.dtype != torch.int64:
         raise ValueError(
             f"clustering: expected int64 labels of shape {tuple(tokens.shape[:2])}, got "
             f"{labels.dtype} of shape {tuple(labels.shape)}"
         )
-    if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= n_clusters):
-        raise ValueError(
-            f"clustering: expected labels from 0 to {n_clusters - 1} (n_clusters - 1), got "
-            f"{int(labels.min())} to {int(labels.max())}"
-        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (n_clusters is not None and high >= n_clusters):
+        last = "" if n_clusters is None else f" to {n_clusters - 1} (n_clusters - 1)"
+        raise ValueError(f"clustering: expected labels from 0{last}, got {low} to {high}")
 
 
 def compacted(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from cci_captum import (
     ImageTextSimilarity,
     KMeans,
     ZeroShotClassifier,
+    all_sets,
     find_vision_tower,
 )
 
@@ -382,7 +383,7 @@ class TestErrors:
         for layer in (3, -4, "output"):
             with pytest.raises(ValueError, match=rf"embedding_layer.*{layer}"):
                 CCI(classifier, embedding_layer=layer)
-        for clustering in (7, "kmeans", lambda embeddings: embeddings):
+        for clustering in (7, "kmeans"):
             with pytest.raises(TypeError, match=r"clustering.*KMeans"):
                 CCI(classifier, clustering=clustering)
 
@@ -484,3 +485,44 @@ def test_a_count_as_floats_is_a_score(model, images):
     cci = CCI(lambda x: (model.encode_image(x) > 0).sum(1).float(), model.visual)
     drops = cci.effects(images).drops()
     assert oracles.relative_error(drops, drops.round()) == 0
+
+
+class TestAnyClustering:
+    """A function of one's own needs nothing but labels."""
+
+    @staticmethod
+    def halves(embeddings):
+        half = embeddings.shape[1] // 2
+        labels = torch.zeros(embeddings.shape[:2], dtype=torch.int64)
+        labels[:, half:] = 9
+        return labels
+
+    def test_a_function(self, classifier, images):
+        cci = CCI(classifier, clustering=self.halves)
+        effects = cci.effects(images)
+        assert effects.clusters.tolist() == [[0, 9]] * len(images)
+        assert effects.drops(1).shape == (len(images), 2)
+        known = CCI(classifier, clustering=Counted(self.halves)).effects(images)
+        assert torch.equal(known.drops(1), effects.drops(1))
+        found = cci.coalitions(images, all_sets)
+        assert found.drops(1).shape == (len(images), 4)
+
+    def test_sets_over_unknown_columns(self, classifier, images):
+        cci = CCI(classifier, clustering=self.halves)
+        with pytest.raises(ValueError, match=r"sets: expected a function .* has no n_clusters"):
+            cci.coalitions(images, torch.eye(2, dtype=torch.bool))
+
+    def test_negative_labels(self, classifier, images):
+        cci = CCI(classifier, clustering=lambda tokens: self.halves(tokens) - 1)
+        with pytest.raises(ValueError, match="clustering: expected labels from 0, got -1 to 8"):
+            cci.effects(images)
+
+
+class Counted:
+    n_clusters = 10
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, embeddings):
+        return self.function(embeddings)
