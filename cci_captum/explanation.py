@@ -128,7 +128,7 @@ class Explanation:
         return *first, first[0] + wide, first[1] + high
 
     def placed(self, maps: Tensor, index: int, size: tuple[int, int], upsample: Upsample) -> Tensor:
-        """Maps (T, h, w) of an image in its photo, which may be drawn smaller: (T, *size)."""
+        """Maps (T, h, w) of an image in its photo, of so many pixels: (T, H, W)."""
         photo = self.photos[index]
         down, across = size[0] / photo.height, size[1] / photo.width
         left, top, right, bottom = self.map_area(index)

@@ -94,7 +94,7 @@ def test_rounding_is_drawn_as_zero_and_said_to_be(scale: Any) -> None:
 
 def test_a_map_is_zero_beside_others_of_its_method() -> None:
     """A column has one unit: beside 1, 1e-9 is nothing in float32, and something in float64."""
-    values = torch.tensor([[[1.0, -1.0]], [[1e-9, -1e-9]]])
+    values = torch.tensor([[[1.0, -1.0]] * 2, [[1e-9, -1e-9]] * 2])
     images = WHITE.repeat(2, 1, 1, 1)
     single = attribution_grid(images, {"a": values, "b": values[1:].repeat(2, 1, 1)})
     assert [row > 0.5 for row in saturation(single)] == [True, True, False, False, True]

@@ -664,6 +664,7 @@ def test_within_peft(folders: dict[str, Path]) -> None:
     torch.testing.assert_close(maps[0], maps[1], rtol=0, atol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_open_clips_models_know_their_preprocessing() -> None:
     model = open_clip.create_model("coca_ViT-B-32", pretrained=None).eval()
     model.visual.preprocess_cfg["resize_mode"] = "squash"
