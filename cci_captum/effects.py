@@ -141,7 +141,8 @@ class ClusterEffects(Coalitions):
         )
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> ClusterEffects:
-        return replace(self, **{name: change(getattr(self, name)) for name in _TENSORS})
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in _TENSORS}
+        return replace(self, **changed)
 
     def weights(self, target: Any = None) -> Tensor:
         """The drops, scaled within each image as `normalization` says.

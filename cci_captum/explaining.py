@@ -101,7 +101,10 @@ def explain(
         if score is not None:
             forward_func = find_score(score)(forward_func)
     explainer = method(forward_func)
-    options = {"internal_batch_size": internal_batch_size, "show_progress": show_progress}
+    options: dict[str, Any] = {
+        "internal_batch_size": internal_batch_size,
+        "show_progress": show_progress,
+    }
     effects = None
     if isinstance(explainer, CCI):  # the same passes serve all texts
         effects = explainer.effects(inputs, **options)

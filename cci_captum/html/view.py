@@ -71,13 +71,13 @@ def map_view(
     """
     check_choice("scale", scale, _SCALES)
     count = len(images)
-    given = {"boxes": boxes, "row_titles": row_titles}
+    given: dict[str, Sequence[Any] | None] = {"boxes": boxes, "row_titles": row_titles}
     given |= {f"columns[{name!r}]": maps for name, maps in columns.items()}
     given |= {f"scores[{name!r}]": values for name, values in (scores or {}).items()}
     for name, values in given.items():
         if values is not None and len(values) != count:
             raise ValueError(f"{name}: expected {count}, one an image, got {len(values)}")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index, image in enumerate(images):
         left, top, right, bottom = boxes[index] if boxes else (0, 0, *image.size)
         rows.append(

@@ -74,10 +74,8 @@ def seen_area(preprocess: Preprocess, size: tuple[int, int]) -> Area:
                 f"{kind(step)}, of which it is not known which part of the photo it leaves; "
                 f"{REMEDY}"
             )
-    (left, right), (top, bottom) = (
-        (side.start, side.start + side.scale * side.length) for side in sides
-    )
-    return left, top, right, bottom
+    ends = [side.start + side.scale * side.length for side in sides]
+    return sides[0].start, sides[1].start, ends[0], ends[1]
 
 
 _Sides = tuple[_Side, _Side]

@@ -22,7 +22,7 @@ class Picture(Figure):
         b'PNG'
     """
 
-    def savefig(self, fname: Any, **options: Any) -> None:  # type: ignore[override]
+    def savefig(self, fname: Any, **options: Any) -> None:
         """As `matplotlib.figure.Figure.savefig`.
 
         Args:

@@ -102,7 +102,7 @@ def show_clusters(
         )
     positive_number("cell_width", cell_width)
     if fields_of_view is None:
-        check_shapes("effects", labels, pictures)
+        check_shapes("effects", list(labels), pictures)
     boxes = to_boxes(fields_of_view, pictures)
     pictures = [cut_out(*pair) for pair in zip(pictures, boxes, strict=True)]
     drops = to_array(effects.drops(target)).astype(np.float64)

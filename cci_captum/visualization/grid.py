@@ -137,8 +137,8 @@ def attribution_grid(
     values = [to_maps(name, column, rows) for name, column in maps.items()]
     boxes = to_boxes(fields_of_view, pictures)
     if fields_of_view is None:
-        for name, column in zip(maps, values, strict=True):
-            check_shapes(f"maps[{name!r}]", column, pictures)
+        for name, own in zip(maps, values, strict=True):
+            check_shapes(f"maps[{name!r}]", own, pictures)
     largest = np.array([[np.abs(v).max() for v in column] for column in values])
     zero = largest <= floors(maps, largest, floor)
     full = full_colour(np.where(zero, 0.0, largest), scale)
