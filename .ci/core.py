@@ -2,12 +2,14 @@
 
 from importlib.util import find_spec
 
+import numpy as np
 import torch
 from PIL import Image
 
 from cci_captum import CCI, ZeroShotClassifier, load_clip
 from cci_captum.baselines import GradECLIP
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
+from cci_captum.html import map_view
 
 extras = ("pandas", "pyarrow", "sentencepiece", "google.protobuf", "faiss")
 found = [name for name in extras if find_spec(name.partition(".")[0])]
@@ -24,4 +26,5 @@ for method in (CCI, GradECLIP):
     assert attributions.shape == images.shape and attributions.std() > 0, method
 curves = DeletionInsertion(classifier, "tokens")(images, attributions, target=0)
 assert curves.deletion.score.isfinite().all()
+assert "<script>" in map_view([photo], {"a cat": [np.eye(4)]})  # its files are in the wheel
 print("explained", *attributions.shape)

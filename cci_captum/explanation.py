@@ -212,12 +212,11 @@ class Explanation:
         return map_view(
             self.photos,
             {text: list(drawn[:, place_].cpu()) for place_, text in enumerate(self.texts)},
-            boxes=[self.map_area(index) for index in range(len(self))],
+            fields_of_view=[self.map_area(index) for index in range(len(self))],
             row_titles=[Path(name).name for name in self.names],
             scores={text: self.similarities[:, p].tolist() for p, text in enumerate(self.texts)},
             unit="" if self.effects is None else f"drop in {self.score}",
             title=f"{self.method}, {self.model}",
-            scale="per-map" if self.effects is None else "per-row",
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:

@@ -1,113 +1,178 @@
-function (root) {
+(function (root) {
   "use strict";
-  if (!root) return;
-  const data = JSON.parse(root.querySelector('script[type="application/json"]').textContent);
-  const stops = data.stops.map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
-  const control = (name) => root.querySelector('[data-cci="' + name + '"]');
-  const said = root.querySelector(".cci-value");
-  const bar = root.querySelector(".cci-bar");
-  bar.style.background = "linear-gradient(to right, " + data.stops.join(", ") + ")";
+  const LONGEST = 480; // pixels of a canvas
+  const BRIGHTNESS = 0.55; // how much of the photo shows under a map, as in attribution_grid
+  const PALE = 0.3; // how much of it where the model did not look
+  const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+  const data = JSON.parse(root.querySelector("script[type='application/json']").textContent);
+  const find = (name) => root.querySelector(".cci-" + name);
+  const stops = data.stops.map((stop) => [1, 3, 5].map((at) => parseInt(stop.slice(at, at + 2), 16)));
+  const scratch = document.createElement("canvas");
+  const maps = [...root.querySelectorAll(".cci-row")].flatMap((row, index) =>
+    [...row.querySelectorAll(".cci-map")].map((cell, column) => ({
+      ...data.rows[index], // size of the photo; box of the map and frame of both: left, top, width, height
+      index,
+      values: data.rows[index].maps[column],
+      photo: row.querySelector(".cci-photo"),
+      canvas: cell.querySelector("canvas"),
+      cursor: cell.querySelector(".cci-cursor"),
+      readout: cell.querySelector(".cci-value"),
+      at: null, // row and column of the cursor
+    })),
+  );
+  for (const map of maps) {
+    map.height = map.values.length;
+    map.width = map.values[0].length;
+    map.largest = map.values.flat().reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  }
+  const largest = maps.reduce((most, map) => Math.max(most, map.largest), 0);
+  const isShared = () => root.querySelector("select").value === "shared";
+  const inRow = (map) => maps.filter((other) => other.index === map.index);
 
-  // The colour of a value from -1 to 1, between the two stops beside it.
-  function colour(value) {
-    const place = ((Math.max(-1, Math.min(1, value)) + 1) / 2) * (stops.length - 1);
-    const low = Math.min(Math.floor(place), stops.length - 2);
-    const mix = stops[low].map((c, i) => Math.round(c + (stops[low + 1][i] - c) * (place - low)));
-    return "rgb(" + mix.join(",") + ")";
+  function written(value) {
+    const sign = value > 0 ? "+" : value < 0 ? "\u2212" : "";
+    return sign + String(Math.abs(value)).replace("e-", "e\u2212") + (data.unit && " " + data.unit);
   }
 
-  const largest = (map) => Math.max(...map.map((row) => Math.max(...row.map(Math.abs))));
-
-  const cells = [];
-  root.querySelectorAll(".cci-row").forEach((element, index) => {
-    const row = data.rows[index];
-    const source = element.querySelector("img").src;
-    const whole = Math.max(...row.maps.map(largest));
-    element.querySelectorAll(".cci-map").forEach((cell, column) => {
-      cell.querySelector("img").src = source;
-      const at = document.createElement("span");
-      at.className = "cci-at";
-      at.hidden = true;
-      cell.append(at);
-      const map = row.maps[column];
-      const name = cell.parentElement.querySelector("strong").textContent;
-      cells.push({ cell, at, map, name, box: row.box, own: largest(map), whole, place: null });
-    });
-  });
-
-  // Edges of a patch as shares of the image: left, top, width, height.
-  function patch(item, row, column) {
-    const [left, top, right, bottom] = item.box;
-    const height = (bottom - top) / item.map.length;
-    const width = (right - left) / item.map[0].length;
-    return [left + column * width, top + row * height, width, height];
+  function colour(share) {
+    const place = ((share + 1) / 2) * (stops.length - 1);
+    const first = Math.min(Math.floor(place), stops.length - 2);
+    return stops[first].map((from, c) => Math.round(from + (place - first) * (stops[first + 1][c] - from)));
   }
 
-  function draw(item) {
-    const canvas = item.cell.querySelector("canvas");
-    const bounds = item.cell.getBoundingClientRect();
-    const ratio = window.devicePixelRatio || 1;
-    canvas.width = Math.max(1, Math.round(bounds.width * ratio));
-    canvas.height = Math.max(1, Math.round(bounds.height * ratio));
+  // A map in its colours, one pixel a patch.
+  function painted(map, full) {
+    const canvas = document.createElement("canvas");
+    canvas.width = map.width;
+    canvas.height = map.height;
+    const pixels = new ImageData(map.width, map.height);
+    map.values.flat().forEach((value, at) => pixels.data.set([...colour(value / full), 255], 4 * at));
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    return canvas;
+  }
+
+  // The context of an empty canvas, measured in pixels of the photo.
+  function blank(canvas, [left, top, width, height]) {
+    const scale = LONGEST / Math.max(width, height);
+    canvas.width = Math.max(1, Math.round(width * scale));
+    canvas.height = Math.max(1, Math.round(height * scale));
     const context = canvas.getContext("2d");
-    context.globalAlpha = control("strength").value / 100;
-    const full = (control("scale").value === "per-row" ? item.whole : item.own) || 1;
-    item.map.forEach((values, row) =>
-      values.forEach((value, column) => {
-        const [left, top, width, height] = patch(item, row, column);
-        // Whole pixels, so that no line shows between neighbours.
-        const x = Math.round(left * canvas.width);
-        const y = Math.round(top * canvas.height);
-        const right = Math.round((left + width) * canvas.width);
-        const bottom = Math.round((top + height) * canvas.height);
-        context.fillStyle = colour(value / full);
-        context.fillRect(x, y, right - x, bottom - y);
-      })
-    );
+    context.scale(canvas.width / width, canvas.height / height);
+    context.translate(-left, -top);
+    return context;
   }
 
-  function tell(item, row, column) {
-    item.place = [row, column];
-    const [left, top, width, height] = patch(item, row, column);
-    Object.assign(item.at.style, {
-      left: 100 * left + "%", top: 100 * top + "%", width: 100 * width + "%", height: 100 * height + "%",
-    });
-    item.at.hidden = false;
-    const value = item.map[row][column];
-    const unit = data.unit ? " " + data.unit : "";
-    said.textContent =
-      item.name + ": " + value + unit + " (row " + (row + 1) + ", column " + (column + 1) + ")";
+  function draw(map) {
+    const photo = [map.photo, 0, 0, ...map.size];
+
+    const over = blank(scratch, map.frame); // colours times the brightness of the photo
+    over.fillStyle = "#fff";
+    over.fillRect(...map.box);
+    over.globalAlpha = BRIGHTNESS;
+    over.drawImage(...photo);
+    over.globalAlpha = 1;
+    over.globalCompositeOperation = "saturation";
+    over.fillRect(...map.box);
+    over.globalCompositeOperation = "multiply";
+    over.imageSmoothingEnabled = false;
+    over.drawImage(painted(map, (isShared() ? largest : map.largest) || 1), ...map.box);
+
+    const context = blank(map.canvas, map.frame);
+    context.globalAlpha = PALE;
+    context.drawImage(...photo);
+    context.beginPath();
+    context.rect(...map.box);
+    context.clip();
+    context.clearRect(...map.box);
+    context.globalAlpha = 1;
+    context.drawImage(...photo);
+    context.globalAlpha = root.querySelector("input").value / 100;
+    context.drawImage(scratch, ...map.frame);
   }
 
-  function leave(item) {
-    item.at.hidden = true;
-    said.textContent = "\u00a0";
+  function drawAll() {
+    find("low").textContent = "opposes" + (isShared() ? " " + written(-largest) : "");
+    find("high").textContent = isShared()
+      ? written(largest) + " supports"
+      : "supports (full at each map's strongest patch)";
+    maps.filter((map) => map.photo.complete).forEach(draw);
   }
 
-  cells.forEach((item) => {
-    item.cell.addEventListener("pointermove", (event) => {
-      const bounds = item.cell.getBoundingClientRect();
-      const [left, top, right, bottom] = item.box;
-      const x = ((event.clientX - bounds.left) / bounds.width - left) / (right - left);
-      const y = ((event.clientY - bounds.top) / bounds.height - top) / (bottom - top);
-      if (x < 0 || x >= 1 || y < 0 || y >= 1) leave(item);
-      else tell(item, Math.floor(y * item.map.length), Math.floor(x * item.map[0].length));
+  // Lay an element over some rectangle of the photo.
+  function lay(element, map, left, top, width, height) {
+    const [x, y, across, down] = map.frame;
+    const shares = { left: (left - x) / across, top: (top - y) / down, width: width / across, height: height / down };
+    for (const [side, share] of Object.entries(shares)) element.style[side] = 100 * share + "%";
+    element.hidden = false;
+  }
+
+  // Put the cursor on a patch, and in the image's other maps on the same place.
+  function point(map, row, column) {
+    for (const other of inRow(map)) {
+      const [left, top, width, height] = other.box;
+      const [across, down] = [width / other.width, height / other.height];
+      const r = Math.floor(((row + 0.5) / map.height) * other.height);
+      const c = Math.floor(((column + 0.5) / map.width) * other.width);
+      other.at = [r, c];
+      other.readout.textContent = written(other.values[r][c]);
+      lay(other.cursor, other, left + c * across, top + r * down, across, down);
+    }
+    const place = `row ${row + 1} of ${map.height}, column ${column + 1} of ${map.width}`;
+    find("live").textContent = `${place}: ${written(map.values[row][column])}`;
+  }
+
+  function leave(map) {
+    for (const other of inRow(map)) {
+      other.at = null;
+      other.cursor.hidden = true;
+      other.readout.textContent = "";
+    }
+    find("live").textContent = "";
+  }
+
+  function hover(map, event) {
+    const area = map.canvas.getBoundingClientRect();
+    const x = map.frame[0] + ((event.clientX - area.left) / area.width) * map.frame[2];
+    const y = map.frame[1] + ((event.clientY - area.top) / area.height) * map.frame[3];
+    const column = Math.floor(((x - map.box[0]) / map.box[2]) * map.width);
+    const row = Math.floor(((y - map.box[1]) / map.box[3]) * map.height);
+    if (map.values[row] && column in map.values[row]) return point(map, row, column);
+    leave(map);
+    map.readout.textContent = find("live").textContent = "not seen by the model";
+  }
+
+  // Where the cursor is, or else at the patch of the largest absolute value.
+  function enter(map) {
+    const first = map.values.flat().findIndex((value) => Math.abs(value) === map.largest);
+    point(map, ...(map.at || [Math.floor(first / map.width), first % map.width]));
+  }
+
+  function press(map, event) {
+    if (!(event.key in STEPS) || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    if (!map.at) return enter(map);
+    const [row, column] = map.at.map((at, axis) => at + STEPS[event.key][axis]);
+    if (map.values[row] && column in map.values[row]) point(map, row, column);
+  }
+
+  for (const map of maps) {
+    map.canvas.addEventListener("pointermove", (event) => hover(map, event));
+    map.canvas.addEventListener("pointerdown", (event) => hover(map, event));
+    map.canvas.addEventListener("pointerleave", (event) => {
+      const busy = inRow(map).some((other) => other.canvas === document.activeElement);
+      if (event.pointerType === "mouse" && !busy) leave(map);
     });
-    item.cell.addEventListener("pointerleave", () => leave(item));
-    item.cell.addEventListener("blur", () => leave(item));
-    item.cell.addEventListener("keydown", (event) => {
-      const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-      if (!step) return;
-      event.preventDefault();
-      const last = [item.map.length - 1, item.map[0].length - 1];
-      const from = item.place || [0, 0];
-      const to = item.place ? from.map((at, axis) => Math.max(0, Math.min(last[axis], at + step[axis]))) : from;
-      tell(item, to[0], to[1]);
+    map.canvas.addEventListener("keydown", (event) => press(map, event));
+    map.canvas.addEventListener("focus", () => enter(map));
+    map.canvas.addEventListener("blur", (event) => {
+      if (!inRow(map).some((other) => other.canvas === event.relatedTarget)) leave(map);
     });
-  });
-  const all = () => cells.forEach(draw);
-  control("strength").addEventListener("input", all);
-  control("scale").addEventListener("change", all);
-  if (window.ResizeObserver) new ResizeObserver(all).observe(root);
-  all();
-}
+    lay(map.canvas.parentElement.querySelector(".cci-box"), map, ...map.box);
+    if (!map.photo.complete) map.photo.addEventListener("load", () => draw(map));
+  }
+  root.querySelectorAll("input, select").forEach((input) => input.addEventListener("input", drawAll));
+  root.classList.add("cci-on");
+  find("off").hidden = true;
+  find("controls").hidden = false;
+  drawAll();
+})

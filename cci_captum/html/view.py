@@ -1,158 +1,180 @@
-"""Images with their maps as numbers, drawn by plain JavaScript; no request to anywhere."""
+"""Maps over their images, which show the value under the pointer or the arrow keys."""
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from numpy.typing import NDArray
 from PIL import Image
 
-from .._checks import check_choice
-from ..visualization._page import STOPS
+from .._colours import DIVERGING_STOPS
+from ._inputs import Box, Score, to_boxes, to_images, to_maps, to_scores, to_text, to_texts
+from ._pictures import data_uri
 
-Box = tuple[float, float, float, float]
-_LARGEST = 640  # pixels: the longer side of an image in a page
-_QUALITY = 85
-_DIGITS = 4  # of the values
-_SCALES = ("per-map", "per-row")
+_DIGITS = 4  # significant ones of a map's values
 
 
 def map_view(
     images: Sequence[Image.Image],
     columns: Mapping[str, Sequence[Any]],
     *,
-    boxes: Sequence[Box] | None = None,
     row_titles: Sequence[str] | None = None,
-    scores: Mapping[str, Sequence[float]] | None = None,
+    scores: Mapping[str, Sequence[Score]] | None = None,
+    fields_of_view: Sequence[Box | None] | None = None,
     unit: str = "",
     title: str = "",
-    scale: Literal["per-map", "per-row"] = "per-map",
     fragment: bool = True,
 ) -> str:
-    """HTML that shows maps over images and tells the value under the pointer.
+    """Show maps over their images in HTML: a row an image, and in it a picture for each column.
 
-    Red supports, blue opposes, white is zero, as in `attribution_grid`. Arrow keys move over the
-    patches of a map that has the focus. Works from a file, without a network and in several copies
-    a page.
+    Red supports, blue opposes, white is zero, and the image shows through as brightness, as in
+    `attribution_grid`. The patch under the pointer, or under a cursor that the arrow keys move,
+    is marked in all maps of its image, and its value stands below each. A slider sets how much
+    the maps cover; colours are full at the largest absolute value of each map, or of all maps of
+    the view, as the reader chooses.
+
+    The HTML holds the images, the values, its style and its script, and asks nothing of
+    anywhere: it works from a file. Where scripts are off it shows the images, and of each map
+    its title, score and range. Several views may stand on one page.
 
     Args:
-        images: B RGB images; larger ones are scaled down to 640 pixels.
-        columns: Title -> B maps (h, w), numbers, of four digits in the page.
-        boxes: Of each image the rectangle that its maps cover: left, top, right, bottom in its
-            pixels, beyond it where it was padded; None is all of it.
-        row_titles: Of the images.
-        scores: Title of a column -> B numbers.
-        unit: Of the maps' values, such as "cosine".
-        title: Above all.
-        scale: At which value colours are full at first, the largest absolute one of each map, or
-            of all maps of an image; a control changes it.
-        fragment: A `<div>` for a notebook; False is a whole page.
+        images: B PIL images, shown at no more than 640 pixels along their longer side.
+        columns: Column title, such as a prompt or a method, -> B maps (h, w), arrays or tensors of
+            numbers, which may differ in size. Row 0 is the top one. The page holds their values
+            with 4 significant digits.
+        row_titles: One title an image. None: none.
+        scores: Column title -> B numbers or strings, shown with the maps.
+        fields_of_view: Where each image's maps belong: (left, top, right, bottom) in pixels of the
+            image, which may reach beyond it where the model's input was padded. What lies
+            outside is shown pale, since the model did not see it. None, for one or for all: the
+            whole image.
+        unit: What values are measured in, such as "logit"; it follows each value. With a unit
+            the maps are first drawn on one scale, since their strengths can be compared; without,
+            each on its own.
+        title: Of the view.
+        fragment: True: a `<div>`, which `_repr_html_` may return. False: a page.
 
     Returns:
-        The HTML.
+        The HTML. All texts are escaped. Two calls give ids of their own, and so never the same
+        text.
 
     Raises:
-        ValueError: If numbers of images, maps, boxes or titles differ, or a map is no matrix of
-            finite numbers.
+        TypeError: If an image is no PIL image, or a text no string.
+        ValueError: If lengths or names do not fit, a map is not (h, w) or has NaN or infinity, or
+            a field of view is no rectangle that overlaps its image.
 
     Example:
-        >>> html = map_view([Image.new("RGB", (40, 30))], {"a cat": [np.eye(3)]}, unit="cosine")
-        >>> html.startswith("<div"), "http" in html
-        (True, False)
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> photo = Image.new("RGB", (120, 96), "white")
+        >>> maps = {"a cat": [np.eye(4)], "a dog": [-np.eye(4)]}
+        >>> html = map_view([photo], maps, unit="logit", fields_of_view=[(12, 0, 108, 96)])
+        >>> html.startswith("<div"), html.count("<canvas")
+        (True, 2)
     """
-    check_choice("scale", scale, _SCALES)
-    count = len(images)
-    given: dict[str, Sequence[Any] | None] = {"boxes": boxes, "row_titles": row_titles}
-    given |= {f"columns[{name!r}]": maps for name, maps in columns.items()}
-    given |= {f"scores[{name!r}]": values for name, values in (scores or {}).items()}
-    for name, values in given.items():
-        if values is not None and len(values) != count:
-            raise ValueError(f"{name}: expected {count}, one an image, got {len(values)}")
-    rows: list[dict[str, Any]] = []
-    for index, image in enumerate(images):
-        left, top, right, bottom = boxes[index] if boxes else (0, 0, *image.size)
+    photos = to_images(images)
+    maps = to_maps(columns, len(photos))
+    rows = _rows(
+        photos,
+        maps,
+        to_texts("row_titles", row_titles, len(photos)),
+        to_scores(scores, [*maps], len(photos)),
+        to_boxes(fields_of_view, photos),
+    )
+    return _template().render(
+        id=f"cci-{uuid.uuid4().hex}",
+        rows=rows,
+        data={
+            "unit": to_text("unit", unit),
+            "stops": DIVERGING_STOPS,
+            "rows": [row["data"] for row in rows],
+        },
+        unit=to_text("unit", unit),
+        title=to_text("title", title),
+        fragment=fragment,
+    )
+
+
+def _rows(
+    photos: list[Image.Image],
+    maps: dict[str, list[NDArray[np.float64]]],
+    titles: list[str],
+    scores: dict[str, list[str]],
+    boxes: list[Box],
+) -> list[dict[str, Any]]:
+    """What the template says of each image; "data" is what its script reads."""
+    rows = []
+    for index, (photo, box) in enumerate(zip(photos, boxes, strict=True)):
+        frame = _frame(photo.size, box)
         rows.append(
             {
-                "title": row_titles[index] if row_titles else "",
-                "width": image.width,
-                "height": image.height,
-                "source": _encoded(image),
-                "box": [
-                    left / image.width,
-                    top / image.height,
-                    right / image.width,
-                    bottom / image.height,
+                "title": titles[index] if titles else "",
+                "name": (titles[index] if titles else "") or f"image {index + 1}",
+                "source": data_uri(photo),
+                "ratio": frame[2] / frame[3],
+                "place": {  # of the photo in the frame, in percent
+                    "left": 100 * abs(frame[0]) / frame[2],
+                    "top": 100 * abs(frame[1]) / frame[3],
+                    "width": 100 * photo.width / frame[2],
+                    "height": 100 * photo.height / frame[3],
+                },
+                "maps": [
+                    {
+                        "title": name,
+                        "score": scores[name][index],
+                        "highest": _text(float(column[index].max())),
+                        "lowest": _text(float(column[index].min())),
+                    }
+                    for name, column in maps.items()
                 ],
-                "cells": [
-                    _cell(name, maps[index], (scores or {}).get(name, [None] * count)[index])
-                    for name, maps in columns.items()
-                ],
+                "data": {
+                    "size": photo.size,
+                    "box": (box[0], box[1], box[2] - box[0], box[3] - box[1]),
+                    "frame": frame,
+                    "maps": [_rounded(column[index]) for column in maps.values()],
+                },
             }
         )
-    shared = {"stops": STOPS, "unit": unit, "scale": scale}
-    numbers = [{"box": row["box"], "maps": [cell["map"] for cell in row["cells"]]} for row in rows]
-    return _template().render(
-        identity=f"cci-{uuid.uuid4().hex[:12]}",
-        rows=rows,
-        title=title,
-        unit=unit,
-        scale=scale,
-        fragment=fragment,
-        data=_in_a_script(shared | {"rows": numbers}),
-        script=Markup(_file("view.js")),
-        style=Markup(_file("view.css")),
-    )
+    return rows
 
 
-def _cell(name: str, values: Any, score: Any) -> dict[str, Any]:
-    map_ = np.asarray(values, dtype=np.float64)
-    if map_.ndim != 2 or not map_.size or not np.isfinite(map_).all():
-        raise ValueError(
-            f"columns[{name!r}]: expected maps (h, w) of finite numbers, got shape {map_.shape}"
-        )
-    largest = map_.flat[np.abs(map_).argmax()]
-    return {
-        "name": name,
-        "score": None if score is None else f"{float(score):.3f}",
-        "largest": f"{largest:.3g}",
-        "map": [[float(f"{value:.{_DIGITS}g}") for value in row] for row in map_.tolist()],
-    }
+def _frame(size: tuple[int, int], box: Box) -> Box:
+    """The rectangle around an image and its field of view: left, top, width, height."""
+    left, top = min(box[0], 0.0), min(box[1], 0.0)
+    return left, top, max(box[2], size[0]) - left, max(box[3], size[1]) - top
 
 
-def _encoded(image: Image.Image) -> str:
-    """A data URI of the image, at most 640 pixels large."""
-    small = image.convert("RGB")
-    small.thumbnail((_LARGEST, _LARGEST))
-    content = io.BytesIO()
-    small.save(content, "JPEG", quality=_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+def _round(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}") + 0.0  # no negative zero
 
 
-def _in_a_script(value: Any) -> Markup:
-    """JSON that ends no script element."""
-    text = json.dumps(value, separators=(",", ":"))
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
+def _rounded(values: NDArray[np.float64]) -> list[list[float]]:
+    return [[_round(value) for value in line] for line in values.tolist()]
 
 
-@lru_cache
-def _template() -> Any:
+def _text(value: float) -> str:
+    """A value as the script writes it, with a sign."""
+    sign = "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 else ""
+    size = abs(_round(value))
+    if 0 < size < 1e-6:
+        digits = np.format_float_scientific(size, trim="-", exp_digits=1)
+        return sign + digits.replace("e-", "e\N{MINUS SIGN}")
+    return sign + np.format_float_positional(size, trim="-")
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
     environment = Environment(
-        loader=PackageLoader(__package__, ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("cci_captum.html", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.get_template("view.html.j2")
-
-
-@lru_cache
-def _file(name: str) -> str:
-    return (files(__package__) / name).read_text(encoding="utf-8")
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment.get_template("view.html")

@@ -13,14 +13,13 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
+from .._colours import DIVERGING_STOPS
 from ._fonts import families, without_glyph
 from ._picture import Picture
 
-# Blue, white, red: the two ends stay apart for every common kind of colour blindness.
-STOPS = ("#1f56a3", "#4393c3", "#b9d8ea", "#ffffff", "#f9c4ab", "#de6e56", "#b51c2e")
 DIVERGING = LinearSegmentedColormap.from_list(
     "cci_diverging",
-    STOPS,
+    DIVERGING_STOPS,
     N=513,  # odd, so that zero is exactly white
 )
 TITLE, LABEL, SMALL = 9.0, 8.0, 7.0  # font sizes in points

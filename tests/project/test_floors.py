@@ -21,6 +21,7 @@ FLOORS = (
     (
         "cci_captum._captum",
         "cci_captum._checks",
+        "cci_captum._colours",
         "cci_captum._extras",
         "cci_captum._progress",
         "cci_captum._version",
@@ -37,8 +38,7 @@ FLOORS = (
     ("cci_captum.attribution",),
     ("cci_captum.coalitions",),
     ("cci_captum.effects",),
-    ("cci_captum.cci", "cci_captum.visualization"),
-    ("cci_captum.html",),
+    ("cci_captum.cci", "cci_captum.html", "cci_captum.visualization"),
     ("cci_captum.photos", "cci_captum.side_by_side"),
     ("cci_captum.explanation",),
     ("cci_captum.explaining",),
