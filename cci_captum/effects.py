@@ -10,8 +10,6 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from .attribution.field_of_view import FieldOfView
@@ -98,6 +96,8 @@ class ClusterEffects(Coalitions):
         Args:
             path: The file, which is replaced if it exists.
         """
+        from safetensors.torch import save_file
+
         settings = {
             "image_shape": list(self.image_shape),
             "normalization": self.normalization,
@@ -122,6 +122,8 @@ class ClusterEffects(Coalitions):
             FileNotFoundError: If there is no such file.
             ValueError: If it is no file that `save` wrote.
         """
+        from safetensors import SafetensorError, safe_open
+
         try:
             with safe_open(path, "pt", device=str(device)) as file:
                 settings = json.loads((file.metadata() or {})[_SETTINGS])

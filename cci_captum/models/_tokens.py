@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ._texts import FamilyTokenizer
-
 
 def tokenizer_for(model: nn.Module, tokenizer: Any) -> Callable[..., Tensor]:
     """A tokenizer from strings to tokens (B, L), of whatever is given as one.
@@ -31,6 +29,8 @@ def tokenizer_for(model: nn.Module, tokenizer: Any) -> Callable[..., Tensor]:
             f"of transformers with {type(model).__name__}, which is no model of transformers; "
             "open_clip.get_tokenizer gives that of open_clip's models"
         )
+    from ._texts import FamilyTokenizer  # which imports open_clip
+
     return FamilyTokenizer(tokenizer, config)
 
 

@@ -18,7 +18,8 @@ import cci_captum.baselines
 
 PAGE = ROOT / "docs" / "vision_towers.md"
 LIBRARIES = ("open_clip", "timm", "transformers", "torchvision", "torch._dynamo", "pandas")
-HEAVY = ("models.loading", "visualization")  # loads models, most of them open_clip's; draws
+# Loads models, most of them open_clip's; draws.
+HEAVY = ("models.loading", "models.as_clip", "visualization", "explaining", "explanation")
 
 # A small random model, and a forward function.
 MODELS = {
