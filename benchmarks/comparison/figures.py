@@ -131,9 +131,11 @@ def grid(
             _below(by_item.loc[(name, place)], comparison, label)
             for place, label in zip(places, labels, strict=True)
         ]
+    photos = [task.photo(place) for place in places]
     return attribution_grid(
-        [task.photo(place) for place in places],
+        photos,
         maps,
+        fields_of_view=[(0, 0, *photo.size) for photo in photos],  # cut to what the model saw
         row_titles=[str(known.loc[place, "image"]) for place in places],
         scores={"image": [f"explained: {label}" for label in labels], **scores},
     )
