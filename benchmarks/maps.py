@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from cci_captum.attribution.base import ImageAttribution
 from cci_captum.attribution.native_map import native_map
 from cci_captum.baselines import GroundTruth
 
@@ -21,20 +20,19 @@ def raw_map(
     internal_batch_size: int | None = None,
     show_progress: bool = False,
 ) -> Tensor:
-    """A method's map before any resizing.
+    """The `native_map` of a method, also of `GroundTruth`.
 
     Args:
-        explainer: A method of this package, or any other of Captum's that attributes inputs.
-        inputs: (B, 3, H, W) images, ready for the explainer's forward_func.
-        target: As in Captum.
-        additional_forward_args: As in Captum.
+        explainer: See `native_map`.
+        inputs: See `native_map`.
+        target: See `native_map`.
+        additional_forward_args: See `native_map`.
         masks: (B, H, W) bool, for `GroundTruth`; no method gets to see them.
         internal_batch_size: As in `cci_captum.CCI.attribute`; for methods of this package.
         show_progress: As in `cci_captum.CCI.attribute`; for methods of this package.
 
     Returns:
-        (B, h, w), a value a patch, for methods that have a `patch_map`; else (B, H, W), the mean
-        over the channels.
+        See `native_map`.
 
     Raises:
         ValueError: If `GroundTruth` has no masks.
@@ -46,9 +44,10 @@ def raw_map(
         >>> raw_map(cci_captum.CCI(classifier), torch.zeros(2, 3, 96, 96), target=0).shape
         torch.Size([2, 12, 12])
     """
-    options: dict[str, Any] = {}
-    if isinstance(explainer, ImageAttribution):
-        options = {"internal_batch_size": internal_batch_size, "show_progress": show_progress}
+    options: dict[str, Any] = {
+        "internal_batch_size": internal_batch_size,
+        "show_progress": show_progress,
+    }
     if isinstance(explainer, GroundTruth):
         if masks is None:
             raise ValueError("masks: ground-truth needs masks (B, H, W) of the objects, got None")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from .attribution.native_map import native_map, view_of_map
 from .cci import CCI
 from .explanation import Explanation
-from .models._encoders import device_of
+from .models._encoders import image_device
 from .models.as_clip import as_clip
 from .models.clip import ZeroShotClassifier
 from .models.loading import LoadedCLIP, load_clip
@@ -91,15 +92,14 @@ def explain(
         )
     clip = _load(model, pretrained, device)
     photos = read_photos(images, clip.preprocess)
-    place = device_of(getattr(clip.model, "visual", clip.model))
-    inputs = torch.stack([photo.inputs for photo in photos]).to(place)
+    inputs = torch.stack([photo.inputs for photo in photos]).to(image_device(clip.model))
 
     cosines = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}", logit_scale=1.0)
     forward_func: nn.Module = cosines
     if chosen != _COSINE:
-        forward_func = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}")
-        if score is not None:
-            forward_func = find_score(score)(forward_func)
+        logits = copy(cosines)  # of the same texts, encoded once
+        logits.logit_scale = None
+        forward_func = find_score(score or "logit")(logits)
     explainer = method(forward_func)
     options: dict[str, Any] = {
         "internal_batch_size": internal_batch_size,

@@ -78,6 +78,11 @@ class Explanation:
         return len(self.names)
 
     @property
+    def row_titles(self) -> list[str] | None:
+        """What figures call the images: the names of their files; None where there is but one."""
+        return [Path(name).name for name in self.names] if len(self) > 1 else None
+
+    @property
     def drops(self) -> Tensor:
         """(B, T, K), by how much hiding each cluster lowers each score.
 
@@ -132,10 +137,8 @@ class Explanation:
         photo = self.photos[index]
         down, across = size[0] / photo.height, size[1] / photo.width
         left, top, right, bottom = self.map_area(index)
-        view = FieldOfView(
-            top * down, left * across, (bottom - top) * down, (right - left) * across
-        )
-        return place(maps, size, upsample, view)
+        box = (left * across, top * down, right * across, bottom * down)
+        return place(maps, size, upsample, FieldOfView.of_box(box))
 
     def feature_mask(self) -> Tensor:
         """(B, 1, H, W) int64: of each pixel of inputs its cluster, as Captum's methods take it.
@@ -196,7 +199,7 @@ class Explanation:
         if isinstance(text, str) and text not in self.texts:
             raise ValueError(f"text: expected one of {', '.join(self.texts)}, got {text!r}")
         usual: dict[str, Any] = {
-            "row_titles": [Path(name).name for name in self.names] if len(self) > 1 else None,
+            "row_titles": self.row_titles,
             "fields_of_view": [self.map_area(index) for index in range(len(self))],
         }
         return show_clusters(

@@ -170,6 +170,17 @@ def crop_to_ratio(image: Image.Image, ratio: float = 8.0) -> Image.Image:
     return image.crop((left, top, left + new_width, top + new_height))
 
 
+def size_within(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Width and height scaled down so that neither is above `longest`; as they are if none is.
+
+    Example:
+        >>> size_within((4000, 3000), 640), size_within((40, 30), 640)
+        ((640, 480), (40, 30))
+    """
+    factor = min(longest / max(size), 1.0)
+    return max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)
+
+
 class _Scaling(NamedTuple):
     white: int | None  # the value that becomes 255; None where nothing is scaled
     note: str  # what had to be taken for granted

@@ -39,6 +39,16 @@ def is_text(name: str) -> bool:
     return not any(unicodedata.category(c) == "Cs" for c in name)
 
 
+def encodable(text: str) -> str:
+    r"""The text with what UTF-8 cannot hold, lone surrogates, escaped.
+
+    Example:
+        >>> print(encodable("caf\udce9"))
+        caf\udce9
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from .models._steps import kind, steps_of
 from .models.preprocessing import Preprocess, mean_and_std
 from .models.seen_area import Area, seen_area
 from .names import readable
+from .visualization import denormalize
 
 
 class Photo(NamedTuple):
@@ -61,7 +61,7 @@ def _one_by_one(images: Any) -> Iterator[Any]:
         return iter([images])
     if isinstance(images, (Tensor, np.ndarray)):
         return iter([images] if images.ndim == 3 else images)
-    if isinstance(images, Sequence) or hasattr(images, "__iter__"):
+    if hasattr(images, "__iter__"):
         return iter(images)
     raise TypeError(
         "images: expected files, PIL images, arrays or tensors, or a list of them, got "
@@ -116,9 +116,8 @@ def _of_inputs(inputs: Tensor, name: str, argument: str, preprocess: Preprocess)
             f"{argument}: expected inputs of the model of shape (3, H, W), got "
             f"{tuple(inputs.shape)}"
         )
-    mean, std = (torch.tensor(v, dtype=torch.float64) for v in mean_and_std(preprocess))
-    colours = inputs.detach().cpu().double() * std[:, None, None] + mean[:, None, None]
-    pixels = (colours.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    colours = denormalize(inputs.detach().cpu().double(), *mean_and_std(preprocess))
+    pixels = (colours * 255).round().byte().permute(1, 2, 0).numpy()
     height, width = inputs.shape[1:]
     area = (0.0, 0.0, float(width), float(height))
     return Photo(name, Image.fromarray(pixels), inputs.detach(), area)
@@ -128,8 +127,7 @@ def _without_ends(
     image: Image.Image, preprocess: Preprocess
 ) -> tuple[Image.Image, tuple[int, int]]:
     """An elongated image cut to what the crop leaves anyway, and where that begins."""
-    steps: list[Callable[..., Any]] = steps_of(preprocess) or []
-    if not any(kind(step) == "CenterCrop" for step in steps):
+    if not any(kind(step) == "CenterCrop" for step in steps_of(preprocess) or []):
         return image, (0, 0)
     cut = crop_to_ratio(image)
     return cut, ((image.width - cut.width) // 2, (image.height - cut.height) // 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -11,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from .attribution.resizing import Upsample, check_upsample
+from .images import size_within
 from .visualization import attribution_grid
 
 _LARGEST = 768  # pixels: the longer side of a photo in a figure
@@ -18,8 +18,7 @@ _LARGEST = 768  # pixels: the longer side of a photo in a figure
 
 def drawn_size(photo: Image.Image) -> tuple[int, int]:
     """Width and height in pixels at which a figure shows a photo."""
-    factor = min(_LARGEST / max(photo.size), 1.0)
-    return max(round(photo.width * factor), 1), max(round(photo.height * factor), 1)
+    return size_within(photo.size, _LARGEST)
 
 
 def titles_of(texts: Sequence[str], methods: Sequence[str]) -> list[str]:
@@ -51,20 +50,22 @@ def side_by_side(
         raise ValueError("explanations: expected the same images and texts in all")
     alone = len(explanations) == 1 and first.effects is not None
     photos = [photo.resize(drawn_size(photo)) for photo in first.photos]
+    drawn = [e.drop_maps() if alone else e.maps for e in explanations]
     columns: dict[str, list[Tensor]] = {}
     scores: dict[str, Tensor] = {}
     for place_ in range(len(first.texts)):
-        for explanation in explanations:
-            drawn = (explanation.drop_maps() if alone else explanation.maps)[:, place_ : place_ + 1]
+        for explanation, maps in zip(explanations, drawn, strict=True):
             column = str(len(columns))
             columns[column] = [
-                explanation.placed(drawn[index], index, (photo.height, photo.width), upsample)[0]
+                explanation.placed(
+                    maps[index, place_ : place_ + 1], index, (photo.height, photo.width), upsample
+                )[0]
                 for index, photo in enumerate(photos)
             ]
             scores[column] = explanation.similarities[:, place_]
     usual: dict[str, Any] = {
         "titles": ["image", *titles_of(first.texts, [e.method for e in explanations])],
-        "row_titles": [Path(name).name for name in first.names] if len(first) > 1 else None,
+        "row_titles": first.row_titles,
         "scores": scores,
         "scale": "per-row" if alone else "per-map",
         "unit": "drop" if alone else None,

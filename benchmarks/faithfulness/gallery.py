@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cci_captum.attribution.inputs import check_images
-from cci_captum.models._encoders import device_of, text_device
+from cci_captum.models._encoders import image_device, text_device
 from cci_captum.models.clip import ImageTextSimilarity
 
 
@@ -29,7 +29,7 @@ def encode_images(model: nn.Module, inputs: Iterable[Tensor], batch_size: int = 
         ValueError: If there are none, or they are no images.
     """
     similarity = ImageTextSimilarity(model)
-    device = device_of(getattr(model, "visual", getattr(model, "vision_model", model)))
+    device = image_device(model)
     features, images = [], iter(inputs)
     while batch := list(islice(images, batch_size)):
         stacked = check_images(torch.stack(batch), "inputs")

@@ -7,6 +7,7 @@ offset a pixel of the encoder's image lies in the input.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,12 @@ class FieldOfView:
     left: float
     height: float
     width: float
+
+    @classmethod
+    def of_box(cls, box: Sequence[float]) -> FieldOfView:
+        """That of left, top, right and bottom."""
+        left, top, right, bottom = box
+        return cls(top, left, bottom - top, right - left)
 
     def part(self, rows: tuple[float, float], columns: tuple[float, float]) -> FieldOfView:
         """The part between these shares of its height and of its width, 0 to 1 (or beyond)."""

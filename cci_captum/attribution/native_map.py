@@ -24,7 +24,7 @@ def native_map(
         inputs: (B, 3, H, W) images, ready for the explainer's forward_func.
         target: As in Captum.
         additional_forward_args: As in Captum.
-        options: Further ones of `attribute`, for methods of this package alone.
+        options: Further ones of `attribute`; methods that are not of this package get none.
 
     Returns:
         (B, h, w), a value a patch, for methods that have a `patch_map`; else (B, H, W), the mean

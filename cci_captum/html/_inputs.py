@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ..names import encodable
+
 Box = tuple[float, float, float, float]
 Score = float | str
 
@@ -106,17 +108,12 @@ def to_text(argument: str, text: str) -> str:
     """A string that can be written to a file."""
     if not isinstance(text, str):
         raise TypeError(f"{argument}: expected a string, got {text!r}")
-    return _encodable(text)
-
-
-def _encodable(text: str) -> str:
-    """Names of files may hold lone surrogates, which no encoding takes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return encodable(text)
 
 
 def _to_score(argument: str, score: Score) -> str:
     if isinstance(score, str):
-        return _encodable(score)
+        return encodable(score)
     try:
         return f"{float(score):.3f}"
     except (TypeError, ValueError):

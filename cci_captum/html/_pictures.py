@@ -7,6 +7,8 @@ from io import BytesIO
 
 from PIL import Image
 
+from ..images import size_within
+
 _LONGEST = 640  # pixels
 _FEW = 256  # pixels: shown enlarged, where the blocks of a JPEG would be seen
 _QUALITY = 88
@@ -14,9 +16,8 @@ _QUALITY = 88
 
 def data_uri(image: Image.Image) -> str:
     """An RGB image as a data URI, scaled down to 640 pixels: JPEG, or PNG up to 256 pixels."""
-    if max(image.size) > _LONGEST:
-        scale = _LONGEST / max(image.size)
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    size = size_within(image.size, _LONGEST)
+    if size != image.size:
         image = image.resize(size, Image.Resampling.LANCZOS)
     held = BytesIO()
     if max(image.size) <= _FEW:

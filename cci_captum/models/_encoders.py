@@ -29,8 +29,7 @@ def check_clip(model: nn.Module) -> None:
 
 def encode_image(model: Any, images: Tensor) -> Tensor:
     """Features (B, E) of images (B, 3, H, W), cast to the precision of the image encoder."""
-    encoder = getattr(model, "visual", getattr(model, "vision_model", model))
-    images = to_precision(encoder, images)
+    images = to_precision(_image_encoder(model), images)
     if hasattr(model, "encode_image"):
         return model.encode_image(images).flatten(1)  # some of CoCa's are (B, 1, E)
     vision = model.config.vision_config
@@ -51,6 +50,11 @@ def encode_text(model: Any, text: Tensor) -> Tensor:
     if hasattr(model, "encode_text"):
         return model.encode_text(text)
     return _pooled(model.get_text_features(input_ids=text))
+
+
+def image_device(model: nn.Module) -> torch.device:
+    """Where a CLIP-like model takes its images."""
+    return device_of(_image_encoder(model))
 
 
 def text_device(model: nn.Module) -> torch.device:
@@ -103,6 +107,11 @@ def size_option(call: Callable[..., Any], config: Any, images: Tensor) -> dict[s
         return {}
     option = "interpolate_pos_encoding"  # DINOv2 interpolates without being told
     return {option: True} if option in signature(call).parameters else {}
+
+
+def _image_encoder(model: nn.Module) -> nn.Module:
+    """The part of a model that sees images, or all of it where it is not known."""
+    return getattr(model, "visual", getattr(model, "vision_model", model))
 
 
 def _patches(images: Tensor, patch_size: int) -> dict[str, Any]:

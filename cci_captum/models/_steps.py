@@ -41,6 +41,22 @@ def steps_of(preprocess: Any) -> list[Any] | None:
     ]
 
 
+def listed_steps(preprocess: Any) -> list[Any]:
+    """The steps of one that lists them.
+
+    Raises:
+        ValueError: If it does not, so that it is not known where a photo goes.
+    """
+    steps = steps_of(preprocess)
+    if steps is None:
+        raise ValueError(
+            "preprocess: expected transforms that list their steps, or field_of_view as an "
+            f"attribute, got {named(preprocess)}, of which it is not known which part of the "
+            f"photo it leaves; {REMEDY}"
+        )
+    return steps
+
+
 def kind(step: Any) -> str:
     """A step's name; functions have one of their own: open_clip 3.0 converts to RGB by one."""
     return str(getattr(step, "__name__", type(step).__name__))

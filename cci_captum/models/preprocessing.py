@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ._steps import IN_PLACE, MOVING, REMEDY, kind, named, steps_of
+from ._steps import IN_PLACE, MOVING, REMEDY, kind, listed_steps, named, steps_of
 
 Preprocess = Callable[[Image.Image], Tensor]
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
@@ -151,17 +151,10 @@ def seen_box(preprocess: Preprocess, size: tuple[int, int]) -> Box:
     own = getattr(preprocess, "field_of_view", None)
     if own is not None:
         return checked_box(own(size), size)
-    steps = steps_of(preprocess)
-    if steps is None:
-        raise ValueError(
-            "preprocess: expected transforms that list their steps, or field_of_view as an "
-            f"attribute, got {named(preprocess)}, of which it is not known which part of the "
-            f"photo it leaves; {REMEDY}"
-        )
     width, height = size
     shown = (float(width), float(height))
     scaled = shown
-    for step in steps:
+    for step in listed_steps(preprocess):
         name = kind(step)
         if name == "Resize":
             sides = step.size if isinstance(step.size, (tuple, list)) else [step.size]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ._steps import IN_PLACE, REMEDY, CenterCrop, kind, named, steps_of
+from ._steps import IN_PLACE, REMEDY, CenterCrop, kind, listed_steps
 from .preprocessing import Preprocess, checked_box
 
 Area = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the photo
@@ -56,15 +56,8 @@ def seen_area(preprocess: Preprocess, size: tuple[int, int]) -> Area:
     if own is not None:
         left, top, right, bottom = checked_box(own(size), size)
         return float(left), float(top), float(right), float(bottom)
-    listed = steps_of(preprocess)
-    if listed is None:
-        raise ValueError(
-            "preprocess: expected transforms that list their steps, or field_of_view as an "
-            f"attribute, got {named(preprocess)}, of which it is not known which part of the "
-            f"photo it leaves; {REMEDY}"
-        )
     sides = (_Side(0.0, 1.0, size[0]), _Side(0.0, 1.0, size[1]))
-    for step in listed:
+    for step in listed_steps(preprocess):
         move = _MOVES.get(kind(step))
         if move is not None:
             sides = move(step, sides)

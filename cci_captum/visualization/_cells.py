@@ -47,9 +47,8 @@ def placed(values: Array, size: tuple[int, ...], box: Sequence[float] | None, mo
     """Values (h, w) in a picture of this size (H, W): where a box lies, as shares of it, or all."""
     if box is None:
         return values
-    left, top, right, bottom = box
     height, width = size
-    view = FieldOfView(top * height, left * width, (bottom - top) * height, (right - left) * width)
+    view = FieldOfView.of_box([e * s for e, s in zip(box, (width, height) * 2, strict=True)])
     return np.asarray(place(torch.from_numpy(values)[None], (height, width), mode, view)[0].numpy())
 
 

@@ -11,6 +11,8 @@ from matplotlib.colors import Colormap
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..names import encodable
+
 Array = NDArray[np.float64]
 
 _TOLERANCE = 1e-3  # resizing and de-normalising may leave [0, 1] by a rounding error
@@ -200,7 +202,7 @@ def to_texts(name: str, texts: Sequence[str] | None, count: int) -> list[str]:
     if isinstance(texts, str) or len(texts) != count:
         raise ValueError(f"{name}: expected a list of {count} strings, got {texts!r}")
     # Names of files may hold lone surrogates, which no font takes.
-    return [str(text).encode("utf-8", "backslashreplace").decode() for text in texts]
+    return [encodable(str(text)) for text in texts]
 
 
 def positive_number(name: str, value: float) -> float:
