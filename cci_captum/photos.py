@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -81,7 +82,9 @@ def _photo(image: Any, place: int, preprocess: Preprocess) -> Photo:
             )
         name, picture = readable(image), read_image(image)
     else:
-        picture, _ = convert_with_scaling(_picture(image, f"images[{place}]"), name)
+        picture, scaling = convert_with_scaling(_picture(image, f"images[{place}]"), name)
+        if scaling:
+            warnings.warn(f"{name}: {scaling}", UserWarning, stacklevel=4)
     shown, (left, top) = _without_ends(picture, preprocess)
     area = seen_area(preprocess, shown.size)
     moved = (area[0] + left, area[1] + top, area[2] + left, area[3] + top)

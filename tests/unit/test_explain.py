@@ -83,6 +83,15 @@ def test_every_kind_of_image_gives_the_same(
         torch.testing.assert_close(other.drops, first.drops, rtol=0, atol=1e-6)
 
 
+def test_dark_grey_of_16_bits_is_said(tiny: LoadedCLIP, tmp_path: Path) -> None:
+    """As it is of a file, also of a picture that is open already."""
+    dark = Image.fromarray(np.full((8, 9), 4000, dtype=np.uint16))
+    dark.save(tmp_path / "dark.png")
+    for image in (dark, tmp_path / "dark.png"):
+        with pytest.warns(UserWarning, match="grey of 16 bits, of which the largest value, 4000"):
+            explain(image, "a cat", tiny, method=THREE)
+
+
 def test_it_is_the_library_text_by_text(explained: Explanation, tiny: LoadedCLIP) -> None:
     """Cosines, drops and maps are those of CCI on the similarity with each text alone."""
     cci = CCI(ImageTextSimilarity(tiny.model), clustering=KMeans(3))
