@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from selection import exhaustive_unless
 from torch import Tensor, nn
+from torchvision import transforms
 from toy_comparison import NAMES, PREPROCESS, SEED, Toy, by_hand, run, toy_sample
 
 from cci_captum import CCI, KMeans, ZeroShotClassifier
@@ -260,6 +261,16 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(
     task = Classification(Toy(samples), classifier, PREPROCESS)
     assert len(figures.grid(found, task).axes) > 3
     figures.curves(found), figures.pairs(found), report.text(found)
+
+
+def test_squashed_photos_are_drawn(classifier: ZeroShotClassifier) -> None:
+    """A square map of a photo that is not: all of the photo reached the model."""
+    squash = transforms.Compose([transforms.Resize((32, 32)), *PREPROCESS.transforms[1:]])
+    data = Toy([toy_sample(index) for index in range(4)])
+    found = run(classifier, data, ["cci"], ["tokens"], preprocess=squash)
+    figure = figures.grid(found, Classification(data, classifier, squash))
+    shapes = {axes.images[0].get_size() for axes in figure.axes if axes.images}
+    assert any(height != width for height, width in shapes)
 
 
 def test_nothing_at_all_is_an_error(classifier: ZeroShotClassifier, data: Toy) -> None:
