@@ -19,6 +19,7 @@ from ._version import __version__
 from .attribution.field_of_view import FieldOfView, place
 from .attribution.resizing import Upsample, check_upsample, enlarge
 from .effects import ClusterEffects
+from .explained_words import ExplainedWords
 from .html import map_view
 from .models.seen_area import Area
 from .side_by_side import side_by_side
@@ -47,6 +48,7 @@ class Explanation:
         method: Its title.
         score: What `scores` are: "cosine", or the name of a score over all texts.
         effects: Of methods that hide clusters, what hiding each did, for all texts; else None.
+        words: What each word of the texts adds, if that was asked for; else None.
 
     Example:
         >>> import cci_captum
@@ -72,6 +74,7 @@ class Explanation:
     method: str
     score: str
     effects: ClusterEffects | None = None
+    words: ExplainedWords | None = None
 
     def __len__(self) -> int:
         """Number of images."""
