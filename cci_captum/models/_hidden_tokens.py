@@ -68,12 +68,12 @@ class _Mask:
                 mask = mask + _logits(later, tokens)
         given = kwargs.get(argument)
         if given is not None:
-            # transformers' bool masks say where a token may look, open_clip's where it may not.
-            blocked = ~given if argument == "attention_mask" else given
-            given = _logits(blocked, tokens) if given.dtype == torch.bool else given.to(tokens)
+            if given.dtype == torch.bool:
+                # transformers' says where a token may look, open_clip's where it may not.
+                given = _logits(given ^ (argument == "attention_mask"), tokens)
             if given.ndim == 3:  # open_clip's (B heads, L, L)
                 given = given.unflatten(0, (batch, -1))
-            mask = mask + given
+            mask = mask + given.to(tokens)
         if argument == "attn_mask":  # which takes one for all heads, or one each
             mask = mask.expand(-1, module.num_heads, -1, -1).flatten(0, 1)
         return args, kwargs | {argument: mask}

@@ -109,12 +109,9 @@ def word_features(
     masks = torch.stack([torch.zeros_like(tokens, dtype=torch.bool), *hidden.values()])
     rows = tokens.expand(len(masks), -1)
     features, rounding = text_features(model, rows, masks)
-    others = torch.where(masks, torch.where(rows > 0, rows - 1, rows + 1), rows)
-    if bool(
-        (
-            (text_features(model, others, masks)[0] - features).norm(dim=1) > _ROUNDINGS * rounding
-        ).any()
-    ):
+    others = torch.where(masks, rows.roll(1, dims=1), rows)  # what stands before each
+    seen = text_features(model, others, masks)[0] - features
+    if bool((seen.norm(dim=1) > _ROUNDINGS * rounding).any()):
         raise RuntimeError(
             "model: expected a text encoder that does not read what is hidden from its attention, "
             "got features that depend on it all the same (attention that ignores masks?)"
