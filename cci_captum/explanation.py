@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ._version import __version__
 from .attribution.field_of_view import FieldOfView, place
 from .attribution.resizing import Upsample, check_upsample, enlarge
 from .effects import ClusterEffects
 from .explained_words import ExplainedWords
+from .explanation_files import read, write
 from .html import map_view
 from .models.seen_area import Area
 from .side_by_side import side_by_side
 from .visualization import show_clusters
-
-_FACTS = "explanation.json"
-_TENSORS, _EFFECTS = "maps.safetensors", "effects.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,21 +230,7 @@ class Explanation:
         Raises:
             FileExistsError: If there is something else.
         """
-        path = Path(folder)
-        if path.exists() and not (path / _FACTS).is_file() and (path.is_file() or _any_in(path)):
-            raise FileExistsError(
-                f"folder: expected a new or empty one, or a saved explanation, got {path}"
-            )
-        part = path.with_name(f".{path.name}.part-{os.getpid()}")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
-            self._write(part)
-            if path.exists():
-                shutil.rmtree(path)
-            part.rename(path)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        write(self, Path(folder))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Explanation:
@@ -260,50 +240,9 @@ class Explanation:
             FileNotFoundError: If there is no such folder, or it lacks a file.
             ValueError: If it is of something else.
         """
-        path = Path(folder)
-        facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
-        if not isinstance(facts, dict) or "field_of_view" not in facts:
-            raise ValueError(f"folder: expected a saved explanation, got {path}")
-        photos = []
-        for place_ in range(len(facts["names"])):
-            with Image.open(path / f"{place_}.png") as image:
-                photos.append(image.convert("RGB"))
-        effects = path / _EFFECTS
-        return cls(
-            names=tuple(facts["names"]),
-            photos=tuple(photos),
-            texts=tuple(facts["texts"]),
-            field_of_view=tuple(map(tuple, facts["field_of_view"])),
-            covered=FieldOfView(**facts["covered"]),
-            model=facts["model"],
-            method=facts["method"],
-            score=facts["score"],
-            effects=ClusterEffects.load(effects) if effects.exists() else None,
-            **load_file(path / _TENSORS),
-        )
-
-    def _write(self, folder: Path) -> None:
-        kept = ("names", "texts", "field_of_view", "model", "method", "score")
-        facts = {name: getattr(self, name) for name in kept}
-        facts |= {"covered": asdict(self.covered), "cci_captum": __version__}
-        text = json.dumps(facts, indent=1, ensure_ascii=False)
-        (folder / _FACTS).write_text(text, encoding="utf-8")
-        tensors = ("scores", "similarities", "maps", "inputs")
-        own_memory = torch.contiguous_format  # no two in one place, which the format refuses
-        save_file(
-            {name: getattr(self, name).clone(memory_format=own_memory) for name in tensors},
-            folder / _TENSORS,
-        )
-        if self.effects is not None:
-            self.effects.save(folder / _EFFECTS)
-        for place_, photo in enumerate(self.photos):
-            photo.save(folder / f"{place_}.png")
+        return cls(**read(Path(folder)))
 
     def _of_clusters(self, what: str) -> ClusterEffects:
         if self.effects is None:
             raise ValueError(f"{what}: expected a method that hides clusters, got {self.method}")
         return self.effects
-
-
-def _any_in(folder: Path) -> bool:
-    return next(folder.iterdir(), None) is not None
