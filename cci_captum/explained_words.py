@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -118,3 +119,42 @@ def by_text(values: Tensor, words: Sequence[Sequence[Word]]) -> Tensor:
 def _of_pairs(values: Sequence[Tensor], words: Sequence[Sequence[Word]]) -> Tensor:
     """(B, T, W, ...) of a value (B, ...) for each word, one text after the other."""
     return by_text(torch.stack(list(values), dim=-1), words).movedim((-2, -1), (1, 2))
+
+
+def pieces(
+    text: str, words: Sequence[Word], values: Sequence[float]
+) -> list[tuple[str, float | None]]:
+    """A text in pieces, each with the value of its word or None, as pictures of texts take it.
+
+    Where words overlap, letters have the value of the shortest.
+
+    Args:
+        text: The text.
+        words: Words of it.
+        values: One a word.
+
+    Example:
+        >>> from cci_captum.models.words import Word
+        >>> pieces("a cat.", [Word("cat", ((2, 5),))], [0.5])
+        [('a ', None), ('cat', 0.5), ('.', None)]
+    """
+    owner = [-1] * len(text)
+    for index in sorted(range(len(words)), key=lambda index: -len(words[index].text)):
+        for start, stop in words[index].places:
+            owner[start:stop] = [index] * (stop - start)
+    found: list[tuple[str, float | None]] = []
+    for index, letters in groupby(range(len(text)), key=lambda place: owner[place]):
+        piece = "".join(text[place] for place in letters)
+        found.append((piece, None if index < 0 else float(values[index])))
+    return found
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, those that came before with their number.
+
+    Example:
+        >>> numbered(["a", "cat", "a", "dog"])
+        ['a', 'cat', 'a (2)', 'dog']
+    """
+    counts = [list(names[: place + 1]).count(name) for place, name in enumerate(names)]
+    return [f"{name} ({n})" if n > 1 else name for name, n in zip(names, counts, strict=True)]

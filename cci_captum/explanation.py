@@ -15,12 +15,14 @@ from torch import Tensor
 from .attribution.field_of_view import FieldOfView, place
 from .attribution.resizing import Upsample, check_upsample, enlarge
 from .effects import ClusterEffects
-from .explained_words import ExplainedWords
+from .explained_words import ExplainedWords, numbered, pieces
 from .explanation_files import read, write
 from .html import map_view
 from .models.seen_area import Area
-from .side_by_side import side_by_side
-from .visualization import show_clusters
+from .side_by_side import side_by_side, strongest, words_apart
+from .visualization import show_clusters, text_heat
+
+_MOST_WORDS = 8  # in a figure or a view of its own accord
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,8 +195,6 @@ class Explanation:
         Raises:
             ValueError: If there is no such text, or the method hides no clusters.
         """
-        if isinstance(text, str) and text not in self.texts:
-            raise ValueError(f"text: expected one of {', '.join(self.texts)}, got {text!r}")
         usual: dict[str, Any] = {
             "row_titles": self.row_titles,
             "fields_of_view": [self.map_area(index) for index in range(len(self))],
@@ -202,21 +202,93 @@ class Explanation:
         return show_clusters(
             self._of_clusters("cluster_figure"),
             self.photos,
-            target=self.texts.index(text) if isinstance(text, str) else text,
+            target=self._index(text),
             **(usual | options),
         )
 
+    def text_figure(self, **options: Any) -> Figure:
+        """The texts, each word in the colour of its drop, of each image; all on one scale.
+
+        Args:
+            options: Further ones of `cci_captum.visualization.text_heat`, such as `width`.
+
+        Raises:
+            ValueError: If words were not explained.
+        """
+        words = self._of_words("text_figure")
+        texts = [
+            pieces(text, own, drops[place_].tolist())
+            for drops in words.drops
+            for place_, (text, own) in enumerate(zip(self.texts, words.words, strict=True))
+        ]
+        titles = self.row_titles
+        if titles is not None:  # once an image, beside the first of its texts
+            titles = [title for name in titles for title in (name, *[""] * (len(self.texts) - 1))]
+        return text_heat(texts, **({"row_titles": titles} | options))
+
+    def word_figure(
+        self,
+        text: int | str = 0,
+        *,
+        most: int | None = _MOST_WORDS,
+        upsample: Upsample = "nearest",
+        **options: Any,
+    ) -> Figure:
+        """A row an image, a column a word of one text: maps over the photos, the drops below.
+
+        Of methods that hide clusters the `region_drops` are drawn, all words of an image on one
+        scale; of others the maps, each on its own.
+
+        Args:
+            text: One of the texts, or its index.
+            most: How many words at most: those of the largest drops. None is all.
+            upsample: See `on_photo`.
+            options: Further ones of `attribution_grid`.
+
+        Raises:
+            ValueError: If words were not explained, or there is no such text.
+        """
+        self._of_words("word_figure")
+        return words_apart(self, self._index(text), most=most, upsample=upsample, **options)
+
     def _repr_html_(self) -> str:
-        """As a notebook shows it: the maps of `figure`, with the value under the pointer."""
+        """As a notebook shows it: the maps of `figure`, with the value under the pointer.
+
+        Then those of the words, below each text with its words in the colours of their drops.
+        """
         drawn = self.maps if self.effects is None else self.drop_maps()
+        views = [
+            self._view(
+                {text: drawn[:, place_] for place_, text in enumerate(self.texts)},
+                {text: self.similarities[:, p].tolist() for p, text in enumerate(self.texts)},
+                title=f"{self.method}, {self.model}",
+            )
+        ]
+        if self.words is not None:
+            views += [self._view_of_words(self.words, place_) for place_ in range(len(self.texts))]
+        return "".join(views)
+
+    def _view_of_words(self, words: ExplainedWords, text: int) -> str:
+        own = words.words[text]
+        drops = words.drops[:, text, : len(own)]
+        shown = strongest(drops, _MOST_WORDS)
+        maps = words.maps if words.effects is None else words.drop_maps()
+        names = numbered([own[index].text for index in shown])
+        return self._view(
+            {name: maps[:, text, i] for name, i in zip(names, shown, strict=True)},
+            {name: drops[:, i].tolist() for name, i in zip(names, shown, strict=True)},
+            sentences=[pieces(self.texts[text], own, row.tolist()) for row in drops],
+        )
+
+    def _view(self, maps: dict[str, Tensor], scores: dict[str, list[float]], **options: Any) -> str:
         return map_view(
             self.photos,
-            {text: list(drawn[:, place_].cpu()) for place_, text in enumerate(self.texts)},
+            {name: list(column.cpu()) for name, column in maps.items()},
             fields_of_view=[self.map_area(index) for index in range(len(self))],
             row_titles=[Path(name).name for name in self.names],
-            scores={text: self.similarities[:, p].tolist() for p, text in enumerate(self.texts)},
+            scores=scores,
             unit="" if self.effects is None else f"drop in {self.score}",
-            title=f"{self.method}, {self.model}",
+            **options,
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -246,3 +318,16 @@ class Explanation:
         if self.effects is None:
             raise ValueError(f"{what}: expected a method that hides clusters, got {self.method}")
         return self.effects
+
+    def _of_words(self, what: str) -> ExplainedWords:
+        if self.words is None:
+            raise ValueError(f"{what}: expected words to be explained: explain(..., words=True)")
+        return self.words
+
+    def _index(self, text: int | str) -> int:
+        """Of a text, or an index as it is."""
+        if isinstance(text, int):
+            return text
+        if text not in self.texts:
+            raise ValueError(f"text: expected one of {', '.join(self.texts)}, got {text!r}")
+        return self.texts.index(text)

@@ -12,8 +12,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 from PIL import Image
 
-from .._colours import DIVERGING_STOPS
-from ._inputs import Box, Score, to_boxes, to_images, to_maps, to_scores, to_text, to_texts
+from .._colours import DIVERGING_STOPS, diverging
+from ._inputs import (
+    Box,
+    Piece,
+    Score,
+    to_boxes,
+    to_images,
+    to_maps,
+    to_scores,
+    to_sentences,
+    to_text,
+    to_texts,
+)
 from ._pictures import data_uri
 
 _DIGITS = 4  # significant ones of a map's values
@@ -26,6 +37,7 @@ def map_view(
     row_titles: Sequence[str] | None = None,
     scores: Mapping[str, Sequence[Score]] | None = None,
     fields_of_view: Sequence[Box | None] | None = None,
+    sentences: Sequence[Sequence[tuple[str, float | None]]] | None = None,
     unit: str = "",
     title: str = "",
     fragment: bool = True,
@@ -53,6 +65,9 @@ def map_view(
             image, which may reach beyond it where the model's input was padded. What lies
             outside is shown pale, since the model did not see it. None, for one or for all: the
             whole image.
+        sentences: For each image a text in pieces, each with a value or None, shown above its maps
+            with the pieces in the colours of their values, full at the largest absolute one of
+            all; see `cci_captum.visualization.text_heat`.
         unit: What values are measured in, such as "logit"; it follows each value. With a unit
             the maps are first drawn on one scale, since their strengths can be compared; without,
             each on its own.
@@ -85,6 +100,7 @@ def map_view(
         to_texts("row_titles", row_titles, len(photos)),
         to_scores(scores, [*maps], len(photos)),
         to_boxes(fields_of_view, photos),
+        to_sentences(sentences, len(photos)),
     )
     return _template().render(
         id=f"cci-{uuid.uuid4().hex}",
@@ -106,8 +122,11 @@ def _rows(
     titles: list[str],
     scores: dict[str, list[str]],
     boxes: list[Box],
+    sentences: list[list[Piece]],
 ) -> list[dict[str, Any]]:
     """What the template says of each image; "data" is what its script reads."""
+    values = [abs(value) for pieces in sentences for _, value in pieces if value is not None]
+    full = max(values, default=0.0) or 1.0
     rows = []
     for index, (photo, box) in enumerate(zip(photos, boxes, strict=True)):
         frame = _frame(photo.size, box)
@@ -115,6 +134,9 @@ def _rows(
             {
                 "title": titles[index] if titles else "",
                 "name": (titles[index] if titles else "") or f"image {index + 1}",
+                "sentence": [_piece(*piece, full) for piece in sentences[index]]
+                if sentences
+                else [],
                 "source": data_uri(photo),
                 "ratio": frame[2] / frame[3],
                 "place": {  # of the photo in the frame, in percent
@@ -141,6 +163,20 @@ def _rows(
             }
         )
     return rows
+
+
+def _piece(text: str, value: float | None, full: float) -> dict[str, str]:
+    """What the template says of a piece of a text."""
+    if value is None:
+        return {"text": text, "value": ""}
+    red, green, blue = diverging(value / full)
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
+    return {
+        "text": text,
+        "value": _text(value),
+        "colour": f"rgb({red} {green} {blue})",
+        "ink": "#fff" if dark else "#222",
+    }
 
 
 def _frame(size: tuple[int, int], box: Box) -> Box:

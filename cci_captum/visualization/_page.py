@@ -46,7 +46,9 @@ class Page:
             (left / self.width, bottom / self.height, width / self.width, height / self.height)
         )
 
-    def text(self, x: float, top: float, lines: list[str], size: float, align: str) -> None:
+    def text(
+        self, x: float, top: float, lines: list[str], size: float, align: str, ink: str = INK
+    ) -> None:
         """Lines of text from top downwards, each aligned with x; no mathtext."""
         for index, line in enumerate(lines):
             baseline = top + text_height(index + 0.78, size)
@@ -55,7 +57,7 @@ class Page:
                 1 - baseline / self.height,
                 line,
                 fontsize=size,
-                color=INK,
+                color=ink,
                 ha=align,
                 va="baseline",
                 parse_math=False,

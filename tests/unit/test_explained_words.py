@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import close
+from helpers import close, texts
 from oracles.texts import text_features
 from PIL import Image
 from skimage import data
@@ -183,3 +183,36 @@ def test_saved_and_loaded(
         assert found.effects is None
     else:
         close(found.drop_maps().nan_to_num(), own.drop_maps().nan_to_num())
+
+
+def test_figures(explained: Explanation, tiny: LoadedCLIP, photos: list[Image.Image]) -> None:
+    words = explained.words
+    assert words is not None
+    minus = "\N{MINUS SIGN}"
+    own = texts(explained.text_figure())
+    for text in ["image 0", "cat", f"{words.drops[0, 0, 1]:.3f}".replace("-", minus)]:
+        assert text in own
+    two = explained.word_figure(most=2)
+    order = words.drops[:, 0].abs().amax(dim=0).topk(2).indices.sort().values.tolist()
+    names = [words.words[0][index].text for index in order]
+    found = texts(two)
+    assert [text for text in found if text in ("a", "cat", "and", "dog")] == names
+    adds = [f"adds {words.drops[i, 0, j]:.3f}" for i in range(2) for j in order]
+    assert [t for t in found if t.startswith("adds")] == [a.replace("-", minus) for a in adds]
+    assert "snow" in texts(explained.word_figure("snow"))
+    every = texts(explained.word_figure(most=None))
+    assert "a" in every and "a (2)" in every
+    without = explain(photos[0], TEXTS, tiny, method=THREE)
+    for draw in (without.text_figure, without.word_figure):
+        with pytest.raises(ValueError, match="expected words to be explained"):
+            draw()
+    with pytest.raises(ValueError, match=r"text: expected one of .*, got 'grass'"):
+        explained.word_figure("grass")
+
+
+def test_a_notebook_shows_sentences_and_a_map_a_word(explained: Explanation) -> None:
+    html = explained._repr_html_()
+    for name in ("cat", "and", "a", "a (2)", "dog", "snow"):
+        assert f'<figcaption class="cci-name" dir="auto">{name}</figcaption>' in html
+    assert html.count('class="cci-sentence"') == 4  # of two images and texts
+    assert html.count(">cat</span>") == 2
