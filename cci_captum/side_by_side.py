@@ -12,6 +12,7 @@ from torch import Tensor
 from .attribution.resizing import Upsample, check_upsample
 from .images import size_within
 from .visualization import attribution_grid
+from .visualization.strongest import outlined
 
 _LARGEST = 768  # pixels: the longer side of a photo in a figure
 
@@ -29,7 +30,11 @@ def titles_of(texts: Sequence[str], methods: Sequence[str]) -> list[str]:
 
 
 def side_by_side(
-    explanations: Sequence[Any], *, upsample: Upsample = "nearest", **options: Any
+    explanations: Sequence[Any],
+    *,
+    upsample: Upsample = "nearest",
+    outline: bool | Sequence[int] = False,
+    **options: Any,
 ) -> Figure:
     """A row an image, for each text a column of each explanation: maps over the photos.
 
@@ -39,10 +44,13 @@ def side_by_side(
     Args:
         explanations: Each an `Explanation`, of the same images and texts.
         upsample: See `Explanation.on_photo`.
+        outline: True draws a line around the cluster with the largest drop of each map, or none
+            where no drop is above rounding; or around those of B numbers. See `show_clusters`.
         options: Further ones of `attribution_grid`.
 
     Raises:
-        ValueError: If they are not of the same images and texts.
+        ValueError: If they are not of the same images and texts, or a method hides no clusters
+            and outline asks for one.
     """
     check_upsample(upsample)
     first = explanations[0]
@@ -50,24 +58,35 @@ def side_by_side(
         raise ValueError("explanations: expected the same images and texts in all")
     alone = len(explanations) == 1 and first.effects is not None
     photos = [photo.resize(drawn_size(photo)) for photo in first.photos]
+    asked = not isinstance(outline, bool) or outline
+    if asked and (without := [e.method for e in explanations if e.effects is None]):
+        raise ValueError(f"outline: expected methods that hide clusters, got {', '.join(without)}")
     drawn = [e.drop_maps() if alone else e.maps for e in explanations]
-    columns: dict[str, list[Tensor]] = {}
+    columns: dict[str, Tensor] = {}
     scores: dict[str, Tensor] = {}
-    for place_ in range(len(first.texts)):
+    outlines: dict[str, Any] = {}
+    for place in range(len(first.texts)):
         for explanation, maps in zip(explanations, drawn, strict=True):
             column = str(len(columns))
-            columns[column] = [
-                explanation.placed(
-                    maps[index, place_ : place_ + 1], index, (photo.height, photo.width), upsample
-                )[0]
-                for index, photo in enumerate(photos)
-            ]
-            scores[column] = explanation.similarities[:, place_]
+            columns[column] = maps[:, place]
+            scores[column] = explanation.similarities[:, place]
+            if asked:
+                outlines[column] = outlined(explanation.effects, place, outline)
     usual: dict[str, Any] = {
         "titles": ["image", *titles_of(first.texts, [e.method for e in explanations])],
         "row_titles": first.row_titles,
         "scores": scores,
+        "fields_of_view": [_within(first, index, photo) for index, photo in enumerate(photos)],
+        "interpolation": upsample,
+        "outlines": outlines,
         "scale": "per-row" if alone else "per-map",
         "unit": "drop" if alone else None,
     }
     return attribution_grid(photos, columns, **(usual | options))
+
+
+def _within(explanation: Any, index: int, drawn: Image.Image) -> tuple[float, ...]:
+    """Where the maps of an image lie in its photo at the size at which it is drawn."""
+    photo = explanation.photos[index]
+    sides = (drawn.width / photo.width, drawn.height / photo.height) * 2
+    return tuple(e * s for e, s in zip(explanation.map_area(index), sides, strict=True))

@@ -12,13 +12,12 @@ from matplotlib.figure import Figure
 from .._checks import check_positive_int
 from ._inputs import Array, positive_number
 from ._legend import Legend
+from ._lettering import Lettering
 from ._looks import Look, method_look, reference_look
-from ._page import LABEL, TITLE
 from ._panels import (
     OVERHANG,
     Panels,
     finite_row,
-    fit,
     limits,
     renamed,
     set_ticks,
@@ -53,6 +52,8 @@ def faithfulness_curves(
     ylabel: str = "top-1 accuracy",
     columns: int = 2,
     panel_width: float = 3.2,
+    font_size: float | None = None,
+    math: bool = False,
 ) -> Figure:
     """Show the curves of methods: a panel a comparison, such as deletion under one protocol.
 
@@ -70,6 +71,8 @@ def faithfulness_curves(
         ylabel: Label of the vertical axes.
         columns: The most panels in a row.
         panel_width: Width of a panel in inches, without the texts around it.
+        font_size: Of all texts, in points; None: titles of 9, labels of 8, ticks of 7.
+        math: Whether texts between dollar signs are mathematics, as matplotlib has it.
 
     Returns:
         The figure; `figure.savefig("curves.pdf")` writes it.
@@ -92,6 +95,7 @@ def faithfulness_curves(
     """
     check_positive_int("columns", columns)
     positive_number("panel_width", panel_width)
+    lettering = Lettering.of(font_size, math)
     titles = [*_nested("panels", panels)]
     if isinstance(fractions, Mapping) and (missing := [t for t in titles if t not in fractions]):
         raise ValueError(f"fractions: expected a row for each panel, got none for {missing}")
@@ -114,25 +118,27 @@ def faithfulness_curves(
     columns = min(columns, len(titles))
     ranges = [_range(curves[i - i % columns :][:columns]) for i in range(len(titles))]
     upwards = [ticks(*limit) for limit in ranges]
-    label = fit(ylabel, height, LABEL)
-    side = side_width([text for _, texts in upwards for text in texts], len(label))
-    legend = Legend(looks, renamed(looks, labels), side + columns * panel_width)
+    label = lettering.fit(ylabel, height, lettering.label)
+    side = side_width([text for _, texts in upwards for text in texts], label, lettering)
+    legend = Legend(looks, renamed(looks, labels), side + columns * panel_width, lettering)
     last = len(titles) - columns  # panels from here on have none below them
+    foot = lettering.fit(xlabel, panel_width, lettering.label)
     laid_out = Panels(
-        heads=[fit(title, panel_width + OVERHANG, TITLE) for title in titles],
-        feet=[fit(xlabel, panel_width, LABEL) * (i >= last) for i in range(len(titles))],
+        heads=[lettering.fit(t, panel_width + OVERHANG, lettering.title) for t in titles],
+        feet=[foot * (i >= last) for i in range(len(titles))],
         columns=columns,
         width=panel_width,
         height=height,
         side=side,
         below=legend.height,
-        head_size=TITLE,
+        head_size=lettering.title,
+        lettering=lettering,
     )
     for i, axes in enumerate(laid_out.axes):
         axes.set(xlim=shares[i][[0, -1]], ylim=ranges[i])
         percent, texts = ticks(*(100 * shares[i][[0, -1]]))
         across = ([place / 100 for place in percent], texts)
-        set_ticks(axes, across, upwards[i], label if i % columns == 0 else None)
+        set_ticks(axes, across, upwards[i], label if i % columns == 0 else None, lettering)
         _draw(axes, shares[i], curves[i], looks)
     legend.draw(laid_out.page, laid_out.bottom)
     return laid_out.page.finished()
