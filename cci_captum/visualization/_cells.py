@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .._regions import outline
 from ..attribution.field_of_view import FieldOfView, place
 from ._inputs import Array, to_colormap
+from ._lettering import INCH
 from ._page import DIVERGING, INK
 
 Style = Literal["heat", "spotlight"]
@@ -125,6 +126,8 @@ def draw_outline(
 ) -> None:
     """Draw a solid line around a mask (h, w), along the borders of its own cells.
 
+    It is 1.4 points wide, or thinner where cells are so small that it would fill them.
+
     Args:
         axes: Of a picture.
         mask: True inside.
@@ -132,9 +135,19 @@ def draw_outline(
         box: Where the mask lies in it, in shares of its width and height; None is all of it.
     """
     lines = to_pixels(outline(mask), mask.shape, size, box)
-    for width, colour in ((2.8, "white"), (1.4, INK)):  # all of the white below all of the line
-        drawn = LineCollection(list(lines), colors=colour, linewidths=width, capstyle="projecting")
+    cell = np.ptp(to_pixels(np.array([[0.0, 0], [1, 1]]), mask.shape, size, box), axis=0)
+    width = min(1.4, 0.2 * points_of(axes, size) * float(cell.min()))
+    for colour, share in (("white", 2), (INK, 1)):  # all of the white below all of the line
+        drawn = LineCollection(
+            list(lines), colors=colour, linewidths=share * width, capstyle="projecting"
+        )
         axes.add_collection(drawn, autolim=False)
+
+
+def points_of(axes: Axes, size: tuple[int, ...]) -> float:
+    """Points that a pixel of a picture of this size (H, W) takes in axes."""
+    height, width = size[:2]
+    return INCH * min(axes.bbox.width / width, axes.bbox.height / height) / axes.figure.figure.dpi
 
 
 def to_pixels(

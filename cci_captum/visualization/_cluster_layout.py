@@ -27,13 +27,20 @@ class Clusters(NamedTuple):
     drops: Array  # (K,)
     full: float  # the drop at which colours are full
     outlined: NDArray[np.bool_] | None  # (h, w)
-    below: str  # the bars
+    zero: bool  # whether all drops are, within rounding
 
     @property
     def bars(self) -> Bars:
         """Those of the clusters that the image has."""
         used = np.unique(self.labels)
         return Bars.of(self.numbers[used], self.drops[used], self.full)
+
+    def below(self, height: float, size: float) -> str:
+        """What is to be said of the bars, in axes of so many inches of height."""
+        bars = self.bars
+        left_out = len(bars.values) - len(bars.written(height, size)[0])
+        said = ["zero within rounding" if self.zero else "", without_room(left_out, "value")]
+        return "\n".join(filter(None, said))
 
     def patch(self, width: float, height: float) -> tuple[float, float]:
         """Width and height of a patch in a cell of so many inches."""
@@ -55,10 +62,9 @@ def placed_numbers(
     )
 
 
-def said_of(numbers: Numbers) -> str:
-    """Of numbers that have no room."""
-    count = numbers.left_out
-    return f"no room for {count} number{'s' * (count > 1)}" if count else ""
+def without_room(count: int, what: str) -> str:
+    """What is said of so many of something that are left out."""
+    return f"no room for {count} {what}{'s' * (count > 1)}" if count else ""
 
 
 class ClusterLayout(NamedTuple):
@@ -100,8 +106,8 @@ class ClusterLayout(NamedTuple):
         numbers, number_size = placed_numbers(rows, cell_width, cell_height, small)
         feet = [
             [
-                lettering.wrap(said_of(own), cell_width, small),
-                lettering.wrap(row.below, bar_width, small),
+                lettering.wrap(without_room(own.left_out, "number"), cell_width, small),
+                lettering.wrap(row.below(cell_height, small), bar_width, small),
             ]
             for row, own in zip(rows, numbers, strict=True)
         ]
@@ -145,13 +151,19 @@ class ClusterLayout(NamedTuple):
         """
         _, lefts, bars = _around(rows, row_titles, lettering, 0.0)
         room = width - lefts[2] - MARGIN  # for two cells and the bars
-        least = width - room + 2 * NARROWEST + max(_BARS * NARROWEST, bars)
+        cell = narrowest(lettering)
+        least = width - room + 2 * cell + max(_BARS * cell, bars)
         if not least <= width + 1e-9 or width == float("inf"):
             raise ValueError(
                 f"{name}: expected at least {least:.2f} inches for two pictures and the bars with "
                 f"their texts, got {width:.4g}"
             )
         return cls.of(rows, row_titles, lettering, min(room / (2 + _BARS), (room - bars) / 2))
+
+
+def narrowest(lettering: Lettering) -> float:
+    """Inches of a cell that holds the title of its column on one line."""
+    return max(NARROWEST, lettering.widest([_HEADS[:2]], lettering.title))
 
 
 def _around(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,9 +115,7 @@ class GridLayout(NamedTuple):
             ValueError: If it leaves cells too small.
         """
         widest = cls.of_width(sizes, texts, lettering, size[0], "fig").cell_width
-        return largest(
-            lambda width: cls.of(sizes, texts, lettering, width), NARROWEST, widest, size[1]
-        )
+        return largest(partial(cls.of, sizes, texts, lettering), NARROWEST, widest, size[1])
 
 
 def _around(texts: GridTexts, lettering: Lettering) -> tuple[list[list[str]], float, float]:

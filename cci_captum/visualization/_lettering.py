@@ -16,6 +16,7 @@ from ._fonts import families
 from ._inputs import positive_number
 
 INCH = 72  # points
+SMALLEST = 5.0  # points: what gets smaller for want of room gets no smaller, as journals ask
 DPI = 150
 _LINE, _ASCENT = 1.2, 0.78  # of a font size: from line to line; of a line: from its top to baseline
 _FORMULA = re.compile(r"(?:\\.|\$(?:\\.|[^$\\])*\$|[^\s$])+")  # a word, with its formulas whole

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from .._regions import innermost
 from ._inputs import Array
-from ._lettering import INCH, extent, text_width
+from ._lettering import INCH, SMALLEST, extent, text_width
 
-_SMALLEST, _STEP = 5.0, 0.5  # points
+_STEP = 0.5  # points
 _APART = 1.2 / INCH  # inches between two numbers, for the white around them
 
 
@@ -59,9 +59,9 @@ def place_numbers(
             _placed(clusters, image.shape, patch, size)
             for clusters, image, patch in zip(ranked, labels, patches, strict=True)
         ]
-        if size <= _SMALLEST or not any(row.left_out for row in found):
+        if size <= SMALLEST or not any(row.left_out for row in found):
             return found, size
-        size = max(size - _STEP, _SMALLEST)
+        size = max(size - _STEP, SMALLEST)
 
 
 def _placed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,8 +14,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import withStroke
 
 from .._regions import borders
-from ._cells import backdrop, draw_outline, paint, sharpened, show, to_pixels
-from ._cluster_layout import ClusterLayout, Clusters, placed_numbers, said_of
+from ._cells import backdrop, draw_outline, paint, points_of, sharpened, show, to_pixels
+from ._cluster_layout import ClusterLayout, Clusters, narrowest, placed_numbers, without_room
 from ._inputs import (
     Array,
     check_canvas,
@@ -28,7 +29,7 @@ from ._inputs import (
 )
 from ._lettering import Lettering
 from ._numbers import Numbers
-from ._page import DIVERGING, GAP, INK, NARROWEST, Page, label_axes, largest, root_of, size_of
+from ._page import DIVERGING, GAP, INK, Page, label_axes, largest, root_of, size_of
 from .strongest import outlined
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ def show_clusters(
     clusters support the target (hiding them lowers the output), blue ones speak against it.
     Drops of an image none of which is above `ClusterEffects.rounding` are shown as zero, and said
     to be.
-    Clusters have the numbers that the clustering gave them, `effects.clusters`. Where numbers have
-    no room side by side they get smaller, down to 5 points; where they have none then, those of
-    the smallest drops are left out of the picture, and a line below it says how many.
+    Clusters have the numbers that the clustering gave them, `effects.clusters`. Where numbers, or
+    the values of bars, have no room they get smaller, down to 5 points; where they have none then,
+    those of the smallest drops are left out, and a line below says how many.
 
     Args:
         effects: What `CCI.effects` returned for the B images.
@@ -75,7 +76,7 @@ def show_clusters(
         outline: True draws a thick line around the cluster with the largest drop of each image, if
             that is above `ClusterEffects.rounding`; or around those of B numbers.
         font_size: Of all texts, in points; None: titles of 9, those of rows of 8, numbers of 7.
-            Numbers and values of many clusters are smaller, as far as they must be.
+            Numbers and values of many clusters are smaller, down to 5 points.
         math: Whether text between dollar signs is mathematics, as matplotlib has it.
         fig: A figure, or a part of one, to draw into; see `attribution_grid`.
         ax: Axes to draw the clusters of one image into, alone: without the image and the bars.
@@ -128,7 +129,7 @@ def show_clusters(
             drops[index],
             full[index],
             masks[index],
-            "zero within rounding" if zero[index] else "",
+            bool(zero[index]),
         )
         for index in range(count)
     ]
@@ -137,9 +138,8 @@ def show_clusters(
     if fig is not None:
         across, down = size_of(fig)
         widest = ClusterLayout.of_width(rows, titles, lettering, across, "fig").cell_width
-        layout = largest(
-            lambda cell: ClusterLayout.of(rows, titles, lettering, cell), NARROWEST, widest, down
-        )
+        least = narrowest(lettering)
+        layout = largest(partial(ClusterLayout.of, rows, titles, lettering), least, widest, down)
     elif width is not None:
         layout = ClusterLayout.of_width(rows, titles, lettering, width)
     else:
@@ -200,7 +200,9 @@ def _draw_into(
     inches = axes.bbox.width / dpi, axes.bbox.height / dpi
     (numbers,), size = placed_numbers(rows, *inches, lettering.small)
     _draw_clusters(axes, rows[0], numbers, size)
-    label_axes(axes, "".join(titles), "", said_of(numbers), lettering, font_size)
+    label_axes(
+        axes, "".join(titles), "", without_room(numbers.left_out, "number"), lettering, font_size
+    )
     return root_of(axes.figure)
 
 
@@ -211,7 +213,9 @@ def _draw_clusters(axes: Axes, row: Clusters, numbers: Numbers, size: float) -> 
     painted = paint(backdrop(sharp, 0.5), row.drops[labels] / row.full)
     show(axes, painted, shape, DIVERGING, Normalize(-row.full, row.full))
     lines = list(to_pixels(borders(labels), labels.shape, shape))
-    axes.add_collection(LineCollection(lines, colors=INK, linewidths=0.7, capstyle="round"))
+    patch = points_of(axes, shape) * min(shape[0] / labels.shape[0], shape[1] / labels.shape[1])
+    thin = min(0.7, 0.12 * patch)
+    axes.add_collection(LineCollection(lines, colors=INK, linewidths=thin, capstyle="round"))
     if row.outlined is not None:
         draw_outline(axes, row.outlined, shape)
     places = to_pixels(numbers.places, labels.shape, shape)
