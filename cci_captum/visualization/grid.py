@@ -153,7 +153,7 @@ def attribution_grid(
         look,
         to_boxes(fields_of_view, pictures),
         None if masks is None else to_masks(masks, rows),
-        to_outlines(outlines or {}, [*maps], rows),
+        to_outlines({} if outlines is None else outlines, [*maps], rows),
         [*maps],
     )
     if fields_of_view is None:
