@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cci_captum.attribution.base import PatchAttribution
 from cci_captum.attribution.targets import select_target
-from cci_captum.models.clip import ImageTextSimilarity, ZeroShotClassifier
+from cci_captum.models.clip import ImageTextSimilarity, TextScores
 from cci_captum.models.scores import without_score
 from cci_captum.shared import Shared
 from cci_captum.vision_towers import BlockAttention, VisionTower
@@ -44,8 +44,8 @@ class TextAttribution(PatchAttribution):
     ) -> None:
         clip = without_score(forward_func)
         # One text is no class among others: its score would be refused in the first pass.
-        known = (ImageTextSimilarity, ZeroShotClassifier)
-        if not isinstance(clip, known if clip is forward_func else ZeroShotClassifier):
+        known = (ImageTextSimilarity, TextScores)
+        if not isinstance(clip, known if clip is forward_func else TextScores):
             inside = "" if clip is forward_func else f" of {type(clip).__name__}"
             raise TypeError(
                 f"forward_func: {type(self).__name__} compares patches with text embeddings; "
@@ -53,7 +53,7 @@ class TextAttribution(PatchAttribution):
                 f"classes of the latter, got {type(forward_func).__name__}{inside}"
             )
         super().__init__(forward_func, vision_tower)
-        self.clip: ImageTextSimilarity | ZeroShotClassifier = clip
+        self.clip: ImageTextSimilarity | TextScores = clip
 
     def _check_once(self, images: Tensor, args: tuple[Any, ...]) -> None:
         self._check_texts(args)
@@ -69,7 +69,7 @@ class TextAttribution(PatchAttribution):
 
     def _text_features(self, target: Any, args: tuple[Any, ...], batch: int) -> Tensor:
         """(B, E) unit embeddings of the texts to explain, at least float32."""
-        if isinstance(self.clip, ZeroShotClassifier):
+        if isinstance(self.clip, TextScores):
             return class_features(self.clip)[class_index(self.clip, target, batch)]
         self._check_texts(args)
         (text,) = (arg.tensor if isinstance(arg, Shared) else arg for arg in args)
@@ -108,13 +108,13 @@ class TextAttribution(PatchAttribution):
         return features
 
 
-def class_features(classifier: ZeroShotClassifier) -> Tensor:
-    """(C, E) unit embeddings of the classes, at least float32."""
+def class_features(classifier: TextScores) -> Tensor:
+    """(C, E) unit embeddings of the classes, at least float32; of words, unit directions."""
     features = classifier.text_features
-    return features.to(torch.promote_types(features.dtype, torch.float32))
+    return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
 
 
-def class_index(classifier: ZeroShotClassifier, target: Any, batch: int) -> Tensor:
+def class_index(classifier: TextScores, target: Any, batch: int) -> Tensor:
     """(B,) index of the target class."""
     count, device = len(classifier.class_names), classifier.text_features.device
     return select_target(torch.arange(count, device=device).expand(batch, -1), target)

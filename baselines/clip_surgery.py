@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cci_captum._checks import check_choice, check_positive_int
-from cci_captum.models.clip import ImageTextSimilarity, ZeroShotClassifier
+from cci_captum.models.clip import ImageTextSimilarity, TextScores
 from cci_captum.vision_towers import BlockAttention, VisionTower, join_heads
 
 from ._text import TextAttribution, class_features, class_index
@@ -146,9 +146,9 @@ class CLIPSurgery(TextAttribution):
         return self.clip.encode_texts(self.redundant_text.to(device))
 
 
-def _has_classes(clip: ImageTextSimilarity | ZeroShotClassifier) -> TypeGuard[ZeroShotClassifier]:
+def _has_classes(clip: ImageTextSimilarity | TextScores) -> TypeGuard[TextScores]:
     """Whether there are classes that a text can be compared with."""
-    return isinstance(clip, ZeroShotClassifier) and len(clip.class_names) > 1
+    return isinstance(clip, TextScores) and len(clip.class_names) > 1
 
 
 def _dot(patches: Tensor, text: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .clustering import KMeans
     from .coalitions import Coalitions, all_sets
     from .effects import ClusterEffects
+    from .explained_words import ExplainedWords
     from .explaining import explain
     from .explanation import Explanation
     from .models.as_clip import as_clip
@@ -29,14 +30,22 @@ if TYPE_CHECKING:
     from .models.clip import ImageTextSimilarity, ZeroShotClassifier
     from .models.loading import LoadedCLIP, load_clip
     from .models.scores import LogProbability, Margin
+    from .models.words import WordScores
     from .shared import Shared
     from .vision_towers import VisionTower, find_vision_tower, register_vision_tower
-    from .visualization import attribution_grid, faithfulness_curves, paired_scatter, show_clusters
+    from .visualization import (
+        attribution_grid,
+        faithfulness_curves,
+        paired_scatter,
+        show_clusters,
+        text_heat,
+    )
 
 _MODULES = {
     "CCI": "cci",
     "ClusterEffects": "effects",
     "Coalitions": "coalitions",
+    "ExplainedWords": "explained_words",
     "Explanation": "explanation",
     "FieldOfView": "attribution.field_of_view",
     "ImageClassifier": "models.classifier",
@@ -48,6 +57,7 @@ _MODULES = {
     "PatchAttribution": "attribution.base",
     "Shared": "shared",
     "VisionTower": "vision_towers",
+    "WordScores": "models.words",
     "ZeroShotClassifier": "models.clip",
     "all_sets": "coalitions",
     "as_clip": "models.as_clip",
@@ -62,12 +72,14 @@ _MODULES = {
     "paired_scatter": "visualization",
     "register_vision_tower": "vision_towers",
     "show_clusters": "visualization",
+    "text_heat": "visualization",
 }
 
 __all__ = [
     "CCI",
     "ClusterEffects",
     "Coalitions",
+    "ExplainedWords",
     "Explanation",
     "FieldOfView",
     "ImageClassifier",
@@ -79,6 +91,7 @@ __all__ = [
     "PatchAttribution",
     "Shared",
     "VisionTower",
+    "WordScores",
     "ZeroShotClassifier",
     "__version__",
     "all_sets",
@@ -94,6 +107,7 @@ __all__ = [
     "paired_scatter",
     "register_vision_tower",
     "show_clusters",
+    "text_heat",
 ]
 
 

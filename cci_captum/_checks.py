@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -29,3 +30,21 @@ def check_seed(seed: Any) -> None:
     """Raise ValueError unless seed is an int that is not negative."""
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed: expected an int that is not negative, got {seed!r}")
+
+
+def check_pieces(argument: str, text: Any) -> list[tuple[str, float | None]]:
+    """The pieces of a text, each with a finite value or None.
+
+    Raises:
+        TypeError: If a piece is not a string and a number or None.
+        ValueError: If a value is not finite.
+    """
+    for index, piece in enumerate(text):
+        known = isinstance(piece, tuple) and len(piece) == 2 and isinstance(piece[0], str)
+        if not known or not isinstance(piece[1], (int, float, type(None))):
+            raise TypeError(
+                f"{argument}[{index}]: expected a string and a number or None, got {piece!r}"
+            )
+        if piece[1] is not None and not math.isfinite(piece[1]):
+            raise ValueError(f"{argument}[{index}]: expected a finite value, got {piece[1]}")
+    return list(text)

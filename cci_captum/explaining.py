@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .attribution.native_map import native_map, view_of_map
 from .cci import CCI
+from .effects import ClusterEffects
+from .explained_words import ExplainedWords
 from .explanation import Explanation
+from .models._cut_texts import checked
 from .models._encoders import image_device
 from .models.as_clip import as_clip
-from .models.clip import ZeroShotClassifier
+from .models.clip import TextScores, ZeroShotClassifier
 from .models.loading import LoadedCLIP, load_clip
 from .models.scores import find_score
+from .models.words import Word, find_words, word_features
 from .photos import read_photos
 from .tiny import MODEL_NAMES as TINY_MODELS
 
@@ -34,6 +38,7 @@ def explain(
     *,
     method: Callable[[nn.Module], Any] = CCI,
     score: str | None = None,
+    words: bool | Sequence[str] | Sequence[Sequence[str]] = False,
     device: str | torch.device | None = None,
     internal_batch_size: int | None = 32,
     show_progress: bool = False,
@@ -54,6 +59,10 @@ def explain(
         score: What of the outputs is explained. None is the cosine of each text by itself;
             "logit", "log-probability" and "margin" are of the cosines times the model's own logit
             scale, the latter two of each text among the others, which takes two texts.
+        words: Whether what each word of the texts adds is explained too, in the same passes where
+            the method hides clusters; see `Explanation.words`. Or the words and phrases to explain:
+            a list of them for each text, or of one text its list. Takes texts by themselves:
+            score None, and a CLIP or SigLIP of open_clip or transformers.
         device: Where a model is loaded to; None is a GPU if there is one. A model object is used
             where it is.
         internal_batch_size: Most images in one forward pass; see `CCI.attribute`.
@@ -90,31 +99,46 @@ def explain(
             "method: expected a class like cci_captum.CCI or another function from forward_func "
             f"to an attribution, got {method!r}"
         )
+    if words is not False and chosen != _COSINE:
+        raise ValueError(
+            "words: expected score None, since a word is hidden in its own text whatever the "
+            f"others are, got score {chosen!r}"
+        )
     clip = _load(model, pretrained, device)
+    spoken = None if words is False else _Spoken.of(clip, texts, words)
     photos = read_photos(images, clip.preprocess)
     inputs = torch.stack([photo.inputs for photo in photos]).to(image_device(clip.model))
 
     cosines = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}", logit_scale=1.0)
-    forward_func: nn.Module = cosines
+    given: nn.Module = cosines
     if chosen != _COSINE:
-        logits = copy(cosines)  # of the same texts, encoded once
-        logits.logit_scale = None
-        forward_func = find_score(score or "logit")(logits)
-    explainer = method(forward_func)
+        logits = TextScores(clip.model, texts, cosines.text_features)
+        given = find_score(score or "logit")(logits)
     options: dict[str, Any] = {
         "internal_batch_size": internal_batch_size,
         "show_progress": show_progress,
     }
+    explainer = method(given)
     effects = None
-    if isinstance(explainer, CCI):  # the same passes serve all texts
+    if isinstance(explainer, CCI):  # the same passes serve all texts, and all their words
+        if spoken is not None:
+            given = spoken.beside(cosines)
+            explainer = method(given)
         effects = explainer.effects(inputs, **options)
-        maps = [effects.patch_map(index) for index in range(len(texts))]
+    explained = getattr(explainer, "forward_func", given)
+    if spoken is not None and explained is not given:
+        raise ValueError(
+            "words: expected a method that explains the cosines that it is given, got one that "
+            f"explains a {type(explained).__name__} of them"
+        )
+    own = None if effects is None else _columns(effects, slice(len(texts)))
+    if own is None:
+        maps = _maps(explainer, inputs, len(texts), options)
+        scores = _run(explained, inputs, internal_batch_size)
     else:
-        maps = [native_map(explainer, inputs, index, **options) for index in range(len(texts))]
+        maps, scores = _maps_of(own), own.outputs
     stacked = torch.stack(maps, dim=1)
-    explained = getattr(explainer, "forward_func", forward_func)
-    scores = _run(explained, inputs, internal_batch_size) if effects is None else effects.outputs
-    known = chosen == _COSINE and explained is cosines
+    known = chosen == _COSINE and explained is given
     return Explanation(
         names=tuple(photo.name for photo in photos),
         photos=tuple(photo.image for photo in photos),
@@ -128,8 +152,99 @@ def explain(
         model=clip.name,
         method=str(getattr(method, "title", "") or type(explainer).__name__),
         score=chosen,
-        effects=effects,
+        effects=own,
+        words=None if spoken is None else spoken.explained(method, effects, inputs, options),
     )
+
+
+class _Spoken(NamedTuple):
+    """The words of T texts.
+
+    Attributes:
+        words: Of each text.
+        scores: Of each text, what its words add.
+    """
+
+    words: tuple[tuple[Word, ...], ...]
+    scores: tuple[TextScores, ...]
+
+    @classmethod
+    def of(cls, clip: LoadedCLIP, texts: Sequence[str], words: Any) -> _Spoken:
+        """Those of `explain`'s arguments.
+
+        Raises:
+            TypeError: If words are of another kind, or the model's text encoder is.
+            ValueError: If there is not a list for each text; see also `WordScores`.
+        """
+        listed: Any = [None] * len(texts) if words is True else words
+        if not isinstance(listed, (list, tuple)):
+            raise TypeError(
+                f"words: expected True, or a list of words for each text, got {words!r}"
+            )
+        if len(texts) == 1 and listed and isinstance(listed[0], str):
+            listed = [listed]
+        if len(listed) != len(texts):
+            raise ValueError(
+                f"words: expected a list of words for each of {len(texts)} texts, got {words!r}"
+            )
+        tokenizer = checked(clip.tokenizer)
+        found, scores = [], []
+        for text, own in zip(texts, listed, strict=True):
+            hidden = find_words(tokenizer, text, own)
+            added = word_features(clip.model, tokenizer, text, hidden)
+            found.append(tuple(hidden))
+            scores.append(TextScores(clip.model, [word.text for word in hidden], added, 1.0))
+        return cls(tuple(found), tuple(scores))
+
+    def beside(self, cosines: TextScores) -> TextScores:
+        """The cosines of the texts, then what each word adds, of the same image features."""
+        all_scores = (cosines, *self.scores)
+        names = [name for scores in all_scores for name in scores.class_names]
+        features = torch.cat([scores.text_features for scores in all_scores])
+        return TextScores(cosines.model, names, features, logit_scale=1.0)
+
+    def explained(
+        self,
+        method: Callable[[nn.Module], Any],
+        effects: ClusterEffects | None,
+        inputs: Tensor,
+        options: dict[str, Any],
+    ) -> ExplainedWords:
+        """What a method says of the words.
+
+        Args:
+            method: See `explain`.
+            effects: Of `beside`, where the method hides clusters.
+            inputs: (B, 3, H, W).
+            options: Of every method's `attribute`.
+        """
+        if effects is not None:
+            own = _columns(effects, slice(-sum(map(len, self.words)), None))
+            return ExplainedWords.of_columns(self.words, own.outputs, _maps_of(own), own)
+        maps, drops = [], []
+        for scores in self.scores:
+            drops.append(_run(scores, inputs, options["internal_batch_size"]))
+            maps += _maps(method(scores), inputs, len(scores.class_names), options)
+        return ExplainedWords.of_columns(self.words, torch.cat(drops, dim=1), maps)
+
+
+def _columns(effects: ClusterEffects, columns: slice) -> ClusterEffects:
+    """The effects on some of the outputs (B, C)."""
+    return replace(
+        effects,
+        outputs=effects.outputs[:, columns],
+        masked_outputs=effects.masked_outputs[:, :, columns],
+    )
+
+
+def _maps_of(effects: ClusterEffects) -> list[Tensor]:
+    """Maps (B, h, w) of each of the outputs."""
+    return [effects.patch_map(index) for index in range(effects.outputs.shape[1])]
+
+
+def _maps(explainer: Any, inputs: Tensor, count: int, options: dict[str, Any]) -> list[Tensor]:
+    """Maps (B, h, w) of each of so many outputs."""
+    return [native_map(explainer, inputs, index, **options) for index in range(count)]
 
 
 def _check_texts(texts: str | Sequence[str]) -> tuple[str, ...]:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ._version import __version__
 from .attribution.field_of_view import FieldOfView, place
 from .attribution.resizing import Upsample, check_upsample, enlarge
 from .effects import ClusterEffects
+from .explained_words import ExplainedWords, numbered, pieces
+from .explanation_files import read, write
 from .html import map_view
 from .models.seen_area import Area
-from .side_by_side import side_by_side
-from .visualization import show_clusters
+from .side_by_side import side_by_side, strongest, words_apart
+from .visualization import show_clusters, text_heat
 
-_FACTS = "explanation.json"
-_TENSORS, _EFFECTS = "maps.safetensors", "effects.safetensors"
+_MOST_WORDS = 8  # in a figure or a view of its own accord
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +45,7 @@ class Explanation:
         method: Its title.
         score: What `scores` are: "cosine", or the name of a score over all texts.
         effects: Of methods that hide clusters, what hiding each did, for all texts; else None.
+        words: What each word of the texts adds, if that was asked for; else None.
 
     Example:
         >>> import cci_captum
@@ -73,6 +71,7 @@ class Explanation:
     method: str
     score: str
     effects: ClusterEffects | None = None
+    words: ExplainedWords | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -209,8 +208,6 @@ class Explanation:
         Raises:
             ValueError: If there is no such text, or the method hides no clusters.
         """
-        if isinstance(text, str) and text not in self.texts:
-            raise ValueError(f"text: expected one of {', '.join(self.texts)}, got {text!r}")
         usual: dict[str, Any] = {
             "row_titles": self.row_titles,
             "fields_of_view": [self.map_area(index) for index in range(len(self))],
@@ -218,21 +215,93 @@ class Explanation:
         return show_clusters(
             self._of_clusters("cluster_figure"),
             self.photos,
-            target=self.texts.index(text) if isinstance(text, str) else text,
+            target=self._index(text),
             **(usual | options),
         )
 
+    def text_figure(self, **options: Any) -> Figure:
+        """The texts, each word in the colour of its drop, of each image; all on one scale.
+
+        Args:
+            options: Further ones of `cci_captum.visualization.text_heat`, such as `width`.
+
+        Raises:
+            ValueError: If words were not explained.
+        """
+        words = self._of_words("text_figure")
+        texts = [
+            pieces(text, own, drops[place_].tolist())
+            for drops in words.drops
+            for place_, (text, own) in enumerate(zip(self.texts, words.words, strict=True))
+        ]
+        titles = self.row_titles
+        if titles is not None:  # once an image, beside the first of its texts
+            titles = [title for name in titles for title in (name, *[""] * (len(self.texts) - 1))]
+        return text_heat(texts, **({"row_titles": titles} | options))
+
+    def word_figure(
+        self,
+        text: int | str = 0,
+        *,
+        most: int | None = _MOST_WORDS,
+        upsample: Upsample = "nearest",
+        **options: Any,
+    ) -> Figure:
+        """A row an image, a column a word of one text: maps over the photos, the drops below.
+
+        Of methods that hide clusters the `region_drops` are drawn, all words of an image on one
+        scale; of others the maps, each on its own.
+
+        Args:
+            text: One of the texts, or its index.
+            most: How many words at most: those of the largest drops. None is all.
+            upsample: See `on_photo`.
+            options: Further ones of `attribution_grid`.
+
+        Raises:
+            ValueError: If words were not explained, or there is no such text.
+        """
+        self._of_words("word_figure")
+        return words_apart(self, self._index(text), most=most, upsample=upsample, **options)
+
     def _repr_html_(self) -> str:
-        """As a notebook shows it: the maps of `figure`, with the value under the pointer."""
+        """As a notebook shows it: the maps of `figure`, with the value under the pointer.
+
+        Then those of the words, below each text with its words in the colours of their drops.
+        """
         drawn = self.maps if self.effects is None else self.drop_maps()
+        views = [
+            self._view(
+                {text: drawn[:, place_] for place_, text in enumerate(self.texts)},
+                {text: self.similarities[:, p].tolist() for p, text in enumerate(self.texts)},
+                title=f"{self.method}, {self.model}",
+            )
+        ]
+        if self.words is not None:
+            views += [self._view_of_words(self.words, place_) for place_ in range(len(self.texts))]
+        return "".join(views)
+
+    def _view_of_words(self, words: ExplainedWords, text: int) -> str:
+        own = words.words[text]
+        drops = words.drops[:, text, : len(own)]
+        shown = strongest(drops, _MOST_WORDS)
+        maps = words.maps if words.effects is None else words.drop_maps()
+        names = numbered([own[index].text for index in shown])
+        return self._view(
+            {name: maps[:, text, i] for name, i in zip(names, shown, strict=True)},
+            {name: drops[:, i].tolist() for name, i in zip(names, shown, strict=True)},
+            sentences=[pieces(self.texts[text], own, row.tolist()) for row in drops],
+        )
+
+    def _view(self, maps: dict[str, Tensor], scores: dict[str, list[float]], **options: Any) -> str:
         return map_view(
             self.photos,
-            {text: list(drawn[:, place_].cpu()) for place_, text in enumerate(self.texts)},
+            {name: list(column.cpu()) for name, column in maps.items()},
             fields_of_view=[self.map_area(index) for index in range(len(self))],
             row_titles=[Path(name).name for name in self.names],
-            scores={text: self.similarities[:, p].tolist() for p, text in enumerate(self.texts)},
+            scores=scores,
             unit="" if self.effects is None else f"drop in {self.score}",
-            title=f"{self.method}, {self.model}",
+            **options,
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -246,21 +315,7 @@ class Explanation:
         Raises:
             FileExistsError: If there is something else.
         """
-        path = Path(folder)
-        if path.exists() and not (path / _FACTS).is_file() and (path.is_file() or _any_in(path)):
-            raise FileExistsError(
-                f"folder: expected a new or empty one, or a saved explanation, got {path}"
-            )
-        part = path.with_name(f".{path.name}.part-{os.getpid()}")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
-            self._write(part)
-            if path.exists():
-                shutil.rmtree(path)
-            part.rename(path)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        write(self, Path(folder))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Explanation:
@@ -270,50 +325,22 @@ class Explanation:
             FileNotFoundError: If there is no such folder, or it lacks a file.
             ValueError: If it is of something else.
         """
-        path = Path(folder)
-        facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
-        if not isinstance(facts, dict) or "field_of_view" not in facts:
-            raise ValueError(f"folder: expected a saved explanation, got {path}")
-        photos = []
-        for place_ in range(len(facts["names"])):
-            with Image.open(path / f"{place_}.png") as image:
-                photos.append(image.convert("RGB"))
-        effects = path / _EFFECTS
-        return cls(
-            names=tuple(facts["names"]),
-            photos=tuple(photos),
-            texts=tuple(facts["texts"]),
-            field_of_view=tuple(map(tuple, facts["field_of_view"])),
-            covered=FieldOfView(**facts["covered"]),
-            model=facts["model"],
-            method=facts["method"],
-            score=facts["score"],
-            effects=ClusterEffects.load(effects) if effects.exists() else None,
-            **load_file(path / _TENSORS),
-        )
-
-    def _write(self, folder: Path) -> None:
-        kept = ("names", "texts", "field_of_view", "model", "method", "score")
-        facts = {name: getattr(self, name) for name in kept}
-        facts |= {"covered": asdict(self.covered), "cci_captum": __version__}
-        text = json.dumps(facts, indent=1, ensure_ascii=False)
-        (folder / _FACTS).write_text(text, encoding="utf-8")
-        tensors = ("scores", "similarities", "maps", "inputs")
-        own_memory = torch.contiguous_format  # no two in one place, which the format refuses
-        save_file(
-            {name: getattr(self, name).clone(memory_format=own_memory) for name in tensors},
-            folder / _TENSORS,
-        )
-        if self.effects is not None:
-            self.effects.save(folder / _EFFECTS)
-        for place_, photo in enumerate(self.photos):
-            photo.save(folder / f"{place_}.png")
+        return cls(**read(Path(folder)))
 
     def _of_clusters(self, what: str) -> ClusterEffects:
         if self.effects is None:
             raise ValueError(f"{what}: expected a method that hides clusters, got {self.method}")
         return self.effects
 
+    def _of_words(self, what: str) -> ExplainedWords:
+        if self.words is None:
+            raise ValueError(f"{what}: expected words to be explained: explain(..., words=True)")
+        return self.words
 
-def _any_in(folder: Path) -> bool:
-    return next(folder.iterdir(), None) is not None
+    def _index(self, text: int | str) -> int:
+        """Of a text, or an index as it is."""
+        if isinstance(text, int):
+            return text
+        if text not in self.texts:
+            raise ValueError(f"text: expected one of {', '.join(self.texts)}, got {text!r}")
+        return self.texts.index(text)

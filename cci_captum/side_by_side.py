@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from .attribution.resizing import Upsample, check_upsample
+from .explained_words import numbered
 from .images import size_within
 from .visualization import attribution_grid
+from .visualization._lettering import signed
 from .visualization.strongest import outlined
 
 _LARGEST = 768  # pixels: the longer side of a photo in a figure
@@ -52,7 +54,6 @@ def side_by_side(
         ValueError: If they are not of the same images and texts, or a method hides no clusters
             and outline asks for one.
     """
-    check_upsample(upsample)
     first = explanations[0]
     if any((e.names, e.texts) != (first.names, first.texts) for e in explanations):
         raise ValueError("explanations: expected the same images and texts in all")
@@ -76,8 +77,7 @@ def side_by_side(
         "titles": ["image", *titles_of(first.texts, [e.method for e in explanations])],
         "row_titles": first.row_titles,
         "scores": scores,
-        "fields_of_view": [_within(first, index, photo) for index, photo in enumerate(photos)],
-        "interpolation": upsample,
+        **_where(first, photos, upsample),
         "outlines": outlines,
         "scale": "per-row" if alone else "per-map",
         "unit": "drop" if alone else None,
@@ -85,8 +85,52 @@ def side_by_side(
     return attribution_grid(photos, columns, **(usual | options))
 
 
-def _within(explanation: Any, index: int, drawn: Image.Image) -> tuple[float, ...]:
-    """Where the maps of an image lie in its photo at the size at which it is drawn."""
-    photo = explanation.photos[index]
-    sides = (drawn.width / photo.width, drawn.height / photo.height) * 2
-    return tuple(e * s for e, s in zip(explanation.map_area(index), sides, strict=True))
+def words_apart(
+    explanation: Any, text: int, *, most: int | None, upsample: Upsample = "nearest", **options: Any
+) -> Figure:
+    """A row an image, a column a word of one text: maps over the photos, the words' drops below.
+
+    Args:
+        explanation: An `Explanation` with words.
+        text: Index of the text.
+        most: See `Explanation.word_figure`.
+        upsample: See `Explanation.on_photo`.
+        options: Further ones of `attribution_grid`.
+    """
+    words = explanation.words
+    drops = words.drops[:, text, : len(words.words[text])]
+    shown = strongest(drops, most)
+    maps = words.maps if words.effects is None else words.drop_maps()
+    photos = [photo.resize(drawn_size(photo)) for photo in explanation.photos]
+    own_scale = words.effects is None
+    usual: dict[str, Any] = {
+        "titles": ["image", *numbered([words.words[text][index].text for index in shown])],
+        "row_titles": explanation.row_titles,
+        "scores": {
+            str(index): [f"adds {signed(drop, 3)}" for drop in drops[:, index].tolist()]
+            for index in shown
+        },
+        **_where(explanation, photos, upsample),
+        "scale": "per-map" if own_scale else "per-row",
+        "unit": None if own_scale else "in a region",
+    }
+    columns = {str(index): maps[:, text, index] for index in shown}
+    return attribution_grid(photos, columns, **(usual | options))
+
+
+def strongest(drops: Tensor, most: int | None) -> list[int]:
+    """The columns of drops (B, W), or as many as `most` of the largest absolute value, in order."""
+    if most is None:
+        return list(range(drops.shape[1]))
+    return sorted(drops.abs().amax(dim=0).topk(min(most, drops.shape[1])).indices.tolist())
+
+
+def _where(explanation: Any, photos: Sequence[Image.Image], upsample: Upsample) -> dict[str, Any]:
+    """Options of `attribution_grid`: where maps lie in photos as they are drawn, enlarged how."""
+    check_upsample(upsample)
+    boxes = []
+    for index, (photo, drawn) in enumerate(zip(explanation.photos, photos, strict=True)):
+        sides = (drawn.width / photo.width, drawn.height / photo.height) * 2
+        area = explanation.map_area(index)
+        boxes.append(tuple(edge * side for edge, side in zip(area, sides, strict=True)))
+    return {"fields_of_view": boxes, "interpolation": upsample}

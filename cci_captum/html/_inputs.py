@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from .._checks import check_pieces
 from ..names import encodable
 
 Box = tuple[float, float, float, float]
 Score = float | str
+Piece = tuple[str, float | None]
 
 
 def to_images(images: Sequence[Image.Image]) -> list[Image.Image]:
@@ -139,6 +141,17 @@ def to_boxes(boxes: Sequence[Box | None] | None, images: Sequence[Image.Image]) 
             )
         found.append((left, top, right, bottom))
     return found
+
+
+def to_sentences(sentences: Sequence[Sequence[Piece]] | None, count: int) -> list[list[Piece]]:
+    """Count texts in pieces, or none at all for None."""
+    if sentences is None:
+        return []
+    _check_length("sentences", sentences, count, "texts in pieces")
+    return [
+        [(encodable(text), value) for text, value in check_pieces(f"sentences[{index}]", pieces)]
+        for index, pieces in enumerate(sentences)
+    ]
 
 
 def to_texts(argument: str, texts: Sequence[str] | None, count: int) -> list[str]:

@@ -12,8 +12,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 from PIL import Image
 
-from .._colours import DIVERGING_STOPS
-from ._inputs import Box, Score, to_boxes, to_images, to_maps, to_scores, to_text, to_texts
+from .._colours import DIVERGING_STOPS, diverging
+from ._inputs import (
+    Box,
+    Score,
+    to_boxes,
+    to_images,
+    to_maps,
+    to_scores,
+    to_sentences,
+    to_text,
+    to_texts,
+)
 from ._pictures import data_uri
 
 _DIGITS = 4  # significant ones of a map's values
@@ -26,6 +36,7 @@ def map_view(
     row_titles: Sequence[str] | None = None,
     scores: Mapping[str, Sequence[Score]] | None = None,
     fields_of_view: Sequence[Box | None] | None = None,
+    sentences: Sequence[Sequence[tuple[str, float | None]]] | None = None,
     unit: str = "",
     title: str = "",
     fragment: bool = True,
@@ -53,6 +64,9 @@ def map_view(
             image, which may reach beyond it where the model's input was padded. What lies
             outside is shown pale, since the model did not see it. None, for one or for all: the
             whole image.
+        sentences: For each image a text in pieces, each with a value or None, shown above its maps
+            with the pieces in the colours of their values, full at the largest absolute one of
+            all; see `cci_captum.visualization.text_heat`.
         unit: What values are measured in, such as "logit"; it follows each value. With a unit
             the maps are first drawn on one scale, since their strengths can be compared; without,
             each on its own.
@@ -94,6 +108,11 @@ def map_view(
         )
         for index, (photo, box) in enumerate(zip(photos, boxes, strict=True))
     ]
+    told = to_sentences(sentences, len(photos))
+    values = [abs(value) for pieces in told for _, value in pieces if value is not None]
+    full = max(values, default=0.0) or 1.0
+    for row, pieces in zip(rows, told, strict=False):
+        row["sentence"] = [_piece(*piece, full) for piece in pieces]
     return render(rows, unit=unit, title=title, fragment=fragment)
 
 
@@ -142,6 +161,7 @@ def row_of(
             }
             for name, map_ in maps.items()
         ],
+        "sentence": [],
         "numbers": [],  # written on the photo
         "data": {
             "size": size,
@@ -170,6 +190,20 @@ def render(
         fragment=fragment,
         clusters=clusters,
     )
+
+
+def _piece(text: str, value: float | None, full: float) -> dict[str, str]:
+    """What the template says of a piece of a text."""
+    if value is None:
+        return {"text": text, "value": ""}
+    red, green, blue = diverging(value / full)
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
+    return {
+        "text": text,
+        "value": _text(value),
+        "colour": f"rgb({red} {green} {blue})",
+        "ink": "#fff" if dark else "#222",
+    }
 
 
 def _frame(size: tuple[int, int], box: Box) -> Box:

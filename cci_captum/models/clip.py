@@ -7,6 +7,7 @@ outputs that Captum methods expect: one score, or one row of logits, an image.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from ..calls import call_memory
 from ._cut_texts import checked, warn_about_cuts
 from ._encoders import check_clip, encode_image, encode_text, text_device, weights_at_hand
 from ._equal_names import equal_rows, warn_about_equal_names
+from ._hidden_tokens import hide_tokens
 from ._tokens import tokenizer_for, tokens_of
 
 if TYPE_CHECKING:
@@ -119,7 +121,51 @@ class ImageTextSimilarity(_Embeddings):
         return (self.encode_images(images) * self.encode_texts(tokens)).sum(dim=-1)
 
 
-class ZeroShotClassifier(_Embeddings):
+class TextScores(_Embeddings):
+    """Products of image features with directions that come from texts: images -> (B, C).
+
+    Args:
+        model: A CLIP-like model, as for `ImageTextSimilarity`.
+        names: C names of the directions.
+        text_features: (C, D), at least float32.
+        logit_scale: See `ZeroShotClassifier`.
+    """
+
+    text_features: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        names: Sequence[str],
+        text_features: Tensor,
+        logit_scale: float | None = None,
+    ) -> None:
+        super().__init__(model)
+        self.class_names = tuple(names)
+        self.register_buffer("text_features", text_features, persistent=False)
+        self.logit_scale = logit_scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of every name.
+
+        Args:
+            images: (B, 3, H, W) preprocessed images.
+
+        Returns:
+            (B, C) logits, at least float32.
+        """
+        features = self.encode_images(images)
+        with torch.autocast(images.device.type, enabled=False):
+            cosines = features @ self.text_features.to(features).T
+            if self.logit_scale is not None:
+                return self.logit_scale * cosines
+            with weights_at_hand(self.model):
+                logits = self.model.logit_scale.exp().to(cosines.device) * cosines
+                bias = getattr(self.model, "logit_bias", None)
+                return logits if bias is None else logits + bias.to(cosines.device)
+
+
+class ZeroShotClassifier(TextScores):
     """Zero-shot classification by a CLIP-like model: images -> (B, C) logits.
 
     A class's text embedding is the normalised mean of the normalised embeddings of its name in
@@ -157,8 +203,6 @@ class ZeroShotClassifier(_Embeddings):
         torch.Size([4, 2])
     """
 
-    text_features: Tensor
-
     def __init__(
         self,
         model: nn.Module,
@@ -168,44 +212,24 @@ class ZeroShotClassifier(_Embeddings):
         *,
         logit_scale: float | None = None,
     ) -> None:
-        super().__init__(model)
+        check_clip(model)
         if isinstance(class_names, str) or not class_names:
             raise ValueError(
                 f"class_names: expected a sequence of at least one name, got {class_names!r}"
             )
-        self.class_names = tuple(class_names)
+        names = tuple(class_names)
         resolved = _resolve_templates(templates)
-        prompts = [t.replace("{}", name) for name in self.class_names for t in resolved]
+        prompts = [t.replace("{}", name) for name in names for t in resolved]
         own = tokenizer_for(model, tokenizer)
-        tokens, self.cut_texts = checked(own).tokenize(prompts)
-        warn_about_cuts(self.cut_texts, stacklevel=3)
-        features, rounding = _class_features(model, tokens, len(self.class_names))
+        tokens, cut_texts = checked(own).tokenize(prompts)
+        warn_about_cuts(cut_texts, stacklevel=3)
+        features, rounding = _class_features(model, tokens, len(names))
+        super().__init__(model, names, features, logit_scale)
+        self.cut_texts = cut_texts
         self.indistinguishable = tuple(
-            tuple(self.class_names[index] for index in group)
-            for group in equal_rows(features, rounding)
+            tuple(names[index] for index in group) for group in equal_rows(features, rounding)
         )
-        warn_about_equal_names(self.indistinguishable, len(self.class_names), stacklevel=3)
-        self.register_buffer("text_features", features, persistent=False)
-        self.logit_scale = logit_scale
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of every class.
-
-        Args:
-            images: (B, 3, H, W) preprocessed images.
-
-        Returns:
-            (B, C) logits, at least float32.
-        """
-        features = self.encode_images(images)
-        with torch.autocast(images.device.type, enabled=False):
-            cosines = features @ self.text_features.to(features).T
-            if self.logit_scale is not None:
-                return self.logit_scale * cosines
-            with weights_at_hand(self.model):
-                logits = self.model.logit_scale.exp().to(cosines.device) * cosines
-                bias = getattr(self.model, "logit_bias", None)
-                return logits if bias is None else logits + bias.to(cosines.device)
+        warn_about_equal_names(self.indistinguishable, len(names), stacklevel=3)
 
 
 def _resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
@@ -225,7 +249,6 @@ def _resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     return resolved
 
 
-@torch.no_grad()
 def _class_features(model: Any, tokens: Tensor, classes: int) -> tuple[Tensor, float]:
     """(C, D) normalised mean embedding of each class over the templates, and its rounding.
 
@@ -234,12 +257,31 @@ def _class_features(model: Any, tokens: Tensor, classes: int) -> tuple[Tensor, f
         tokens: (C T, L) of T prompts a class.
         classes: C.
     """
+    features, rounding = text_features(model, tokens)
+    each = features.view(classes, len(tokens) // classes, -1)
+    return F.normalize(each.mean(dim=1), dim=-1), rounding
+
+
+@torch.no_grad()
+def text_features(model: Any, tokens: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, float]:
+    """Normalised features (B, D) of tokens (B, L), at least float32, and their rounding.
+
+    Args:
+        model: The model.
+        tokens: Of B texts.
+        hidden: (B, L) bool, tokens that no other attends to; None hides none.
+
+    Raises:
+        TypeError: If some are hidden, and the text encoder is not one of those that this knows.
+    """
     device = text_device(model)
-    encoded = [encode_text(model, part.to(device)) for part in tokens.split(_TEXT_BATCH_SIZE)]
-    features = torch.cat([_unit(part) for part in encoded]).view(
-        classes, len(tokens) // classes, -1
-    )
-    return F.normalize(features.mean(dim=1), dim=-1), torch.finfo(encoded[0].dtype).eps
+    parts = []
+    for start in range(0, len(tokens), _TEXT_BATCH_SIZE):
+        rows = slice(start, start + _TEXT_BATCH_SIZE)
+        hiding = nullcontext() if hidden is None else hide_tokens(model, hidden[rows])
+        with hiding:
+            parts.append(encode_text(model, tokens[rows].to(device)))
+    return torch.cat([_unit(part) for part in parts]), torch.finfo(parts[0].dtype).eps
 
 
 def _unit(features: Tensor) -> Tensor:

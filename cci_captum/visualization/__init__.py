@@ -11,6 +11,7 @@ from .clusters import show_clusters
 from .curves import Band, faithfulness_curves
 from .grid import attribution_grid
 from .scatter import paired_scatter
+from .text_heat import text_heat
 
 __all__ = [
     "Band",
@@ -19,4 +20,5 @@ __all__ = [
     "faithfulness_curves",
     "paired_scatter",
     "show_clusters",
+    "text_heat",
 ]

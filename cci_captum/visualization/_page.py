@@ -64,7 +64,9 @@ class Page:
         """Inches from the left and the top as shares of the figure from the left and the bottom."""
         return (self._left + x) / self._size[0], 1 - (self._top + y) / self._size[1]
 
-    def text(self, x: float, top: float, lines: list[str], size: float, align: str) -> None:
+    def text(
+        self, x: float, top: float, lines: list[str], size: float, align: str, ink: str = INK
+    ) -> None:
         """Lines of text from top downwards, each aligned with x."""
         for line in lines:
             above, below = self.lettering.around(line, size)
@@ -72,7 +74,7 @@ class Page:
                 *self.place(x, top + above),
                 line,
                 fontsize=size,
-                color=INK,
+                color=ink,
                 ha=align,
                 va="baseline",
                 parse_math=self.lettering.math,

@@ -60,7 +60,7 @@ _RENAMED = [  # the libraries' names, old and new, and ours
 ]
 
 
-def _rename(weights: Weights) -> Weights:
+def rename(weights: Weights) -> Weights:
     """A block's weights under our names; joint projections of q, k and v taken apart."""
     renamed = {}
     for name, value in weights.items():
@@ -264,7 +264,7 @@ def _attention_pool(query: Tensor, tokens: Tensor, w: Weights, heads: int, eps: 
 
 def _attn(weights: Weights) -> Weights:
     """An attention pool's weights under our names."""
-    return _rename({f"attn.{name}": value for name, value in weights.items()})
+    return rename({f"attn.{name}": value for name, value in weights.items()})
 
 
 # open_clip's own
@@ -281,7 +281,7 @@ def _open_clip(visual: Any, finish: Callable[[Tensor], Tensor]) -> Tower:
 
     blocks = [
         Block(
-            _rename(under(w, f"transformer.resblocks.{i}.")),
+            rename(under(w, f"transformer.resblocks.{i}.")),
             block.attn.num_heads,
             eps,
             quick_gelu if type(block.mlp.gelu).__name__ == "QuickGELU" else gelu,
@@ -342,7 +342,7 @@ def _timm(trunk: Any, finish: Callable[[Tensor], Tensor]) -> Tower:
 
     blocks = [
         Block(
-            _rename(under(w, f"blocks.{i}.")),
+            rename(under(w, f"blocks.{i}.")),
             block.attn.num_heads,
             eps,
             activation,
@@ -464,7 +464,7 @@ def _transformers(model: Any) -> Tower:
 
     blocks = [
         Block(
-            _rename(under(w, f"layers.{i}.")),
+            rename(under(w, f"layers.{i}.")),
             config.num_attention_heads,
             eps,
             activation[config.hidden_act],

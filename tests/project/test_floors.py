@@ -40,7 +40,8 @@ FLOORS = (
     ("cci_captum.coalitions", "cci_captum.html"),
     ("cci_captum.effects",),
     ("cci_captum.cci", "cci_captum.visualization"),
-    ("cci_captum.photos", "cci_captum.side_by_side"),
+    ("cci_captum.explained_words", "cci_captum.photos"),
+    ("cci_captum.explanation_files", "cci_captum.side_by_side"),
     ("cci_captum.explanation",),
     ("cci_captum.explaining",),
     ("cci_captum",),  # its __init__: the public names

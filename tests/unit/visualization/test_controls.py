@@ -24,6 +24,7 @@ from cci_captum import (
     faithfulness_curves,
     paired_scatter,
     show_clusters,
+    text_heat,
 )
 from cci_captum.baselines import MethodSpec
 from cci_captum.visualization import Band
@@ -247,6 +248,16 @@ def test_all_texts_have_the_size_asked_for(size: float) -> None:
     check_plots(faithfulness_curves([0, 1], curves, font_size=size), size)
     values = {"CCI": [0.1, 0.2], WORDS: [0.3, 0.1], "b": [0.2, 0.2]}
     check_plots(paired_scatter(values, "CCI", title=WORDS, font_size=size), size)
+
+
+def test_words_have_the_size_asked_for() -> None:
+    pieces = [("a ", None), ("cat", 0.31), (" on ", None), ("snow", -0.05)]
+    figures = [text_heat([pieces], row_titles=["one"], font_size=size) for size in (5, 12)]
+    for figure, size in zip(figures, (5, 12), strict=True):
+        assert {text.get_fontsize() for text, _ in written(figure)} == {size}
+        check_layout(figure)
+    small, large = (figure.get_size_inches() for figure in figures)
+    assert (large > 1.5 * small).all()
 
 
 def check_plots(figure: Figure, size: float) -> None:
