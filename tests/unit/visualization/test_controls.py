@@ -353,8 +353,9 @@ def test_a_figure_of_ones_own(size: tuple[float, float], kind: str) -> None:
         assert room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
     for one, other in itertools.combinations([*boxes, *cells], 2):
         assert not one.shrunk(0.95, 0.95).overlaps(other.shrunk(0.95, 0.95))
-    used = Bbox.union([*boxes, *cells])
-    assert used.width > 0.75 * room.width or used.height > 0.75 * room.height  # as large as it can
+    tight = [axes.get_tightbbox(canvas.get_renderer()) for axes in right.axes]  # and their labels
+    used = Bbox.union([*boxes, *filter(None, tight)])
+    assert used.width > 0.85 * room.width or used.height > 0.85 * room.height  # as large as it can
     middle = (used.x0 + used.x1) / 2 - (room.x0 + room.x1) / 2
     assert abs(middle) < 0.06 * room.width
     with pytest.raises(ValueError, match=r"fig: expected at least .* inches"):
