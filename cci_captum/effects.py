@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ._checks import check_positive_int
 from .attribution.field_of_view import FieldOfView
 from .attribution.resizing import Upsample, check_upsample, enlarge
+from .attribution.targets import select_target
 from .coalitions import Coalitions, sizes_of
 
 Normalization = Literal["relative", "paper", "none"]
 
 _TENSORS = ("labels", "outputs", "masked_outputs", "clusters")  # a row an image
 _SETTINGS = "cci_captum.ClusterEffects"
+_SHOWN, _STRONGEST = 8, 3  # images and targets in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +146,94 @@ class ClusterEffects(Coalitions):
             **tensors,
         )
 
+    def to_html(
+        self,
+        targets: Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        most: int = _STRONGEST,
+        row_titles: Sequence[str] | None = None,
+        unit: str = "drop",
+        title: str = "",
+        fragment: bool = True,
+    ) -> str:
+        """The clusters and their drops as HTML, which tells those of the cluster under the pointer.
+
+        It holds no photo: effects have none. Drops of an image none of which is above `rounding`
+        are shown as zero, and said to be.
+
+        Args:
+            targets: Which outputs have a map: name -> target, or a list of targets, each as in
+                `drops`. None: the strongest, each image's own first, then each one's second, of
+                those that are finite.
+            most: How many for None.
+            row_titles: One title an image.
+            unit: See `cci_captum.html.cluster_view`.
+            title: Of the view.
+            fragment: True: a `<div>`. False: a page.
+
+        Returns:
+            The HTML.
+
+        Raises:
+            TypeError: If a text is no string.
+            ValueError: If there is no target, most is below 1, or lengths differ; see also `drops`.
+
+        Example:
+            >>> import torch, cci_captum
+            >>> effects = cci_captum.ClusterEffects(
+            ...     labels=torch.tensor([[[0, 0, 1, 2]]]),
+            ...     outputs=torch.tensor([[1.0, 0.5]]),
+            ...     masked_outputs=torch.tensor([[[0.25, 0.5], [1.25, 0.0], [1.0, 0.5]]]),
+            ...     image_shape=(3, 8, 32),
+            ... )
+            >>> effects.to_html({"a cat": 0, "a dog": 1}).count("<canvas")
+            2
+        """
+        from .html import cluster_view
+
+        check_positive_int("most", most)
+        if targets is None:
+            chosen = _strongest(self.outputs, self.masked_outputs, most)
+            named = {
+                "output" if target is None else f"target {target}": target for target in chosen
+            }
+        elif isinstance(targets, Mapping):
+            named = dict(targets)
+        else:
+            named = {f"target {target}": target for target in targets}
+        if not named:
+            raise ValueError("targets: expected at least one, got none")
+        columns, scores = {}, {}
+        for name, target in named.items():
+            drops = self.drops(target)
+            measured = drops.abs().amax(dim=1) > self.rounding(target)
+            columns[name] = [*torch.where(measured[:, None], drops, 0.0)]
+            scores[name] = [
+                f"{output:.3f}" + ("" if above else ", drops zero within rounding")
+                for output, above in zip(
+                    select_target(self.outputs, target).tolist(), measured.tolist(), strict=True
+                )
+            ]
+        return cluster_view(
+            [*self.labels],
+            columns,
+            clusters=[*self.clusters],
+            row_titles=row_titles,
+            scores=scores,
+            unit=unit,
+            title=title,
+            fragment=fragment,
+        )
+
+    def _repr_html_(self) -> str | None:
+        """As a notebook shows it: `to_html`, of at most 8 images; None of none."""
+        if not len(self):
+            return None
+        outputs = self.outputs[0].numel()
+        shown = [(_SHOWN, len(self), "images"), (_STRONGEST, outputs, "outputs, the strongest")]
+        said = [f"{most} of {count} {what}" for most, count, what in shown if count > most]
+        return self[:_SHOWN].to_html(title="; ".join(said))
+
     def _with(self, change: Callable[[Tensor], Tensor]) -> ClusterEffects:
         changed: dict[str, Any] = {name: change(getattr(self, name)) for name in _TENSORS}
         return replace(self, **changed)
@@ -214,3 +306,17 @@ class ClusterEffects(Coalitions):
         channels, height, width = self.image_shape
         maps = enlarge(self.patch_map(target), (height, width), upsample, self.covered)
         return maps[:, None].repeat(1, channels, 1, 1)
+
+
+def _strongest(outputs: Tensor, masked_outputs: Tensor, most: int) -> list[Any]:
+    """Targets of outputs (B, ...): each image's largest, then each one's second, and so on."""
+    if outputs.ndim == 1:
+        return [None]
+    shape = outputs.shape[1:]
+    flat = outputs.flatten(1)
+    finite = flat.isfinite().all(dim=0) & masked_outputs.flatten(2).isfinite().all(dim=(0, 1))
+    ranked = flat.masked_fill(~finite, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    first = ranked[:, : max(int(finite.sum()), 1)].T.flatten().tolist()
+    chosen = [*dict.fromkeys(first)][:most]
+    places = [tuple(map(int, np.unravel_index(place, shape))) for place in chosen]
+    return [place[0] if len(place) == 1 else place for place in places]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,13 @@ class Explanation:
             :, None
         ]
 
-    def figure(self, *, upsample: Upsample = "nearest", **options: Any) -> Figure:
+    def figure(
+        self,
+        *,
+        upsample: Upsample = "nearest",
+        outline: bool | Sequence[int] = False,
+        **options: Any,
+    ) -> Figure:
         """A row an image, a column a text: maps over the photos, cosines below.
 
         Of methods that hide clusters the drops are drawn, all texts of an image on one scale; of
@@ -178,12 +185,18 @@ class Explanation:
 
         Args:
             upsample: See `on_photo`.
-            options: Further ones of `attribution_grid`, such as `scale` or `cell_width`.
+            outline: True draws a line around the cluster with the largest drop for each text, or
+                none where no drop is above rounding; or around those of B numbers.
+            options: Further ones of `attribution_grid`, such as `scale`, `style` or `width`.
 
         Returns:
             The figure; `figure.savefig("explanation.pdf")` writes it.
+
+        Raises:
+            ValueError: If outline asks for a cluster and the method hides none; see also
+                `attribution_grid`.
         """
-        return side_by_side([self], upsample=upsample, **options)
+        return side_by_side([self], upsample=upsample, outline=outline, **options)
 
     def cluster_figure(self, text: int | str = 0, **options: Any) -> Figure:
         """The clusters of each image, where the model looked, and what hiding each did.

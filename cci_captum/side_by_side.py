@@ -13,7 +13,8 @@ from .attribution.resizing import Upsample, check_upsample
 from .explained_words import numbered
 from .images import size_within
 from .visualization import attribution_grid
-from .visualization.grid import signed
+from .visualization._lettering import signed
+from .visualization.strongest import outlined
 
 _LARGEST = 768  # pixels: the longer side of a photo in a figure
 
@@ -31,7 +32,11 @@ def titles_of(texts: Sequence[str], methods: Sequence[str]) -> list[str]:
 
 
 def side_by_side(
-    explanations: Sequence[Any], *, upsample: Upsample = "nearest", **options: Any
+    explanations: Sequence[Any],
+    *,
+    upsample: Upsample = "nearest",
+    outline: bool | Sequence[int] = False,
+    **options: Any,
 ) -> Figure:
     """A row an image, for each text a column of each explanation: maps over the photos.
 
@@ -41,29 +46,39 @@ def side_by_side(
     Args:
         explanations: Each an `Explanation`, of the same images and texts.
         upsample: See `Explanation.on_photo`.
+        outline: True draws a line around the cluster with the largest drop of each map, or none
+            where no drop is above rounding; or around those of B numbers. See `show_clusters`.
         options: Further ones of `attribution_grid`.
 
     Raises:
-        ValueError: If they are not of the same images and texts.
+        ValueError: If they are not of the same images and texts, or a method hides no clusters
+            and outline asks for one.
     """
-    check_upsample(upsample)
     first = explanations[0]
     if any((e.names, e.texts) != (first.names, first.texts) for e in explanations):
         raise ValueError("explanations: expected the same images and texts in all")
     alone = len(explanations) == 1 and first.effects is not None
     photos = [photo.resize(drawn_size(photo)) for photo in first.photos]
+    asked = not isinstance(outline, bool) or outline
+    if asked and (without := [e.method for e in explanations if e.effects is None]):
+        raise ValueError(f"outline: expected methods that hide clusters, got {', '.join(without)}")
     drawn = [e.drop_maps() if alone else e.maps for e in explanations]
-    columns: dict[str, list[Tensor]] = {}
+    columns: dict[str, Tensor] = {}
     scores: dict[str, Tensor] = {}
-    for place_ in range(len(first.texts)):
+    outlines: dict[str, Any] = {}
+    for place in range(len(first.texts)):
         for explanation, maps in zip(explanations, drawn, strict=True):
             column = str(len(columns))
-            columns[column] = _placed(explanation, maps[:, place_], photos, upsample)
-            scores[column] = explanation.similarities[:, place_]
+            columns[column] = maps[:, place]
+            scores[column] = explanation.similarities[:, place]
+            if asked:
+                outlines[column] = outlined(explanation.effects, place, outline)
     usual: dict[str, Any] = {
         "titles": ["image", *titles_of(first.texts, [e.method for e in explanations])],
         "row_titles": first.row_titles,
         "scores": scores,
+        **_where(first, photos, upsample),
+        "outlines": outlines,
         "scale": "per-row" if alone else "per-map",
         "unit": "drop" if alone else None,
     }
@@ -82,7 +97,6 @@ def words_apart(
         upsample: See `Explanation.on_photo`.
         options: Further ones of `attribution_grid`.
     """
-    check_upsample(upsample)
     words = explanation.words
     drops = words.drops[:, text, : len(words.words[text])]
     shown = strongest(drops, most)
@@ -96,12 +110,11 @@ def words_apart(
             str(index): [f"adds {signed(drop, 3)}" for drop in drops[:, index].tolist()]
             for index in shown
         },
+        **_where(explanation, photos, upsample),
         "scale": "per-map" if own_scale else "per-row",
         "unit": None if own_scale else "in a region",
     }
-    columns = {
-        str(index): _placed(explanation, maps[:, text, index], photos, upsample) for index in shown
-    }
+    columns = {str(index): maps[:, text, index] for index in shown}
     return attribution_grid(photos, columns, **(usual | options))
 
 
@@ -112,11 +125,12 @@ def strongest(drops: Tensor, most: int | None) -> list[int]:
     return sorted(drops.abs().amax(dim=0).topk(min(most, drops.shape[1])).indices.tolist())
 
 
-def _placed(
-    explanation: Any, maps: Tensor, photos: Sequence[Image.Image], upsample: Upsample
-) -> list[Tensor]:
-    """Maps (B, h, w) of an explanation's images, each (H, W) where it lies in its photo."""
-    return [
-        explanation.placed(maps[index : index + 1], index, (photo.height, photo.width), upsample)[0]
-        for index, photo in enumerate(photos)
-    ]
+def _where(explanation: Any, photos: Sequence[Image.Image], upsample: Upsample) -> dict[str, Any]:
+    """Options of `attribution_grid`: where maps lie in photos as they are drawn, enlarged how."""
+    check_upsample(upsample)
+    boxes = []
+    for index, (photo, drawn) in enumerate(zip(explanation.photos, photos, strict=True)):
+        sides = (drawn.width / photo.width, drawn.height / photo.height) * 2
+        area = explanation.map_area(index)
+        boxes.append(tuple(edge * side for edge, side in zip(area, sides, strict=True)))
+    return {"fields_of_view": boxes, "interpolation": upsample}

@@ -49,6 +49,51 @@ def to_maps(
     return found
 
 
+def to_labels(labels: Sequence[Any]) -> list[NDArray[np.int64]]:
+    """Of each image (h, w), at least one image."""
+    if not hasattr(labels, "__len__"):
+        raise TypeError(f"labels: expected a clustering an image, got {labels!r}")
+    if len(labels) == 0:
+        raise ValueError("labels: expected at least one image, got none")
+    found = []
+    for index, image in enumerate(labels):
+        array = _to_map(f"labels[{index}]", image)
+        if (array != array.round()).any() or array.min() < 0:
+            raise ValueError(f"labels[{index}]: expected whole numbers from 0 on, got others")
+        found.append(array.astype(np.int64))
+    return found
+
+
+def to_drops(
+    columns: Mapping[str, Sequence[Any]], labels: list[NDArray[np.int64]]
+) -> dict[str, list[NDArray[np.float64]]]:
+    """Column title -> a row (K,) of finite numbers an image, a number for each cluster."""
+    if not isinstance(columns, Mapping):
+        raise TypeError(f"columns: expected title -> drops, got {type(columns).__name__}")
+    if not columns:
+        raise ValueError("columns: expected at least one column, got none")
+    found = {}
+    for title, column in columns.items():
+        argument = f"columns[{title!r}]"
+        _check_length(argument, column, len(labels), "rows of drops, one an image")
+        found[to_text("columns", title)] = [
+            _to_row(f"{argument}[{index}]", row, image)
+            for index, (row, image) in enumerate(zip(column, labels, strict=True))
+        ]
+    return found
+
+
+def to_numbers(clusters: Sequence[Any] | None, labels: list[NDArray[np.int64]]) -> list[list[int]]:
+    """What each cluster of each image is called."""
+    if clusters is None:
+        return [[*range(int(image.max()) + 1)] for image in labels]
+    _check_length("clusters", clusters, len(labels), "rows of numbers, one an image")
+    return [
+        [round(number) for number in _to_row(f"clusters[{index}]", row, image).tolist()]
+        for index, (row, image) in enumerate(zip(clusters, labels, strict=True))
+    ]
+
+
 def to_scores(
     scores: Mapping[str, Sequence[Score]] | None, titles: list[str], count: int
 ) -> dict[str, list[str]]:
@@ -134,18 +179,27 @@ def _to_score(argument: str, score: Score) -> str:
 
 
 def _to_map(argument: str, values: Any) -> NDArray[np.float64]:
+    return _to_array(argument, values, 2, "a map (h, w) of numbers")
+
+
+def _to_row(argument: str, values: Any, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    row = _to_array(argument, values, 1, "a row (K,) of numbers")
+    if len(row) <= labels.max():
+        raise ValueError(
+            f"{argument}: expected a number for each of {labels.max() + 1} clusters, got {len(row)}"
+        )
+    return row
+
+
+def _to_array(argument: str, values: Any, ndim: int, what: str) -> NDArray[np.float64]:
     if isinstance(values, Tensor):
         values = values.detach().cpu().double().numpy()  # numpy has no bfloat16
     try:
         array = np.asarray(values)
     except ValueError:
-        raise ValueError(
-            f"{argument}: expected a map (h, w) of numbers, got lines that differ in length"
-        ) from None
-    if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{argument}: expected a map (h, w) of numbers, got shape {array.shape}, {array.dtype}"
-        )
+        raise ValueError(f"{argument}: expected {what}, got lines that differ in length") from None
+    if array.ndim != ndim or array.size == 0 or array.dtype.kind not in "biuf":
+        raise ValueError(f"{argument}: expected {what}, got shape {array.shape}, {array.dtype}")
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
         raise ValueError(f"{argument}: expected finite numbers, got NaN or infinity")

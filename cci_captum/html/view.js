@@ -3,6 +3,8 @@
   const LONGEST = 480; // pixels of a canvas
   const BRIGHTNESS = 0.55; // how much of the photo shows under a map, as in attribution_grid
   const PALE = 0.3; // how much of it where the model did not look
+  // Of a patch the neighbour below, above, right, left, and the side between them: x, y, x, y.
+  const SIDES = [[1, 0, 0, 1, 1, 1], [-1, 0, 0, 0, 1, 0], [0, 1, 1, 0, 1, 1], [0, -1, 0, 0, 0, 1]];
   const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   const data = JSON.parse(root.querySelector("script[type='application/json']").textContent);
   const find = (name) => root.querySelector(".cci-" + name);
@@ -10,13 +12,16 @@
   const scratch = document.createElement("canvas");
   const maps = [...root.querySelectorAll(".cci-row")].flatMap((row, index) =>
     [...row.querySelectorAll(".cci-map")].map((cell, column) => ({
-      ...data.rows[index], // size of the photo; box of the map and frame of both: left, top, width, height
+      // Size of the photo; box of the map and frame of both: left, top, width, height. Of clusters,
+      // the one of each patch, and their numbers.
+      ...data.rows[index],
       index,
       values: data.rows[index].maps[column],
       photo: row.querySelector(".cci-photo"),
       canvas: cell.querySelector("canvas"),
       cursor: cell.querySelector(".cci-cursor"),
       readout: cell.querySelector(".cci-value"),
+      first: !column,
       at: null, // row and column of the cursor
     })),
   );
@@ -32,6 +37,12 @@
   function written(value) {
     const sign = value > 0 ? "+" : value < 0 ? "\u2212" : "";
     return sign + String(Math.abs(value)).replace("e-", "e\u2212") + (data.unit && " " + data.unit);
+  }
+
+  // The value of a patch, and of which cluster it is.
+  function said(map, row, column) {
+    const cluster = map.labels ? `cluster ${map.clusters[map.labels[row][column]]}: ` : "";
+    return cluster + written(map.values[row][column]);
   }
 
   function colour(share) {
@@ -62,7 +73,45 @@
     return context;
   }
 
+  // Lines around all clusters or one, so many pixels wide, but no wider than patches are for it.
+  function surround(map, context, chosen, width, stroke) {
+    const pixel = Math.max(map.width, map.height) / LONGEST; // in patches
+    context.beginPath();
+    map.labels.forEach((line, r) =>
+      line.forEach((label, c) => {
+        if (chosen !== undefined && label !== chosen) return;
+        for (const [down, right, ...ends] of SIDES) {
+          if ((map.labels[r + down] || [])[c + right] === label) continue;
+          context.moveTo(c + ends[0], r + ends[1]);
+          context.lineTo(c + ends[2], r + ends[3]);
+        }
+      }),
+    );
+    context.lineCap = "square";
+    context.lineWidth = width * Math.min(pixel, 0.025);
+    context.strokeStyle = stroke;
+    context.stroke();
+  }
+
+  function drawClusters(map, full) {
+    const context = blank(map.canvas, map.frame);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(painted(map, full), ...map.box);
+    surround(map, context, undefined, 3, "#222");
+    if (map.marked === undefined) return;
+    surround(map, context, map.marked, 14, "#fff");
+    surround(map, context, map.marked, 7, "#222");
+  }
+
+  function mark(map, label) {
+    if (!map.labels || map.marked === label) return;
+    map.marked = label;
+    draw(map);
+  }
+
   function draw(map) {
+    const full = (isShared() ? largest : map.largest) || 1;
+    if (map.labels) return drawClusters(map, full);
     const photo = [map.photo, 0, 0, ...map.size];
 
     const over = blank(scratch, map.frame); // colours times the brightness of the photo
@@ -75,7 +124,7 @@
     over.fillRect(...map.box);
     over.globalCompositeOperation = "multiply";
     over.imageSmoothingEnabled = false;
-    over.drawImage(painted(map, (isShared() ? largest : map.largest) || 1), ...map.box);
+    over.drawImage(painted(map, full), ...map.box);
 
     const context = blank(map.canvas, map.frame);
     context.globalAlpha = PALE;
@@ -114,11 +163,12 @@
       const r = Math.floor(((row + 0.5) / map.height) * other.height);
       const c = Math.floor(((column + 0.5) / map.width) * other.width);
       other.at = [r, c];
-      other.readout.textContent = written(other.values[r][c]);
+      other.readout.textContent = said(other, r, c);
+      mark(other, other.labels && other.labels[r][c]);
       lay(other.cursor, other, left + c * across, top + r * down, across, down);
     }
     const place = `row ${row + 1} of ${map.height}, column ${column + 1} of ${map.width}`;
-    find("live").textContent = `${place}: ${written(map.values[row][column])}`;
+    find("live").textContent = `${place}: ${said(map, row, column)}`;
   }
 
   function leave(map) {
@@ -126,12 +176,13 @@
       other.at = null;
       other.cursor.hidden = true;
       other.readout.textContent = "";
+      mark(other, undefined);
     }
     find("live").textContent = "";
   }
 
   function hover(map, event) {
-    const area = map.canvas.getBoundingClientRect();
+    const area = event.currentTarget.getBoundingClientRect();
     const x = map.frame[0] + ((event.clientX - area.left) / area.width) * map.frame[2];
     const y = map.frame[1] + ((event.clientY - area.top) / area.height) * map.frame[3];
     const column = Math.floor(((x - map.box[0]) / map.box[2]) * map.width);
@@ -156,12 +207,14 @@
   }
 
   for (const map of maps) {
-    map.canvas.addEventListener("pointermove", (event) => hover(map, event));
-    map.canvas.addEventListener("pointerdown", (event) => hover(map, event));
-    map.canvas.addEventListener("pointerleave", (event) => {
-      const busy = inRow(map).some((other) => other.canvas === document.activeElement);
-      if (event.pointerType === "mouse" && !busy) leave(map);
-    });
+    for (const element of map.labels && map.first ? [map.canvas, map.photo] : [map.canvas]) {
+      element.addEventListener("pointermove", (event) => hover(map, event));
+      element.addEventListener("pointerdown", (event) => hover(map, event));
+      element.addEventListener("pointerleave", (event) => {
+        const busy = inRow(map).some((other) => other.canvas === document.activeElement);
+        if (event.pointerType === "mouse" && !busy) leave(map);
+      });
+    }
     map.canvas.addEventListener("keydown", (event) => press(map, event));
     map.canvas.addEventListener("focus", () => enter(map));
     map.canvas.addEventListener("blur", (event) => {

@@ -15,7 +15,6 @@ from PIL import Image
 from .._colours import DIVERGING_STOPS, diverging
 from ._inputs import (
     Box,
-    Piece,
     Score,
     to_boxes,
     to_images,
@@ -94,14 +93,90 @@ def map_view(
     """
     photos = to_images(images)
     maps = to_maps(columns, len(photos))
-    rows = _rows(
-        photos,
-        maps,
-        to_texts("row_titles", row_titles, len(photos)),
-        to_scores(scores, [*maps], len(photos)),
-        to_boxes(fields_of_view, photos),
-        to_sentences(sentences, len(photos)),
-    )
+    titles = to_texts("row_titles", row_titles, len(photos))
+    texts = to_scores(scores, [*maps], len(photos))
+    boxes = to_boxes(fields_of_view, photos)
+    rows = [
+        row_of(
+            index,
+            titles,
+            {name: column[index] for name, column in maps.items()},
+            {name: column[index] for name, column in texts.items()},
+            photo=data_uri(photo),
+            size=photo.size,
+            box=box,
+        )
+        for index, (photo, box) in enumerate(zip(photos, boxes, strict=True))
+    ]
+    told = to_sentences(sentences, len(photos))
+    values = [abs(value) for pieces in told for _, value in pieces if value is not None]
+    full = max(values, default=0.0) or 1.0
+    for row, pieces in zip(rows, told, strict=False):
+        row["sentence"] = [_piece(*piece, full) for piece in pieces]
+    return render(rows, unit=unit, title=title, fragment=fragment)
+
+
+def row_of(
+    index: int,
+    titles: list[str],
+    maps: Mapping[str, NDArray[np.float64]],
+    scores: Mapping[str, str],
+    *,
+    photo: str,
+    size: tuple[int, int],
+    box: Box,
+    **data: Any,
+) -> dict[str, Any]:
+    """What the template says of one image; "data" is what its script reads.
+
+    Args:
+        index: Of the image.
+        titles: Of all images, or none.
+        maps: Column title -> (h, w).
+        scores: Column title -> what stands with the map; nothing where it is empty.
+        photo: A data URI.
+        size: Width and height of the photo.
+        box: What the maps cover, in its pixels.
+        data: More for the script.
+    """
+    frame = _frame(size, box)
+    title = titles[index] if titles else ""
+    return {
+        "title": title,
+        "name": title or f"image {index + 1}",
+        "source": photo,
+        "ratio": frame[2] / frame[3],
+        "place": {  # of the photo in the frame, in percent
+            "left": 100 * abs(frame[0]) / frame[2],
+            "top": 100 * abs(frame[1]) / frame[3],
+            "width": 100 * size[0] / frame[2],
+            "height": 100 * size[1] / frame[3],
+        },
+        "maps": [
+            {
+                "title": name,
+                "score": scores[name],
+                "highest": _text(float(map_.max())),
+                "lowest": _text(float(map_.min())),
+            }
+            for name, map_ in maps.items()
+        ],
+        "sentence": [],
+        "numbers": [],  # written on the photo
+        "data": {
+            "size": size,
+            "box": (box[0], box[1], box[2] - box[0], box[3] - box[1]),
+            "frame": frame,
+            "maps": [_rounded(map_) for map_ in maps.values()],
+            **data,
+        },
+    }
+
+
+def render(
+    rows: list[dict[str, Any]], *, unit: str, title: str, fragment: bool, clusters: bool = False
+) -> str:
+    """The HTML of rows, which show clusters or photos."""
     return _template().render(
         id=f"cci-{uuid.uuid4().hex}",
         rows=rows,
@@ -113,56 +188,8 @@ def map_view(
         unit=to_text("unit", unit),
         title=to_text("title", title),
         fragment=fragment,
+        clusters=clusters,
     )
-
-
-def _rows(
-    photos: list[Image.Image],
-    maps: dict[str, list[NDArray[np.float64]]],
-    titles: list[str],
-    scores: dict[str, list[str]],
-    boxes: list[Box],
-    sentences: list[list[Piece]],
-) -> list[dict[str, Any]]:
-    """What the template says of each image; "data" is what its script reads."""
-    values = [abs(value) for pieces in sentences for _, value in pieces if value is not None]
-    full = max(values, default=0.0) or 1.0
-    rows = []
-    for index, (photo, box) in enumerate(zip(photos, boxes, strict=True)):
-        frame = _frame(photo.size, box)
-        rows.append(
-            {
-                "title": titles[index] if titles else "",
-                "name": (titles[index] if titles else "") or f"image {index + 1}",
-                "sentence": [_piece(*piece, full) for piece in sentences[index]]
-                if sentences
-                else [],
-                "source": data_uri(photo),
-                "ratio": frame[2] / frame[3],
-                "place": {  # of the photo in the frame, in percent
-                    "left": 100 * abs(frame[0]) / frame[2],
-                    "top": 100 * abs(frame[1]) / frame[3],
-                    "width": 100 * photo.width / frame[2],
-                    "height": 100 * photo.height / frame[3],
-                },
-                "maps": [
-                    {
-                        "title": name,
-                        "score": scores[name][index],
-                        "highest": _text(float(column[index].max())),
-                        "lowest": _text(float(column[index].min())),
-                    }
-                    for name, column in maps.items()
-                ],
-                "data": {
-                    "size": photo.size,
-                    "box": (box[0], box[1], box[2] - box[0], box[3] - box[1]),
-                    "frame": frame,
-                    "maps": [_rounded(column[index]) for column in maps.values()],
-                },
-            }
-        )
-    return rows
 
 
 def _piece(text: str, value: float | None, full: float) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
+from matplotlib.figure import FigureBase
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -130,13 +132,36 @@ def to_masks(masks: Any, count: int) -> list[NDArray[np.bool_]]:
     if not hasattr(masks, "__len__") or len(masks) != count:
         got = len(masks) if hasattr(masks, "__len__") else type(masks).__name__
         raise ValueError(f"masks: expected {count} masks, one an image, got {got}")
-    found = [to_array(mask) for mask in masks]
-    for index, mask in enumerate(found):
-        if mask.dtype != np.bool_ or mask.ndim != 2 or not mask.size:
+    return [_to_mask(f"masks[{index}]", mask) for index, mask in enumerate(masks)]
+
+
+def _to_mask(name: str, mask: Any) -> NDArray[np.bool_]:
+    found = to_array(mask)
+    if found.dtype != np.bool_ or found.ndim != 2 or not found.size:
+        raise ValueError(
+            f"{name}: expected bool of shape (H, W), got {found.dtype} of shape {found.shape}"
+        )
+    return found
+
+
+def to_outlines(
+    outlines: Any, columns: Sequence[str], count: int
+) -> dict[str, list[NDArray[np.bool_] | None]]:
+    """Column name -> count masks (h, w) of bool, or None where there is none."""
+    if not isinstance(outlines, Mapping):
+        raise TypeError(f"outlines: expected column name -> masks, got {type(outlines).__name__}")
+    if unknown := [name for name in outlines if name not in columns]:
+        raise ValueError(f"outlines: expected columns among {[*columns]}, got {unknown}")
+    found: dict[str, list[NDArray[np.bool_] | None]] = {}
+    for name, masks in outlines.items():
+        if len(masks) != count:
             raise ValueError(
-                f"masks[{index}]: expected bool of shape (H, W), got {mask.dtype} of shape "
-                f"{mask.shape}"
+                f"outlines[{name!r}]: expected {count} masks, one an image, got {len(masks)}"
             )
+        found[name] = [
+            None if mask is None else _to_mask(f"outlines[{name!r}][{index}]", mask)
+            for index, mask in enumerate(masks)
+        ]
     return found
 
 
@@ -173,9 +198,11 @@ def cut_out(picture: Array, box: tuple[float, ...] | None) -> Array:
     return found
 
 
-def check_shapes(what: str, maps: Sequence[Array], pictures: Sequence[Array]) -> None:
+def check_shapes(what: str, maps: Sequence[NDArray[Any] | None], pictures: Sequence[Array]) -> None:
     """Raise unless each map (h, w) may be one of its whole picture, but for a part of a patch."""
     for index, (map_, picture) in enumerate(zip(maps, pictures, strict=True)):
+        if map_ is None:
+            continue
         (h, w), (height, width) = map_.shape, picture.shape[:2]
         if min(abs(h * width - w * height) / width, abs(h * width - w * height) / height) >= 1:
             raise ValueError(
@@ -203,6 +230,18 @@ def to_texts(name: str, texts: Sequence[str] | None, count: int) -> list[str]:
         raise ValueError(f"{name}: expected a list of {count} strings, got {texts!r}")
     # Names of files may hold lone surrogates, which no font takes.
     return [encodable(str(text)) for text in texts]
+
+
+def check_canvas(fig: Any, ax: Any, width: float | None = None) -> None:
+    """Raise unless at most one of them is given, and is what it should be."""
+    if fig is not None and not isinstance(fig, FigureBase):
+        raise TypeError(f"fig: expected a matplotlib Figure or SubFigure, got {type(fig).__name__}")
+    if ax is not None and not isinstance(ax, Axes):
+        raise TypeError(f"ax: expected matplotlib Axes, got {type(ax).__name__}")
+    if fig is not None and ax is not None:
+        raise ValueError("ax: expected None together with fig, got both")
+    if width is not None and (fig is not None or ax is not None):
+        raise ValueError(f"width: expected None with fig or ax, which have their own, got {width}")
 
 
 def positive_number(name: str, value: float) -> float:

@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ._inputs import Array, to_array
-from ._page import INK, LABEL, MARGIN, SMALL, Page, signed, text_height, text_width, wrap
+from ._lettering import Lettering, signed, text_height, text_width
+from ._page import INK, MARGIN, Page
 
 _FRAME = "#B0B0B0"
 _ACROSS = 0.3  # inches between two plots
 OVERHANG = 0.16  # inches by which a head may be wider than its plot
 _DOWN = 0.12  # inches between a row and the next
-_TICKS = 0.07 + text_height(1, SMALL)  # inches below a plot that its ticks take
 
 
 def finite_row(name: str, values: Any, length: int | None = None) -> Array:
@@ -49,20 +49,15 @@ def ticks(low: float, high: float) -> tuple[list[float], list[str]]:
     return shown, [signed(place, decimals) for place in shown]
 
 
-def fit(text: str, width: float, size: float) -> list[str]:
-    """The lines of a text as of `wrap`, but of lengths as alike as can be."""
-    lines = wrap(text, width, size)
-    word = max((text_width(word, size) for word in text.split()), default=0.0)
-    for share in (0.5, 0.6, 0.7, 0.8, 0.9):
-        narrower = wrap(text, share * width, size)
-        if len(narrower) == len(lines) and word <= share * width:
-            return narrower
-    return lines
+def side_width(tick_texts: Sequence[str], label: Sequence[str], lettering: Lettering) -> float:
+    """Inches left of the first column: its ticks, and a label that runs upwards."""
+    ticks = max(text_width(text, lettering.small) for text in tick_texts)
+    return lettering.height(label, lettering.label) + 0.14 + ticks
 
 
-def side_width(tick_texts: Sequence[str], lines: int) -> float:
-    """Inches left of the first column: its ticks, and lines of a label that runs upwards."""
-    return text_height(lines, LABEL) + 0.14 + max(text_width(text, SMALL) for text in tick_texts)
+def below_ticks(lettering: Lettering) -> float:
+    """Inches below a plot that its ticks take."""
+    return 0.07 + text_height(1, lettering.small)
 
 
 class Panels:
@@ -77,7 +72,8 @@ class Panels:
         side: Inches left of the first column.
         above: Inches kept free on top of the page.
         below: Inches kept free at its bottom.
-        head_size: The font size of heads.
+        head_size: The font size of heads; None is that of labels.
+        lettering: Of all texts.
 
     Attributes:
         page: The page.
@@ -96,15 +92,18 @@ class Panels:
         side: float,
         above: float = 0.0,
         below: float = 0.0,
-        head_size: float = LABEL,
+        head_size: float | None = None,
+        lettering: Lettering,
     ) -> None:
+        label, head_size = lettering.label, head_size or lettering.label
+        ticks = below_ticks(lettering)
         rows = [range(i, min(i + columns, len(heads))) for i in range(0, len(heads), columns)]
-        head = [text_height(max(len(heads[i]) for i in r), head_size) + 0.05 for r in rows]
-        foot = [text_height(max(len(feet[i]) for i in r), LABEL) + _TICKS for r in rows]
+        head = [max(lettering.height(heads[i], head_size) for i in r) + 0.05 for r in rows]
+        foot = [max(lettering.height(feet[i], label) for i in r) + ticks for r in rows]
         right = MARGIN + side + len(rows[0]) * (width + _ACROSS) - _ACROSS + 0.12
         bottom = MARGIN + above + sum(head) + sum(foot) + len(rows) * (height + _DOWN) - _DOWN
         self.bottom = bottom
-        self.page = Page(right + MARGIN, bottom + below + MARGIN)
+        self.page = Page(right + MARGIN, bottom + below + MARGIN, lettering)
         self.axes: list[Axes] = []
         top = MARGIN + above
         for row, over, under in zip(rows, head, foot, strict=True):
@@ -115,11 +114,10 @@ class Panels:
                 axes.spines[:].set(linewidth=0.5, color=_FRAME)
                 self.axes.append(axes)
                 lines = [*heads[index]]
-                start = top - 0.05 - text_height(len(lines), head_size)
+                start = top - 0.05 - lettering.height(lines, head_size)
                 self.page.text(left + width / 2, start, lines, head_size, "center")
-                self.page.text(
-                    left + width / 2, top + height + _TICKS, [*feet[index]], LABEL, "center"
-                )
+                under_ticks = top + height + ticks
+                self.page.text(left + width / 2, under_ticks, [*feet[index]], label, "center")
             top += height + under + _DOWN
 
 
@@ -128,6 +126,7 @@ def set_ticks(
     across: tuple[list[float], list[str]],
     upwards: tuple[list[float], list[str]],
     label: Sequence[str] | None,
+    lettering: Lettering,
 ) -> None:
     """Ticks of both axes; those upwards get texts and a label only in the first column.
 
@@ -136,13 +135,16 @@ def set_ticks(
         across: Places and texts on the horizontal axis.
         upwards: Places and texts on the vertical axis.
         label: Lines of the vertical label; None where the plot is not in the first column.
+        lettering: Of both.
     """
     axes.set_xticks(*across)
     axes.set_yticks(*upwards)
-    axes.tick_params(labelsize=SMALL, length=2, width=0.5, pad=2, color=_FRAME, labelcolor=INK)
+    size, math = lettering.label, lettering.math
+    look: dict[str, Any] = {"length": 2, "width": 0.5, "pad": 2, "color": _FRAME}
+    axes.tick_params(labelsize=lettering.small, labelcolor=INK, **look)
     axes.tick_params(axis="y", labelleft=label is not None)
     if label is not None:
-        axes.set_ylabel("\n".join(label), fontsize=LABEL, color=INK, labelpad=3, parse_math=False)
+        axes.set_ylabel("\n".join(label), fontsize=size, color=INK, labelpad=3, parse_math=math)
 
 
 def renamed(names: Iterable[str], labels: Mapping[str, str] | None) -> dict[str, str]:

@@ -52,7 +52,9 @@ def full_colour(largest: Array, scale: Scale) -> Array:
     return np.where(full > 0, full, 1.0)  # a map of zeros stays white
 
 
-def ticks_of(scale: Scale, full: Array) -> list[str]:
+def ticks_of(style: str, scale: Scale, full: Array) -> list[str]:
     """Ticks of the colour bar: its ends are numbers if they are the same for all maps."""
     end = "max" if isinstance(scale, str) and scale != "shared" else f"{full.flat[0]:.2g}"
+    if style == "spotlight":
+        return ["\N{LESS-THAN OR EQUAL TO} 0", end]
     return [f"\N{MINUS SIGN}{end}", "0", end]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import withStroke
-from numpy.typing import NDArray
 
-from ._cells import backdrop, paint, sharpened, show
+from .._regions import borders
+from ._cells import backdrop, draw_outline, paint, points_of, sharpened, show, to_pixels
+from ._cluster_layout import ClusterLayout, Clusters, narrowest, placed_numbers, without_room
 from ._inputs import (
     Array,
+    check_canvas,
     check_shapes,
     cut_out,
     positive_number,
@@ -23,27 +27,13 @@ from ._inputs import (
     to_images,
     to_texts,
 )
-from ._page import (
-    DIVERGING,
-    GAP,
-    INK,
-    LABEL,
-    MARGIN,
-    SIDE,
-    SMALL,
-    TITLE,
-    Page,
-    signed,
-    text_height,
-    text_width,
-    widest,
-    wrap,
-)
+from ._lettering import Lettering
+from ._numbers import Numbers
+from ._page import DIVERGING, GAP, INK, Page, label_axes, largest, root_of, size_of
+from .strongest import outlined
 
 if TYPE_CHECKING:
     from ..effects import ClusterEffects
-
-_NUMBERS = 0.3  # inches for the numbers left of the bars
 
 
 def show_clusters(
@@ -54,7 +44,13 @@ def show_clusters(
     row_titles: Sequence[str] | None = None,
     scale: Literal["per-image", "shared"] | float = "per-image",
     cell_width: float = 1.8,
+    width: float | None = None,
     fields_of_view: Sequence[Sequence[float]] | None = None,
+    outline: bool | Sequence[int] = False,
+    font_size: float | None = None,
+    math: bool = False,
+    fig: Figure | SubFigure | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Show the clusters of each image and how far the output drops when each is hidden.
 
@@ -62,7 +58,9 @@ def show_clusters(
     clusters support the target (hiding them lowers the output), blue ones speak against it.
     Drops of an image none of which is above `ClusterEffects.rounding` are shown as zero, and said
     to be.
-    Clusters have the numbers that the clustering gave them, `effects.clusters`.
+    Clusters have the numbers that the clustering gave them, `effects.clusters`. Where numbers, or
+    the values of bars, have no room they get smaller, down to 5 points; where they have none then,
+    those of the smallest drops are left out, and a line below says how many.
 
     Args:
         effects: What `CCI.effects` returned for the B images.
@@ -72,15 +70,25 @@ def show_clusters(
         scale: The drop at which colours are full: "per-image" (the image's own largest
             absolute drop), "shared" (the largest of all images), or that drop itself.
         cell_width: Width of an image in inches.
+        width: Width of the whole figure in inches instead, such as 3.25 for a column of a paper.
         fields_of_view: Of each image the rectangle that the model saw, which alone is shown; see
             `attribution_grid`.
+        outline: True draws a thick line around the cluster with the largest drop of each image, if
+            that is above `ClusterEffects.rounding`; or around those of B numbers.
+        font_size: Of all texts, in points; None: titles of 9, those of rows of 8, numbers of 7.
+            Numbers and values of many clusters are smaller, down to 5 points.
+        math: Whether text between dollar signs is mathematics, as matplotlib has it.
+        fig: A figure, or a part of one, to draw into; see `attribution_grid`.
+        ax: Axes to draw the clusters of one image into, alone: without the image and the bars.
 
     Returns:
-        The figure; `figure.savefig("clusters.pdf")` writes it.
+        The figure; `figure.savefig("clusters.pdf")` writes it. With fig or ax the one that they
+        belong to.
 
     Raises:
-        TypeError: If images are of a type that is not listed in `attribution_grid`.
-        ValueError: If the numbers of images, titles and effects differ, or values do not fit.
+        TypeError: If an argument is of a type that is not listed, in `attribution_grid` of images.
+        ValueError: If the numbers of images, titles and effects differ, values do not fit, or the
+            width or fig leaves no room.
 
     Example:
         >>> import torch, cci_captum
@@ -96,55 +104,48 @@ def show_clusters(
     """
     pictures = to_images(images)
     labels, numbers = to_array(effects.labels), to_array(effects.clusters)
-    if len(pictures) != len(labels):
-        raise ValueError(
-            f"images: expected {len(labels)}, one for each of effects, got {len(pictures)}"
-        )
+    count = len(labels)
+    if len(pictures) != count:
+        raise ValueError(f"images: expected {count}, one for each of effects, got {len(pictures)}")
     positive_number("cell_width", cell_width)
+    check_canvas(fig, ax, width)
+    lettering = Lettering.of(font_size, math)
     if fields_of_view is None:
         check_shapes("effects", list(labels), pictures)
     boxes = to_boxes(fields_of_view, pictures)
-    pictures = [cut_out(*pair) for pair in zip(pictures, boxes, strict=True)]
     drops = to_array(effects.drops(target)).astype(np.float64)
     zero = np.abs(drops).max(axis=1) <= to_array(effects.rounding(target))
     drops[zero] = 0.0
     full = _full_colour(
         [row[used] for row, used in zip(drops, map(np.unique, labels), strict=True)], scale
     )
-    sides = [wrap(text, SIDE, LABEL) for text in to_texts("row_titles", row_titles, len(labels))]
-
-    ratio = float(np.median([picture.shape[0] / picture.shape[1] for picture in pictures]))
-    cell_height = cell_width * min(max(ratio, 0.6), 2)
-    row_height = max([cell_height, *(text_height(len(side), LABEL) for side in sides)])
-    left = MARGIN + (widest(sides, LABEL) + GAP if sides else 0)
-    middle = left + cell_width + GAP
-    right = middle + cell_width + GAP + _NUMBERS
-    bar_width = 1.3 * cell_width
-    top = MARGIN + text_height(1, TITLE) + 0.05
-    page = Page(right + bar_width + MARGIN, top + len(labels) * (row_height + GAP) - GAP + MARGIN)
-
-    for title, centre in {
-        "image": left + cell_width / 2,
-        "clusters": middle + cell_width / 2,
-        "drop when hidden": right + bar_width / 2,
-    }.items():
-        page.text(centre, MARGIN, [title], TITLE, "center")
-    for row, picture in enumerate(map(sharpened, pictures)):
-        if sides:
-            page.row_title(left - GAP, top, row_height, sides[row])
-        y = top + (row_height - cell_height) / 2
-        show(page.axes(left, y, cell_width, cell_height), picture)
-        axes = page.axes(middle, y, cell_width, cell_height)
-        grey = backdrop(picture, 0.5)
-        show(axes, paint(grey, drops[row][labels[row]] / full[row]))
-        _outline(axes, labels[row], numbers[row], grey.shape)
-        axes = page.axes(right, y, bar_width, cell_height)
-        used = np.unique(labels[row])
-        _bars(axes, numbers[row][used], drops[row][used], full[row], (bar_width, cell_height))
-        if zero[row]:
-            centre = right + bar_width / 2
-            page.text(centre, y + 0.04, ["zero within rounding"], SMALL, "center")
-        top += row_height + GAP
+    masks = outlined(effects, target, outline)
+    titles = to_texts("row_titles", row_titles, count)
+    rows = [
+        Clusters(
+            cut_out(pictures[index], boxes[index]),
+            labels[index],
+            numbers[index],
+            drops[index],
+            full[index],
+            masks[index],
+            bool(zero[index]),
+        )
+        for index in range(count)
+    ]
+    if ax is not None:
+        return _draw_into(ax, rows, titles, lettering, font_size)
+    if fig is not None:
+        across, down = size_of(fig)
+        widest = ClusterLayout.of_width(rows, titles, lettering, across, "fig").cell_width
+        least = narrowest(lettering)
+        layout = largest(partial(ClusterLayout.of, rows, titles, lettering), least, widest, down)
+    elif width is not None:
+        layout = ClusterLayout.of_width(rows, titles, lettering, width)
+    else:
+        layout = ClusterLayout.of(rows, titles, lettering, cell_width)
+    page = Page(layout.width, layout.height, lettering, fig)
+    _draw(page, layout, rows)
     return page.finished()
 
 
@@ -160,76 +161,72 @@ def _full_colour(drops: list[Array], scale: Any) -> list[float]:
     return [value or 1.0 for value in largest]  # without any drop, everything stays white
 
 
-def _outline(
-    axes: Axes, labels: NDArray[np.int64], numbers: NDArray[np.int64], size: tuple[int, ...]
-) -> None:
-    """Draw the borders between clusters, and each cluster's number inside it."""
-    patch = np.array([size[1] / labels.shape[1], size[0] / labels.shape[0]])  # width, height
-    rows, columns = np.nonzero(labels[:, 1:] != labels[:, :-1])
-    lines = [[(c + 1, r), (c + 1, r + 1)] for r, c in zip(rows, columns, strict=True)]
-    rows, columns = np.nonzero(labels[1:] != labels[:-1])
-    lines += [[(c, r + 1), (c + 1, r + 1)] for r, c in zip(rows, columns, strict=True)]
-    ends = [np.array(line) * patch - 0.5 for line in lines]
-    axes.add_collection(LineCollection(ends, colors=INK, linewidths=0.7, capstyle="round"))
-    for label in np.unique(labels):
-        row, column = _innermost(labels == label)
-        x, y = np.array([column + 0.5, row + 0.5]) * patch - 0.5
-        outlined = [withStroke(linewidth=1.6, foreground="white")]
+def _draw(page: Page, layout: ClusterLayout, rows: Sequence[Clusters]) -> None:
+    """Put all rows on a page."""
+    lettering, top = page.lettering, layout.top
+    width, height, bar_width = layout.cell_width, layout.cell_height, layout.bar_width
+    left, middle, right = layout.lefts
+    centres = (left + width / 2, middle + width / 2, right + bar_width / 2)
+    for head, centre in zip(layout.heads, centres, strict=True):
+        above = top - 0.05 - lettering.height(head, lettering.title)
+        page.text(centre, above, head, lettering.title, "center")
+    for index, (row, row_height) in enumerate(zip(rows, layout.row_heights, strict=True)):
+        feet = layout.feet[index]
+        if layout.sides:
+            page.row_title(left - GAP, top, row_height, layout.sides[index])
+        taken = height + max(lettering.height(foot, lettering.small) for foot in feet)
+        y = top + (row_height - taken) / 2
+        show(page.axes(left, y, width, height), sharpened(row.picture), row.picture.shape)
+        axes = page.axes(middle, y, width, height)
+        _draw_clusters(axes, row, layout.numbers[index], layout.number_size)
+        axes = page.axes(right, y, bar_width, height)
+        row.bars.draw(axes, bar_width, height, lettering.small)
+        for foot, centre in zip(feet, centres[1:], strict=True):
+            page.text(centre, y + height + 0.02, foot, lettering.small, "center")
+        top += row_height + GAP
+
+
+def _draw_into(
+    axes: Axes,
+    rows: Sequence[Clusters],
+    titles: Sequence[str],
+    lettering: Lettering,
+    font_size: float | None,
+) -> Figure:
+    """Draw the clusters of the one image into axes of a caller's own."""
+    if len(rows) != 1:
+        raise ValueError(f"ax: expected one image, got {len(rows)}; more go into fig")
+    dpi = root_of(axes.figure).dpi
+    inches = axes.bbox.width / dpi, axes.bbox.height / dpi
+    (numbers,), size = placed_numbers(rows, *inches, lettering.small)
+    _draw_clusters(axes, rows[0], numbers, size)
+    label_axes(
+        axes, "".join(titles), "", without_room(numbers.left_out, "number"), lettering, font_size
+    )
+    return root_of(axes.figure)
+
+
+def _draw_clusters(axes: Axes, row: Clusters, numbers: Numbers, size: float) -> None:
+    """Draw clusters in the colours of their drops, the borders between them and their numbers."""
+    labels, shape = row.labels, row.picture.shape
+    sharp = sharpened(row.picture)
+    painted = paint(backdrop(sharp, 0.5), row.drops[labels] / row.full)
+    show(axes, painted, shape, DIVERGING, Normalize(-row.full, row.full))
+    lines = list(to_pixels(borders(labels), labels.shape, shape))
+    patch = points_of(axes, shape) * min(shape[0] / labels.shape[0], shape[1] / labels.shape[1])
+    thin = min(0.7, 0.12 * patch)
+    axes.add_collection(LineCollection(lines, colors=INK, linewidths=thin, capstyle="round"))
+    if row.outlined is not None:
+        draw_outline(axes, row.outlined, shape)
+    places = to_pixels(numbers.places, labels.shape, shape)
+    for text, (x, y) in zip(numbers.texts, places, strict=True):
         axes.text(
             x,
             y,
-            str(numbers[label]),
-            fontsize=SMALL,
+            text,
+            fontsize=size,
             color=INK,
             ha="center",
             va="center_baseline",
-            path_effects=outlined,
+            path_effects=[withStroke(linewidth=1.6, foreground="white")],
         )
-
-
-def _innermost(inside: NDArray[np.bool_]) -> tuple[int, int]:
-    """The patch of a cluster that is farthest from every patch outside it."""
-    cells = np.argwhere(inside)
-    outside = np.argwhere(~np.pad(inside, 1)) - 1  # the rim around the image is outside too
-    distance = ((cells[:, None] - outside[None]) ** 2).sum(-1).min(axis=1)
-    row, column = cells[distance.argmax()]
-    return int(row), int(column)
-
-
-def _bars(
-    axes: Axes, numbers: NDArray[np.int64], drops: Array, full: float, size: tuple[float, float]
-) -> None:
-    """A bar for each cluster, largest drop on top, its value printed at its end."""
-    width, height = size  # of the axes, in inches
-    order = np.argsort(-drops, kind="stable")
-    values = drops[order]
-    font = min(SMALL, 0.8 * 72 * height / len(values))
-    decimals = int(np.clip(2 - np.floor(np.log10(full)), 0, 6))  # three digits of the largest
-    texts = [signed(value, decimals) for value in values]
-    # Room for the texts on either side, then as much as is left for the bars.
-    room = max(text_width(text, font) for text in texts) + 0.08
-    low, high = min(values.min(), 0.0), max(values.max(), 0.0)
-    rooms = np.array([room + 0.1 if low < 0 else 0.0, room])
-    inch = (high - low or 1.0) / (width - rooms.sum())
-    places = range(len(values))
-    axes.barh(
-        places,
-        values,
-        height=0.72,
-        color=DIVERGING((values / full + 1) / 2),
-        edgecolor=INK,
-        linewidth=0.4,
-    )
-    for place, value, text in zip(places, values, texts, strict=True):
-        x, align = (value - 0.04 * inch, "right") if value < 0 else (value + 0.04 * inch, "left")
-        axes.text(x, place, text, fontsize=font, color=INK, ha=align, va="center_baseline")
-    axes.axvline(0, color=INK, linewidth=0.6)
-    spare = max(5 - len(values), 0) / 2  # so that few bars are not thick
-    axes.set(
-        xlim=(low - rooms[0] * inch, high + rooms[1] * inch),
-        ylim=(len(values) - 0.5 + spare, -0.5 - spare),
-        xticks=[],
-    )
-    axes.set_yticks(places, [str(number) for number in numbers[order]], fontsize=font, color=INK)
-    axes.tick_params(length=0, pad=3)
-    axes.spines[:].set_visible(False)

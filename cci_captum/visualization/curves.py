@@ -10,15 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .._checks import check_positive_int
-from ._inputs import Array, positive_number
+from ._inputs import Array, check_canvas, positive_number
 from ._legend import Legend
+from ._lettering import Lettering
 from ._looks import Look, method_look, reference_look
-from ._page import LABEL, TITLE
+from ._page import label_axes, root_of
 from ._panels import (
     OVERHANG,
     Panels,
     finite_row,
-    fit,
     limits,
     renamed,
     set_ticks,
@@ -53,6 +53,9 @@ def faithfulness_curves(
     ylabel: str = "top-1 accuracy",
     columns: int = 2,
     panel_width: float = 3.2,
+    font_size: float | None = None,
+    math: bool = False,
+    ax: Axes | None = None,
 ) -> Figure:
     """Show the curves of methods: a panel a comparison, such as deletion under one protocol.
 
@@ -70,14 +73,19 @@ def faithfulness_curves(
         ylabel: Label of the vertical axes.
         columns: The most panels in a row.
         panel_width: Width of a panel in inches, without the texts around it.
+        font_size: Of all texts, in points; None: titles of 9, labels of 8, ticks of 7.
+        math: Whether texts between dollar signs are mathematics, as matplotlib has it.
+        ax: Axes to draw one panel into, with their own fonts unless font_size is given. Nothing
+            else in their figure changes. There is no legend; `ax.legend()` makes one.
 
     Returns:
-        The figure; `figure.savefig("curves.pdf")` writes it.
+        The figure; `figure.savefig("curves.pdf")` writes it. With ax the one that they belong to.
 
     Raises:
-        TypeError: If panels are not mappings of mappings to `Band`.
+        TypeError: If panels are not mappings of mappings to `Band`, or ax are no axes.
         ValueError: If there is nothing to draw, shapes differ, values are not finite, a band is
-            upside down or lacks an end, or a reference is in no panel.
+            upside down or lacks an end, a reference is in no panel, or there are ax and several
+            panels.
 
     Example:
         >>> deletion = {
@@ -92,6 +100,8 @@ def faithfulness_curves(
     """
     check_positive_int("columns", columns)
     positive_number("panel_width", panel_width)
+    check_canvas(None, ax)
+    lettering = Lettering.of(font_size, math)
     titles = [*_nested("panels", panels)]
     if isinstance(fractions, Mapping) and (missing := [t for t in titles if t not in fractions]):
         raise ValueError(f"fractions: expected a row for each panel, got none for {missing}")
@@ -109,31 +119,42 @@ def faithfulness_curves(
         for title, x in zip(titles, shares, strict=True)
     ]
     looks = _looks(curves, references)
+    names = renamed(looks, labels)
+    if ax is not None:
+        if len(titles) != 1:
+            raise ValueError(f"ax: expected one panel, got {len(titles)}")
+        ax.set(xlim=shares[0][[0, -1]], ylim=_range(curves))
+        ax.set_xticks(*_percent(shares[0]))
+        _draw(ax, shares[0], curves[0], looks, names)
+        label_axes(ax, titles[0], ylabel, xlabel, lettering, font_size)
+        return root_of(ax.figure)
 
     height = 0.72 * panel_width
     columns = min(columns, len(titles))
     ranges = [_range(curves[i - i % columns :][:columns]) for i in range(len(titles))]
     upwards = [ticks(*limit) for limit in ranges]
-    label = fit(ylabel, height, LABEL)
-    side = side_width([text for _, texts in upwards for text in texts], len(label))
-    legend = Legend(looks, renamed(looks, labels), side + columns * panel_width)
+    label = lettering.fit(ylabel, height, lettering.label)
+    side = side_width([text for _, texts in upwards for text in texts], label, lettering)
+    legend = Legend(looks, names, side + columns * panel_width, lettering)
     last = len(titles) - columns  # panels from here on have none below them
+    foot = lettering.fit(xlabel, panel_width, lettering.label)
     laid_out = Panels(
-        heads=[fit(title, panel_width + OVERHANG, TITLE) for title in titles],
-        feet=[fit(xlabel, panel_width, LABEL) * (i >= last) for i in range(len(titles))],
+        heads=[lettering.fit(t, panel_width + OVERHANG, lettering.title) for t in titles],
+        feet=[foot * (i >= last) for i in range(len(titles))],
         columns=columns,
         width=panel_width,
         height=height,
         side=side,
         below=legend.height,
-        head_size=TITLE,
+        head_size=lettering.title,
+        lettering=lettering,
     )
     for i, axes in enumerate(laid_out.axes):
         axes.set(xlim=shares[i][[0, -1]], ylim=ranges[i])
-        percent, texts = ticks(*(100 * shares[i][[0, -1]]))
-        across = ([place / 100 for place in percent], texts)
-        set_ticks(axes, across, upwards[i], label if i % columns == 0 else None)
-        _draw(axes, shares[i], curves[i], looks)
+        set_ticks(
+            axes, _percent(shares[i]), upwards[i], label if i % columns == 0 else None, lettering
+        )
+        _draw(axes, shares[i], curves[i], looks, names)
     legend.draw(laid_out.page, laid_out.bottom)
     return laid_out.page.finished()
 
@@ -195,7 +216,19 @@ def _range(row: list[_Panel]) -> tuple[float, float]:
     return (0.0, high) if values.min() >= 0 and values.max() <= 1 else (low, high)
 
 
-def _draw(axes: Axes, shares: Array, panel: _Panel, looks: Mapping[str, Look]) -> None:
+def _percent(shares: Array) -> tuple[list[float], list[str]]:
+    """Ticks of the horizontal axis."""
+    percent, texts = ticks(*(100 * shares[[0, -1]]))
+    return [place / 100 for place in percent], texts
+
+
+def _draw(
+    axes: Axes,
+    shares: Array,
+    panel: _Panel,
+    looks: Mapping[str, Look],
+    names: Mapping[str, str],
+) -> None:
     """Draw the lines of a panel over their bands, the first method on top."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#EEEEEE", linewidth=0.5)
@@ -220,6 +253,6 @@ def _draw(axes: Axes, shares: Array, panel: _Panel, looks: Mapping[str, Look]) -
             markevery=(place % step, step),
             zorder=3 - place / len(places),  # 2 to 3: above bands
             clip_on=False,
-            label=name,
+            label=names[name],
             **look.options(),
         )

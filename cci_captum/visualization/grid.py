@@ -3,45 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
-from ._cells import backdrop, contour, paint, placed, sharpened, show
+from ._cells import Interpolation, Look, Style
+from ._drawing import ROUNDED, Drawing
+from ._grid_layout import GridLayout, GridTexts, captions_of
 from ._inputs import (
-    Array,
+    check_canvas,
     check_shapes,
     positive_number,
-    to_array,
     to_boxes,
-    to_colormap,
     to_images,
     to_maps,
     to_masks,
+    to_outlines,
     to_texts,
 )
-from ._page import (
-    DIVERGING,
-    GAP,
-    LABEL,
-    MARGIN,
-    SIDE,
-    TITLE,
-    Page,
-    colorbar_width,
-    signed,
-    text_height,
-    widest,
-    wrap,
-)
-from ._scaling import Scale, floors, full_colour, ticks_of
+from ._lettering import Lettering
+from ._page import DIVERGING, GAP, Page, label_axes, root_of, size_of
+from ._scaling import Scale, ticks_of
 
 _IMAGE = "image"  # the first column
 _CELL_WIDTH = 1.5  # inches
-_NARROWEST = 0.4  # inches: a cell
-_ZERO, _ROUNDED = "zero everywhere", "zero within rounding"  # below maps that are
+_LABELS = {  # beside the colour bar, upwards; the first that fits
+    "heat": ("opposes   supports", "attribution"),
+    "spotlight": ("shown as it supports", "supports"),
+}
 
 
 def attribution_grid(
@@ -52,24 +44,30 @@ def attribution_grid(
     row_titles: Sequence[str] | None = None,
     scores: Mapping[str, Any] | None = None,
     scale: Scale = "per-map",
-    interpolation: Literal["nearest", "bilinear"] = "nearest",
+    interpolation: Interpolation = "nearest",
     floor: float | Mapping[str, Any] | None = None,
-    image_strength: float = 0.55,
+    style: Style = "heat",
+    image_strength: float | None = None,
     cell_width: float = _CELL_WIDTH,
     width: float | None = None,
     cmap: str | Colormap = DIVERGING,
     fields_of_view: Sequence[Sequence[float]] | None = None,
     masks: Any = None,
+    outlines: Mapping[str, Any] | None = None,
     unit: str | None = None,
     image_column: bool = True,
     colorbar: bool = True,
+    font_size: float | None = None,
+    math: bool = False,
+    fig: Figure | SubFigure | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Show attribution maps next to their images: a row an image, a column a method.
 
     Colours are centred on zero: white where the map is zero, red where it is positive (the region
     supports the target), blue where it is negative (it speaks against it). Captum's own
     `visualize_image_attr` has red for negative and green for positive values. The image shows
-    through as brightness.
+    through as brightness. Or the image is dimmed where a map is low: see style.
 
     Args:
         images: (B, 3, H, W) tensor or (B, H, W, 3) array, floating point in [0, 1] or whole
@@ -91,27 +89,45 @@ def attribution_grid(
             of the maps' dtype (float32's, where it has fewer digits) of the largest absolute
             value in the column, whose maps have the same unit, but at least 1e-12, which
             differences of scores of about 1 do not reach even in float64 but by rounding.
-        interpolation: How small maps are enlarged, "nearest" or "bilinear".
-        image_strength: From 0 (the map only) to 1 (the image at full contrast).
+        interpolation: How small maps are enlarged, "nearest", "bilinear" or "bicubic".
+        style: "heat", colours over the image; or "spotlight", the image itself, as it is where a
+            map has its largest value (or that of scale), darker the lower the map is, and darkest
+            where it is zero, negative or not known. A spotlight has no colours of its own, and
+            scale asks for positive values alone.
+        image_strength: Of heat, from 0 (the map only) to 1 (the image at full contrast); of a
+            spotlight, what is left of the image's brightness where it is darkest. None is 0.55
+            and 0.2.
         cell_width: Width of a cell in inches.
         width: Width of the whole figure in inches instead, such as 3.25 for a column of a paper.
-        cmap: Colours from -1 over 0 to 1: a matplotlib colormap or its name.
+        cmap: Colours of heat from -1 over 0 to 1: a matplotlib colormap or its name.
         fields_of_view: Of each image the rectangle that its maps show: left, top, right, bottom in
             its pixels, beyond it where the model's input was padded. None: all of it, and maps
             whose shape cannot be that of the whole image are refused.
         masks: (B, H, W) bool, or a list of B masks (H, W), whose borders are drawn dashed over
             the maps, in each image's own proportions.
+        outlines: Column name -> (B, h, w) bool, or a list of B masks (h, w) or None, outlined with
+            a solid line along the borders of their own cells. As maps, they show fields_of_view.
         unit: Of the maps' values, such as "drop": below each map stands its strongest value, with
             this; "" for the number alone, None for nothing.
         image_column: Whether the images are a column of their own, the first.
-        colorbar: Whether there is a colour bar.
+        colorbar: Whether there is a colour bar; that of a spotlight goes from dark to light.
+        font_size: Of all texts, in points; None: titles of 9, the colour bar's of 7, others of 8.
+        math: Whether text between dollar signs is mathematics, as matplotlib has it.
+        fig: A figure, or a part of one, to draw into: the grid is as large as it has room for, in
+            its middle. Nothing else in it changes.
+        ax: Axes to draw into, of one image and one map: the map alone, measured in pixels of the
+            image, with its title as that of the axes and what else stands beside and below a cell
+            as their labels, in their own fonts unless font_size is given. Nothing else in their
+            figure changes. There is no colour bar; `fig.colorbar(ax.images[-1], ax=ax)` makes one.
 
     Returns:
-        The figure; `figure.savefig("grid.pdf")` writes it, and a notebook shows it.
+        The figure; `figure.savefig("grid.pdf")` writes it, and a notebook shows it. With fig or
+        ax the one that they belong to.
 
     Raises:
-        TypeError: If images or maps are of a type that is not listed above.
-        ValueError: If shapes, lengths, names or values do not fit, or a map has NaN.
+        TypeError: If an argument is of a type that is not listed above.
+        ValueError: If shapes, lengths, names or values do not fit, a map has NaN, the width or fig
+            leaves no room, or a formula cannot be read.
 
     Example:
         >>> import torch
@@ -126,72 +142,86 @@ def attribution_grid(
         raise TypeError(f"maps: expected column name -> maps, got {type(maps).__name__}")
     if not maps or _IMAGE in maps:
         raise ValueError(f"maps: expected columns other than {_IMAGE!r}, got {[*maps]}")
-    if interpolation not in ("nearest", "bilinear"):
-        raise ValueError(f"interpolation: expected 'nearest' or 'bilinear', got {interpolation!r}")
-    if not 0 <= image_strength <= 1:
-        raise ValueError(f"image_strength: expected 0 to 1, got {image_strength}")
+    look = Look.of(style, image_strength, cmap, interpolation)
     positive_number("cell_width", cell_width)
-    colours = to_colormap(cmap)
-    outlines = None if masks is None else to_masks(masks, rows)
-    columns = [_IMAGE, *maps]
+    check_canvas(fig, ax, width)
+    lettering = Lettering.of(font_size, math)
     values = [to_maps(name, column, rows) for name, column in maps.items()]
-    boxes = to_boxes(fields_of_view, pictures)
+    drawing = Drawing(
+        pictures,
+        values,
+        look,
+        to_boxes(fields_of_view, pictures),
+        None if masks is None else to_masks(masks, rows),
+        to_outlines({} if outlines is None else outlines, [*maps], rows),
+        [*maps],
+    )
     if fields_of_view is None:
         for name, own in zip(maps, values, strict=True):
             check_shapes(f"maps[{name!r}]", own, pictures)
-    largest = np.array([[np.abs(v).max() for v in column] for column in values])
-    zero = largest <= floors(maps, largest, floor)
-    full = full_colour(np.where(zero, 0.0, largest), scale)
-    captions = _captions(scores or {}, columns, rows)
-    for column, row in np.ndindex(*zero.shape):
-        note = [_ROUNDED if largest[column, row] else _ZERO] if zero[column, row] else []
-        if unit is not None and not note:
-            note = [f"{_strongest(values[column][row])} {unit}".rstrip()]
-        captions[column + 1][row] = "\n".join([captions[column + 1][row], *note]).lstrip()
+        for name, regions in drawing.outlines.items():
+            check_shapes(f"outlines[{name!r}]", regions, pictures)
+    columns = [_IMAGE, *maps]
+    captions = captions_of(scores or {}, columns, rows)
+    notes = drawing.scaled(maps, floor, scale, unit)
+    for column, row in np.ndindex(len(maps), rows):
+        lines = [captions[column + 1][row], notes[column][row]]
+        captions[column + 1][row] = "\n".join(filter(None, lines))
     heads = to_texts("titles", titles, len(columns)) or columns
+    sides = to_texts("row_titles", row_titles, rows)
+    if ax is not None:
+        if rows != 1 or len(maps) != 1:
+            raise ValueError(
+                f"ax: expected one image and one map, got {rows} and {len(maps)}; a whole grid "
+                "goes into fig"
+            )
+        drawing.cell(ax, 0, 0)
+        label_axes(ax, heads[1], "".join(sides), captions[1][0], lettering, font_size)
+        return root_of(ax.figure)
     first = 0 if image_column else 1
-    layout = _lay_out(
-        [picture.shape[:2] for picture in pictures],
+    texts = GridTexts(
         heads[first:],
-        to_texts("row_titles", row_titles, rows),
+        sides,
         captions[first:],
-        ticks_of(scale, full) if colorbar else None,
-        cell_width,
-        width,
+        ticks_of(style, scale, drawing.full) if colorbar else None,
     )
-    cell_width, cell_height, top = layout.cell_width, layout.cell_height, layout.top
-    page = Page(layout.width, layout.height)
-
-    for place, head in enumerate(layout.heads):
-        centre = layout.left + place * (cell_width + GAP) + cell_width / 2
-        page.text(centre, top - 0.05 - text_height(len(head), TITLE), head, TITLE, "center")
-    if layout.ticks is not None:
-        page.colorbar(layout.right + 0.04, top, min(cell_height, 2.0), layout.ticks, colours)
-    for row, picture in enumerate(map(sharpened, pictures)):
-        if layout.sides:
-            page.row_title(layout.left - GAP, top, cell_height, layout.sides[row])
-        grey = backdrop(picture, image_strength)
-        for place, column in enumerate(range(first, len(columns))):
-            x = layout.left + place * (cell_width + GAP)
-            axes = page.axes(x, top, cell_width, cell_height)
-            if column == 0:
-                show(axes, picture)
-            else:
-                shown = 0.0 if zero[column - 1, row] else 1.0
-                cell = shown * values[column - 1][row] / full[column - 1, row]
-                cell = placed(cell, grey.shape, boxes[row], interpolation)
-                show(axes, paint(grey, cell, interpolation, colours))
-                if outlines is not None:
-                    contour(axes, outlines[row], grey.shape)
-            feet = layout.feet[place][row]
-            page.text(x + cell_width / 2, top + cell_height + 0.02, feet, LABEL, "center")
-        top += layout.row_heights[row] + GAP
+    shapes = [picture.shape[:2] for picture in pictures]
+    if fig is not None:
+        layout = GridLayout.within(shapes, texts, lettering, size_of(fig))
+    elif width is not None:
+        layout = GridLayout.of_width(shapes, texts, lettering, width)
+    else:
+        layout = GridLayout.of(shapes, texts, lettering, cell_width)
+    page = Page(layout.width, layout.height, lettering, fig)
+    _draw(page, layout, texts, drawing, first)
     return page.finished()
 
 
-def _strongest(map_: Array) -> str:
-    """The value of largest absolute value, to three digits."""
-    return f"{map_.flat[np.abs(map_).argmax()]:.3g}".replace("-", "\N{MINUS SIGN}")
+def _draw(page: Page, layout: GridLayout, texts: GridTexts, drawing: Drawing, first: int) -> None:
+    """Put the cells from the first column on, and the texts around them, on a page."""
+    lettering, look = page.lettering, drawing.look
+    cell_width, cell_height, top = layout.cell_width, layout.cell_height, layout.top
+    for place, head in enumerate(layout.heads):
+        centre = layout.left + place * (cell_width + GAP) + cell_width / 2
+        above = top - 0.05 - lettering.height(head, lettering.title)
+        page.text(centre, above, head, lettering.title, "center")
+    if texts.ticks is not None:
+        height, labels = min(cell_height, 2.0), _LABELS[look.style]
+        page.colorbar(layout.right + 0.04, top, height, look.colours, texts.ticks, labels)
+    for row, row_height in enumerate(layout.row_heights):
+        if layout.sides:
+            page.row_title(layout.left - GAP, top, cell_height, layout.sides[row])
+        for place, feet in enumerate(layout.feet):
+            x = layout.left + place * (cell_width + GAP)
+            axes = page.axes(x, top, cell_width, cell_height)
+            column = place + first - 1
+            if column < 0:
+                drawing.image(axes, row)
+            else:
+                drawing.cell(axes, column, row)
+            below = top + cell_height + 0.02
+            page.text(x + cell_width / 2, below, feet[row], lettering.label, "center")
+        top += row_height + GAP
 
 
 def grid_size(
@@ -221,90 +251,9 @@ def grid_size(
         (4.1, 4.0)
     """
     names = [_IMAGE, *columns]
-    captions = _captions(scores, names, len(sizes))
-    captions[1:] = [[f"{text}\n{_ROUNDED}" for text in column] for column in captions[1:]]
-    ticks = ticks_of("per-map", np.zeros(1))
-    layout = _lay_out(sizes, titles, row_titles, captions, ticks, cell_width)
+    captions = captions_of(scores, names, len(sizes))
+    captions[1:] = [[f"{text}\n{ROUNDED}" for text in column] for column in captions[1:]]
+    ticks = ticks_of("heat", "per-map", np.zeros(1))
+    texts = GridTexts(titles, row_titles, captions, ticks)
+    layout = GridLayout.of(sizes, texts, Lettering(), cell_width)
     return layout.width, layout.height
-
-
-class _Layout(NamedTuple):
-    """The texts around the cells, wrapped, and where everything is in inches."""
-
-    heads: list[list[str]]  # above each column
-    sides: list[list[str]]  # left of each row; none if no row has a title
-    feet: list[list[list[str]]]  # below each cell, column by column
-    ticks: list[str] | None  # of the colour bar
-    cell_width: float
-    cell_height: float
-    row_heights: list[float]
-    left: float  # of the first cell
-    right: float  # of the last cell
-    top: float  # of the first row
-    width: float
-    height: float
-
-
-def _lay_out(
-    sizes: Sequence[tuple[int, ...]],
-    titles: Sequence[str],
-    row_titles: Sequence[str],
-    captions: list[list[str]],
-    ticks: list[str] | None,
-    cell_width: float,
-    width: float | None = None,
-) -> _Layout:
-    """The layout of a row for each of the images' sizes (H, W), a column for each of the titles."""
-    sides = [wrap(text, SIDE, LABEL) for text in row_titles]
-    left = MARGIN + (widest(sides, LABEL) + GAP if sides else 0)
-    beside = 0.0 if ticks is None else 0.04 + colorbar_width(ticks)
-    if width is not None:
-        least = left + len(titles) * (_NARROWEST + GAP) + beside + MARGIN
-        if not least <= width < float("inf"):
-            raise ValueError(
-                f"width: expected at least {least:.2f} inches for {len(titles)} columns with their "
-                f"titles, got {width}"
-            )
-        cell_width = (width - left - beside - MARGIN) / len(titles) - GAP
-    heads = [wrap(text, cell_width, TITLE) for text in titles]
-    feet = [[wrap(text, cell_width, LABEL) for text in column] for column in captions]
-    ratio = float(np.median([height / width for height, width in sizes]))
-    cell_height = cell_width * min(max(ratio, 1 / 3), 3)
-    row_heights = [
-        max(
-            cell_height + text_height(max(len(column[row]) for column in feet), LABEL),
-            text_height(len(sides[row]), LABEL) if sides else 0,
-        )
-        for row in range(len(sizes))
-    ]
-    right = left + len(titles) * (cell_width + GAP)
-    top = MARGIN + text_height(max(map(len, heads)), TITLE) + 0.05
-    return _Layout(
-        heads=heads,
-        sides=sides,
-        feet=feet,
-        ticks=ticks,
-        cell_width=cell_width,
-        cell_height=cell_height,
-        row_heights=row_heights,
-        left=left,
-        right=right,
-        top=top,
-        width=right + beside + MARGIN,
-        height=top + sum(row_heights) + GAP * (len(sizes) - 1) + MARGIN,
-    )
-
-
-def _captions(scores: Mapping[str, Any], columns: list[str], rows: int) -> list[list[str]]:
-    """What is printed below each cell, by column."""
-    unknown = [name for name in scores if name not in columns]
-    if unknown:
-        raise ValueError(f"scores: expected columns among {columns}, got {unknown}")
-    captions = []
-    for name in columns:
-        column = scores.get(name, [""] * rows)
-        column = to_array(column).tolist() if hasattr(column, "ndim") else list(column)
-        if len(column) != rows:
-            raise ValueError(f"scores[{name!r}]: expected {rows} values, got {len(column)}")
-        captions.append([c if isinstance(c, str) else signed(c, 3) for c in column])
-    return captions

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from .._checks import check_positive_int
 from ._inputs import Array, positive_number
-from ._page import INK, LABEL, MARGIN, SMALL, TITLE, signed, text_height
+from ._lettering import Lettering, signed
+from ._page import INK, MARGIN
 from ._panels import (
     OVERHANG,
     Panels,
     finite_row,
-    fit,
     limits,
     renamed,
     set_ticks,
@@ -39,6 +39,8 @@ def paired_scatter(
     notes: Mapping[str, str] | None = None,
     columns: int = 4,
     panel_width: float = 1.95,
+    font_size: float | None = None,
+    math: bool = False,
 ) -> Figure:
     """Show the values of one method against those of every other, a dot an image.
 
@@ -56,6 +58,8 @@ def paired_scatter(
         notes: Method -> text after the mean difference, such as its interval.
         columns: The most panels in a row.
         panel_width: Width and height of a panel in inches, without the texts around it.
+        font_size: Of all texts, in points; None: a title of 9, labels of 8, others of 7.
+        math: Whether texts between dollar signs are mathematics, as matplotlib has it.
 
     Returns:
         The figure; `figure.savefig("scatter.pdf")` writes it.
@@ -73,6 +77,7 @@ def paired_scatter(
     """
     check_positive_int("columns", columns)
     positive_number("panel_width", panel_width)
+    lettering = Lettering.of(font_size, math)
     rows = _checked(values, reference)
     others = [name for name in rows if name != reference]
     notes = notes or {}
@@ -83,9 +88,9 @@ def paired_scatter(
     columns = min(columns, len(others))
     span = limits(np.concatenate([*rows.values()]))
     both = ticks(*span)
-    label = fit(names[reference], panel_width, LABEL)
-    side = side_width(both[1], len(label))
-    above = fit(title, columns * panel_width, TITLE) if title else []
+    label = lettering.fit(names[reference], panel_width, lettering.label)
+    side = side_width(both[1], label, lettering)
+    above = lettering.fit(title, columns * panel_width, lettering.title)
     laid_out = Panels(
         heads=[
             [
@@ -93,23 +98,24 @@ def paired_scatter(
                 for text in _summary(
                     rows[reference], rows[name], names[reference], lower_is_better, notes.get(name)
                 )
-                for line in fit(text, panel_width + OVERHANG, SMALL)
+                for line in lettering.fit(text, panel_width + OVERHANG, lettering.small)
             ]
             for name in others
         ],
-        feet=[fit(names[name], panel_width, LABEL) for name in others],
+        feet=[lettering.fit(names[name], panel_width, lettering.label) for name in others],
         columns=columns,
         width=panel_width,
         height=panel_width,
         side=side,
-        above=text_height(len(above), TITLE) + 0.08 if above else 0,
-        head_size=SMALL,
+        above=lettering.height(above, lettering.title) + 0.08 if above else 0,
+        head_size=lettering.small,
+        lettering=lettering,
     )
     page = laid_out.page
-    page.text(page.width / 2, MARGIN, above, TITLE, "center")
+    page.text(page.width / 2, MARGIN, above, lettering.title, "center")
     for i, (name, axes) in enumerate(zip(others, laid_out.axes, strict=True)):
         axes.set(xlim=span, ylim=span)
-        set_ticks(axes, both, both, label if i % columns == 0 else None)
+        set_ticks(axes, both, both, label if i % columns == 0 else None, lettering)
         _draw(axes, rows[name], rows[reference], lower_is_better)
     return page.finished()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -14,22 +13,8 @@ from matplotlib.patches import Rectangle
 
 from .._checks import check_pieces
 from ._inputs import positive_number, to_colormap, to_texts
-from ._page import (
-    DIVERGING,
-    GAP,
-    INK,
-    LABEL,
-    MARGIN,
-    SIDE,
-    SMALL,
-    TITLE,
-    Page,
-    signed,
-    text_height,
-    text_width,
-    widest,
-    wrap,
-)
+from ._lettering import Lettering, signed, text_height, text_width
+from ._page import DIVERGING, GAP, INK, MARGIN, SIDE, Page
 
 _WIDTH = 6.5  # inches: the widest a figure is made of its own accord
 _PAD = 0.03  # inches of colour left and right of a word
@@ -45,13 +30,20 @@ class _Part(NamedTuple):
     label: str  # below it: the value, below the first word of a piece
     spaced: bool  # whether white space goes before it
     piece: int  # the number of its piece
+    letters: Lettering
 
     @property
     def width(self) -> float:
         """Inches."""
         pad = 0 if self.value is None else 2 * _PAD
-        label = text_width(self.label, SMALL) + _PAD if self.label else 0
-        return max(text_width(self.text, TITLE) + pad, label)
+        label = text_width(self.label, self.letters.small) + _PAD if self.label else 0
+        return max(text_width(self.text, self.letters.title) + pad, label)
+
+    @property
+    def space(self) -> float:
+        """Inches before it, unless it begins a line."""
+        title = self.letters.title
+        return text_width("a a", title) - text_width("aa", title) if self.spaced else 0.0
 
 
 def text_heat(
@@ -62,6 +54,7 @@ def text_heat(
     width: float | None = None,
     cmap: str | Colormap = DIVERGING,
     decimals: int | None = 3,
+    font_size: float | None = None,
 ) -> Figure:
     """Show texts, the words in the colour of their values.
 
@@ -78,6 +71,7 @@ def text_heat(
         width: Of the figure in inches; None is as wide as the texts are, and 6.5 at most.
         cmap: Colours from -1 over 0 to 1: a matplotlib colormap or its name.
         decimals: Of the values below the words; None for no values.
+        font_size: Of all texts, in points; None: words of 9, titles of 8, values of 7.
 
     Returns:
         The figure.
@@ -90,7 +84,8 @@ def text_heat(
         >>> figure = text_heat([[("a ", None), ("cat", 0.31), (" on ", None), ("snow", -0.05)]])
         >>> figure.savefig("text.png")
     """
-    lines_of = [_parts(index, text, decimals) for index, text in enumerate(texts)]
+    letters = Lettering.of(font_size, math=False)
+    lines_of = [_parts(index, text, decimals, letters) for index, text in enumerate(texts)]
     if not lines_of:
         raise ValueError("texts: expected at least one text, got none")
     colours = to_colormap(cmap)
@@ -98,8 +93,10 @@ def text_heat(
     full = max(values, default=0.0) or 1.0
     if scale is not None:
         full = positive_number("scale", scale)
-    sides = [wrap(title, SIDE, LABEL) for title in to_texts("row_titles", row_titles, len(texts))]
-    left = MARGIN + (widest(sides, LABEL) + 2 * GAP if sides else 0)
+    label, small, large = letters.label, letters.small, letters.title
+    titles = to_texts("row_titles", row_titles, len(texts))
+    sides = [letters.wrap(title, SIDE, label) for title in titles]
+    left = MARGIN + (letters.widest(sides, label) + 2 * GAP if sides else 0)
     room = (_WIDTH if width is None else width) - left - MARGIN
     longest = max((part.width for parts in lines_of for part in parts), default=0.0)
     if not longest <= room < float("inf"):
@@ -109,14 +106,15 @@ def text_heat(
         )
     broken = [_broken(parts, room) for parts in lines_of]
     used = max(_width(line) for lines in broken for line in lines)
-    line_height = text_height(1.35, TITLE) + (0 if decimals is None else text_height(1, SMALL))
+    line_height = text_height(1.35, large) + (0 if decimals is None else text_height(1, small))
     heights = [
-        max(len(lines) * line_height, text_height(len(sides[row]), LABEL) if sides else 0)
+        max(len(lines) * line_height, letters.height(sides[row], label) if sides else 0)
         for row, lines in enumerate(broken)
     ]
     page = Page(
         left + used + MARGIN if width is None else width,
         2 * MARGIN + sum(heights) + GAP * (len(broken) - 1),
+        letters,
     )
     top = MARGIN
     for row, lines in enumerate(broken):
@@ -129,7 +127,10 @@ def text_heat(
 
 
 def _parts(
-    index: int, text: Sequence[tuple[str, float | None]], decimals: int | None
+    index: int,
+    text: Sequence[tuple[str, float | None]],
+    decimals: int | None,
+    letters: Lettering,
 ) -> list[_Part]:
     """The words of a text, each with the value of its piece."""
     parts: list[_Part] = []
@@ -139,7 +140,7 @@ def _parts(
         for space, word in re.findall(r"(\s*)(\S+|$)", piece[0]):
             spaced = spaced or bool(space)
             if word:
-                parts.append(_Part(word, piece[1], label, spaced, number))
+                parts.append(_Part(word, piece[1], label, spaced, number, letters))
                 spaced, label = False, ""
     return parts
 
@@ -155,36 +156,31 @@ def _broken(parts: list[_Part], room: float) -> list[list[_Part]]:
 
 
 def _width(line: list[_Part]) -> float:
-    return sum(
-        part.width + (_space() if part.spaced and place else 0) for place, part in enumerate(line)
-    )
-
-
-def _space() -> float:
-    return text_width("a a", TITLE) - text_width("aa", TITLE)
+    return sum(part.width + (part.space if place else 0) for place, part in enumerate(line))
 
 
 def _draw(
     page: Page, x: float, top: float, line: list[_Part], full: float, colours: Colormap
 ) -> None:
     """One line: words on the grounds of their values, and the values below."""
-    height = text_height(1.2, TITLE)
-    for before, part in pairwise([None, *line]):
+    letters = page.lettering
+    height = text_height(1.2, letters.title)
+    for before, part in zip([None, *line], line, strict=False):
         if before is not None and part.spaced:
             if part.value is not None and before.piece == part.piece:
-                _ground(page, (x, top, _space(), height), _colour(part.value / full, colours))
-            x += _space()
+                _ground(page, (x, top, part.space, height), _colour(part.value / full, colours))
+            x += part.space
         ink = INK
         if part.value is not None:
             colour = _colour(part.value / full, colours)
             _ground(page, (x, top, part.width, height), colour)
             ink = "white" if np.dot(colour[:3], _LUMINANCE) < _DARK else INK
         middle = x + part.width / 2
-        page.text(middle, top + 0.1 * height, [part.text], TITLE, "center", ink)
+        page.text(middle, top + 0.1 * height, [part.text], letters.title, "center", ink)
         if part.label:  # below the middle of what stands here of its piece
             own = [other for other in line if other.piece == part.piece]
             middle = x + _width([own[0]._replace(spaced=False), *own[1:]]) / 2
-            page.text(middle, top + height, [part.label], SMALL, "center")
+            page.text(middle, top + height, [part.label], letters.small, "center")
         x += part.width
 
 

@@ -384,7 +384,7 @@ def test_texts_are_drawn_on_one_scale(explained: Explanation, monkeypatch: Any) 
     assert drawn["scale"] == "per-row" and drawn["titles"] == ["image", *TEXTS]
     for place, column in enumerate(drawn["maps"].values()):
         for index, map_ in enumerate(column):
-            assert map_.shape == drawn["images"][index].size[::-1]
+            assert drawn["fields_of_view"][index] == pytest.approx(explained.map_area(index))
             largest = explained.drops[index, place].abs().max()
             torch.testing.assert_close(map_.abs().max(), largest, rtol=1e-6, atol=0)
     side_by_side([explained, explained])

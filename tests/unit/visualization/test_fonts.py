@@ -20,7 +20,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from cci_captum.visualization import Band, _fonts, attribution_grid, faithfulness_curves
-from cci_captum.visualization._page import text_width, wrap
+from cci_captum.visualization._lettering import Lettering, extent, text_width
 
 MANDARIN, HINDI, RUNES = "\u732b\u72d7", "\u0915\u0941\u0924", "\u16a0\u16a2"
 
@@ -53,7 +53,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
     own = [e for e in font_manager.fontManager.ttflist if "mpl-data" in str(e.fname)]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
     monkeypatch.setattr(_fonts, "findSystemFonts", lambda: found)
-    caches = (_fonts._others, _fonts._in_file, text_width)
+    caches = (_fonts._others, _fonts._in_file, extent)
     for cache in caches:
         cache.cache_clear()
     yield found
@@ -94,7 +94,7 @@ def test_a_font_that_has_the_characters_is_used(installed: list[str], tmp_path: 
 def test_widths_are_those_of_the_font_that_is_used(installed: list[str], tmp_path: Path) -> None:
     installed.append(str(make_font(tmp_path / "Han.ttf", "Test Han", MANDARIN)))
     assert text_width(MANDARIN[0] * 10, 7.2) == pytest.approx(1.0, abs=0.08)  # ten ems
-    assert [len(line) for line in wrap(MANDARIN[0] * 10, 0.55, 7.2)] == [5, 5]
+    assert [len(line) for line in Lettering().wrap(MANDARIN[0] * 10, 0.55, 7.2)] == [5, 5]
 
 
 def test_characters_that_no_font_has_are_named(installed: list[str], tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_no_line_begins_with_a_mark(installed: list[str], tmp_path: Path) -> Non
     installed.append(str(make_font(tmp_path / "Deva.ttf", "Test Deva", HINDI)))
     word = (HINDI[0] + HINDI[1]) * 8  # a consonant and its vowel sign
     for width in (0.25, 0.35, 0.45):
-        lines = wrap(word, width, 7.2)
+        lines = Lettering().wrap(word, width, 7.2)
         assert len(lines) > 1 and "".join(lines) == word
         assert not any(line.startswith(HINDI[1]) for line in lines)
 
