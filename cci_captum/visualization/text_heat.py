@@ -82,7 +82,6 @@ def text_heat(
 
     Example:
         >>> figure = text_heat([[("a ", None), ("cat", 0.31), (" on ", None), ("snow", -0.05)]])
-        >>> figure.savefig("text.png")
     """
     letters = Lettering.of(font_size, math=False)
     lines_of = [_parts(index, text, decimals, letters) for index, text in enumerate(texts)]
