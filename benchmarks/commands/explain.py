@@ -15,6 +15,7 @@ from ._common import (
     CommandError,
     add_method_option,
     add_shared_options,
+    check_model,
     choose_device,
     choose_methods,
     load_model,
@@ -61,6 +62,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then load the model, explain, and write the files."""
+    check_model(arguments.model, arguments.pretrained)
     texts = _check_texts(arguments.text)
     methods = choose_methods(arguments.method or _METHODS, masks=False)
     for spec in methods:

@@ -310,6 +310,44 @@ def test_explain_names_a_model_it_cannot_use(
     check_error(["explain", str(chelsea), "--text", "a cat", *options], message, here, capsys)
 
 
+@pytest.mark.parametrize("command", ["explain", "compare", "retrieval"])
+def test_a_model_that_there_is_not_is_refused_before_anything_else(
+    command: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before images, methods, folders; a tag under the option that it came with."""
+    (here / "file").touch()
+    others = {
+        "explain": ["missing.png", "--text", "a", "--device", "gpu"],
+        "compare": ["--data", "nowhere", "--device", "gpu", "--out", "file"],
+        "retrieval": ["--data", "nowhere", "--device", "gpu", "--out", "file"],
+    }[command]
+    bad = {
+        "--model: unknown model 'nosuch'; close ones: ": ["nosuch"],
+        "--model: expected a folder that exists, got /no/such": ["hf:/no/such"],
+        "--model: expected a folder that exists, got no/such": ["local-dir:no/such"],
+        "--model: expected a repository or folder after 'hf-hub:', got nothing": ["hf-hub:"],
+        "--pretrained: expected a tag of ViT-B-16 or": ["ViT-B-16", "--pretrained", "nosuch"],
+        "--pretrained: 'hf:a/b' comes with its": ["hf:a/b", "--pretrained", "openai"],
+    }
+    if command != "explain":
+        bad["--model: expected a tag of ViT-B-16 or"] = ["ViT-B-16,nosuch"]
+        bad["--model: unknown model 'nosuch'; "] = ["tiny", "--model", "nosuch"]  # a later one
+    for message, words in bad.items():
+        check_error([command, *others, "--model", *words], f"error: {message}", here, capsys)
+
+
+def test_an_unknown_model_is_refused_without_any_library(here: Path) -> None:
+    code = """
+import sys
+from cci_captum.benchmarks import cli
+assert cli.main(["explain", "missing.png", "--text", "a", "--model", "nosuch"]) == 2
+assert not {"torch", "open_clip", "PIL"}.intersection(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--model: unknown model 'nosuch'" in done.stderr
+
+
 def check_error(
     arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -352,8 +390,8 @@ def test_explain_names_an_image_encoder_without_patches(
     model = open_clip.CLIP(16, vision, {"width": 16, "heads": 1, "layers": 1, "vocab_size": 8})
     loaded = cci_captum.LoadedCLIP(model, None, None, "resnet")  # type: ignore[arg-type]
     monkeypatch.setattr(cci_captum.models.clip, "load_clip", lambda *_: loaded)
-    arguments = ["explain", str(chelsea), "--text", "a cat", "--model", "resnet"]
-    check_error(arguments, "ModifiedResNet", here, capsys)
+    arguments = ["explain", str(chelsea), "--text", "a cat", "--model", "RN50"]
+    check_error([*arguments, "--pretrained", "random"], "ModifiedResNet", here, capsys)
 
 
 # demo
