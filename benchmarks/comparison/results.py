@@ -320,7 +320,7 @@ class Comparison:
         check_one_model(self)
         rows = self.results[self.results["protocol"] == protocol]
         rows = rows[is_method(rows)]
-        gain = gain_of(rows, self.kind) if protocol else rows["energy"]
+        gain = gain_of(rows, self.kind, self.kind.ranked) if protocol else rows["energy"]
         by_item = gain.groupby(rows["index"])
         return (by_item.max() - by_item.min()).sort_values(ascending=False, kind="stable")
 
