@@ -25,12 +25,16 @@ class Outputs:
     What can stop one from being written is looked for by `expect`, before the work. What goes
     wrong all the same takes no other file with it, and is said by `finish`.
 
+    Args:
+        announce: Print the path of each file as soon as it is written.
+
     Attributes:
         written: The paths of files that were written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, announce: bool = False) -> None:
         self.written: list[Path] = []
+        self._announce = announce
         self._failed: list[str] = []
         self._bug: Exception | None = None
         self._checked: set[Path] = set()
@@ -90,6 +94,8 @@ class Outputs:
             self._bug = self._bug or error
         else:
             self.written.append(path)
+            if self._announce:
+                print(f"wrote {readable(path)}", flush=True)
 
     def finish(self) -> None:
         """Raise CommandError if a file could not be written, naming each, and the others."""
