@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .attribution.resizing import Upsample, check_upsample, enlarge
 from .effects import ClusterEffects
 from .html import map_view
 from .models.seen_area import Area
+from .pages import ROWS, of_page, rows_of_pages, save_pages
 from .side_by_side import side_by_side
 from .visualization import show_clusters
 
@@ -171,20 +173,62 @@ class Explanation:
             :, None
         ]
 
-    def figure(self, *, upsample: Upsample = "nearest", **options: Any) -> Figure:
+    def figure(
+        self,
+        *,
+        images: Sequence[int] | None = None,
+        upsample: Upsample = "nearest",
+        **options: Any,
+    ) -> Figure:
         """A row an image, a column a text: maps over the photos, cosines below.
 
         Of methods that hide clusters the drops are drawn, all texts of an image on one scale; of
         others the maps, each on its own.
 
         Args:
+            images: Which, by index, in this order; None is all, however long: see `save_figures`.
             upsample: See `on_photo`.
             options: Further ones of `attribution_grid`, such as `scale` or `cell_width`.
 
         Returns:
             The figure; `figure.savefig("explanation.pdf")` writes it.
+
+        Raises:
+            ValueError: If there is no such image.
         """
-        return side_by_side([self], upsample=upsample, **options)
+        return side_by_side([self], images=images, upsample=upsample, **options)
+
+    def save_figures(
+        self, path: str | os.PathLike[str], rows: int = ROWS, dpi: float = 200, **options: Any
+    ) -> list[Path]:
+        """Write `figure` as pages of so many images.
+
+        Args:
+            path: "maps.pdf" is one file of all pages; others, such as "maps.png", are numbered
+                where there are several: "maps-1.png", "maps-2.png".
+            rows: Images on a page, at most.
+            dpi: Pixels an inch.
+            options: Of `figure`. A scale that maps share is each page's own; give the value
+                itself for one of all.
+
+        Returns:
+            The files.
+
+        Raises:
+            ValueError: If rows is no positive int.
+
+        Example:
+            >>> import tempfile, cci_captum
+            >>> from PIL import Image
+            >>> photos = [Image.new("RGB", (96, 96), colour) for colour in ("red", "green", "blue")]
+            >>> explanation = cci_captum.explain(photos, "a cat", "tiny")
+            >>> folder = tempfile.mkdtemp()
+            >>> [path.name for path in explanation.save_figures(f"{folder}/maps.png", rows=2)]
+            ['maps-1.png', 'maps-2.png']
+        """
+        pages = rows_of_pages(len(self), rows)
+        figures = (self.figure(images=page, **of_page(page, options)) for page in pages)
+        return save_pages(path, figures, len(pages), dpi=dpi)
 
     def cluster_figure(self, text: int | str = 0, **options: Any) -> Figure:
         """The clusters of each image, where the model looked, and what hiding each did.

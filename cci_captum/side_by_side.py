@@ -29,7 +29,11 @@ def titles_of(texts: Sequence[str], methods: Sequence[str]) -> list[str]:
 
 
 def side_by_side(
-    explanations: Sequence[Any], *, upsample: Upsample = "nearest", **options: Any
+    explanations: Sequence[Any],
+    *,
+    images: Sequence[int] | None = None,
+    upsample: Upsample = "nearest",
+    **options: Any,
 ) -> Figure:
     """A row an image, for each text a column of each explanation: maps over the photos.
 
@@ -38,18 +42,22 @@ def side_by_side(
 
     Args:
         explanations: Each an `Explanation`, of the same images and texts.
+        images: Which of them, by index, in this order; None is all.
         upsample: See `Explanation.on_photo`.
         options: Further ones of `attribution_grid`.
 
     Raises:
-        ValueError: If they are not of the same images and texts.
+        ValueError: If they are not of the same images and texts, or there is no such image.
     """
     check_upsample(upsample)
     first = explanations[0]
     if any((e.names, e.texts) != (first.names, first.texts) for e in explanations):
         raise ValueError("explanations: expected the same images and texts in all")
     alone = len(explanations) == 1 and first.effects is not None
-    photos = [photo.resize(drawn_size(photo)) for photo in first.photos]
+    chosen = range(len(first)) if images is None else images
+    if not chosen or any(index not in range(len(first)) for index in chosen):
+        raise ValueError(f"images: expected some of 0 to {len(first) - 1}, got {list(chosen)}")
+    photos = [photo.resize(drawn_size(photo)) for photo in (first.photos[i] for i in chosen)]
     drawn = [e.drop_maps() if alone else e.maps for e in explanations]
     columns: dict[str, list[Tensor]] = {}
     scores: dict[str, Tensor] = {}
@@ -60,12 +68,13 @@ def side_by_side(
                 explanation.placed(
                     maps[index, place_ : place_ + 1], index, (photo.height, photo.width), upsample
                 )[0]
-                for index, photo in enumerate(photos)
+                for index, photo in zip(chosen, photos, strict=True)
             ]
-            scores[column] = explanation.similarities[:, place_]
+            scores[column] = explanation.similarities[list(chosen), place_]
+    titles = first.row_titles
     usual: dict[str, Any] = {
         "titles": ["image", *titles_of(first.texts, [e.method for e in explanations])],
-        "row_titles": first.row_titles,
+        "row_titles": titles and [titles[index] for index in chosen],
         "scores": scores,
         "scale": "per-row" if alone else "per-map",
         "unit": "drop" if alone else None,

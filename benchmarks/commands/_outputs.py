@@ -113,8 +113,8 @@ def check_picture(path: Path, size: tuple[float, float], option: str) -> None:
     if longest is not None and max(width, height) > longest:
         raise CommandError(
             f"{option}: expected a picture of at most {longest} pixels a side in "
-            f"{path.suffix.lower()}, got {width} x {height}; write .pdf or .svg, or explain fewer "
-            "images, texts or methods at a time"
+            f"{path.suffix.lower()}, got {width} x {height}; write .pdf or .svg, or show "
+            "fewer images on a page, texts or methods"
         )
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.names import is_text, readable
+from cci_captum.pages import ROWS, page_paths, rows_of_pages, save_pages
 
 from ._common import (
     CommandError,
     add_method_option,
     add_shared_options,
+    at_least,
     check_model,
     choose_device,
     choose_methods,
@@ -48,7 +51,17 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     add_method_option(parser, _METHODS)
     add_shared_options(parser, "--model", "--pretrained", "--device")
     parser.add_argument(
-        "--out", type=Path, default=Path("explanation.png"), help="picture (%(default)s)"
+        "--out",
+        type=Path,
+        default=Path("explanation.png"),
+        help="picture (%(default)s); of many images a .pdf of several pages, or numbered files",
+    )
+    parser.add_argument(
+        "--rows",
+        type=at_least(1),
+        default=ROWS,
+        metavar="N",
+        help="images on a page, at most (%(default)s)",
     )
     parser.add_argument(
         "--save-maps",
@@ -72,11 +85,9 @@ def run(arguments: argparse.Namespace) -> None:
                 "got one"
             )
     outputs = Outputs()
-    outputs.expect(arguments.out, "--out", _PICTURES)
+    files = _picture_files(arguments, outputs)
     if arguments.save_maps:
         outputs.expect(arguments.save_maps, "--save-maps", (".npz",))
-    if any(_same(arguments.out, image) for image in arguments.images):
-        raise CommandError(f"--out: would overwrite the image {readable(arguments.out)}")
     pictures = _read(arguments.images)
     device = choose_device(arguments.device)
     clip = load_model(arguments.model, arguments.pretrained, device)
@@ -86,16 +97,19 @@ def run(arguments: argparse.Namespace) -> None:
     from cci_captum.side_by_side import side_by_side
 
     names = [readable(image) for image in arguments.images]
-    check_picture(arguments.out, _size(pictures, names, texts, methods), "--out")
+    for file, pages in files.items():
+        for page in pages:
+            shown = [pictures[index] for index in page], [names[index] for index in page]
+            check_picture(file, _size(*shown, texts, methods), "--out")
     explained = {}
     for spec in methods:
         with method_errors(spec):
             found = explain(pictures, texts, clip, method=spec, show_progress=True)
         explained[spec] = replace(found, names=tuple(names))
-    outputs.write(
-        arguments.out,
-        lambda path: side_by_side([*explained.values()]).savefig(path, dpi=DPI),
-    )
+    for file, pages in files.items():
+        drawn = (side_by_side([*explained.values()], images=page) for page in pages)
+        save = partial(save_pages, figures=drawn, pages=len(pages), dpi=DPI)
+        outputs.write(file, save)
     if arguments.save_maps:
         outputs.write(arguments.save_maps, lambda path: _save_maps(path, explained))
     (first, *_) = explained.values()
@@ -103,7 +117,21 @@ def run(arguments: argparse.Namespace) -> None:
         for text, cosine in zip(texts, row, strict=True):
             print(f"{name}: {cosine:.3f} {text}")
     outputs.finish()
-    print(f"wrote {' and '.join(map(readable, outputs.written))}")
+    *others, last = map(readable, outputs.written)
+    print(f"wrote {' and '.join(filter(None, [', '.join(others), last]))}")
+
+
+def _picture_files(arguments: argparse.Namespace, outputs: Outputs) -> dict[Path, list[range]]:
+    """Each file of pictures, which can be written, with the images on each of its pages."""
+    pages = rows_of_pages(len(arguments.images), arguments.rows)
+    files = page_paths(arguments.out, len(pages))
+    for file in files:
+        outputs.expect(file, "--out", _PICTURES)
+        if any(_same(file, image) for image in arguments.images):
+            raise CommandError(f"--out: would overwrite the image {readable(file)}")
+    if len(files) == 1:
+        return {files[0]: pages}
+    return {file: [page] for file, page in zip(files, pages, strict=True)}
 
 
 def _over_classes(spec: MethodSpec) -> bool:
