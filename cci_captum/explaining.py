@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from .models.as_clip import as_clip
 from .models.clip import ZeroShotClassifier
 from .models.loading import LoadedCLIP, load_clip
 from .models.scores import find_score
-from .photos import read_photos
+from .photos import Photo, read_photos
 from .tiny import MODEL_NAMES as TINY_MODELS
 
 _COSINE = "cosine"
@@ -91,10 +91,8 @@ def explain(
             f"to an attribution, got {method!r}"
         )
     clip = _load(model, pretrained, device)
-    photos = read_photos(images, clip.preprocess)
-    inputs = torch.stack([photo.inputs for photo in photos]).to(image_device(clip.model))
-
-    cosines = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}", logit_scale=1.0)
+    given = images if isinstance(images, Prepared) else prepare(images, texts, clip)
+    photos, inputs, cosines = given
     forward_func: nn.Module = cosines
     if chosen != _COSINE:
         logits = copy(cosines)  # of the same texts, encoded once
@@ -130,6 +128,22 @@ def explain(
         score=chosen,
         effects=effects,
     )
+
+
+class Prepared(NamedTuple):
+    """What `explain` makes of its images and texts before it explains anything."""
+
+    photos: list[Photo]
+    inputs: Tensor  # (B, 3, H, W), where the model is
+    cosines: ZeroShotClassifier
+
+
+def prepare(images: Any, texts: Sequence[str], clip: LoadedCLIP) -> Prepared:
+    """For several calls of `explain` with the same texts and model, which take it as images."""
+    photos = read_photos(images, clip.preprocess)
+    inputs = torch.stack([photo.inputs for photo in photos]).to(image_device(clip.model))
+    cosines = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}", logit_scale=1.0)
+    return Prepared(photos, inputs, cosines)
 
 
 def _check_texts(texts: str | Sequence[str]) -> tuple[str, ...]:

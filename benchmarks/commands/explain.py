@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
     clip = load_model(arguments.model, arguments.pretrained, device)
     warn_about_unknown_words(arguments.model, texts)
 
-    from cci_captum.explaining import explain
+    from cci_captum.explaining import explain, prepare
     from cci_captum.side_by_side import side_by_side
 
     names = [readable(image) for image in arguments.images]
@@ -101,10 +101,14 @@ def run(arguments: argparse.Namespace) -> None:
         for page in pages:
             shown = [pictures[index] for index in page], [names[index] for index in page]
             check_picture(file, _size(*shown, texts, methods), "--out")
+    try:
+        prepared = prepare(pictures, texts, clip)
+    except (TypeError, ValueError) as error:
+        raise CommandError(str(error)) from error
     explained = {}
     for spec in methods:
         with method_errors(spec):
-            found = explain(pictures, texts, clip, method=spec, show_progress=True)
+            found = explain(prepared, texts, clip, method=spec, show_progress=True)
         explained[spec] = replace(found, names=tuple(names))
     for file, pages in files.items():
         drawn = (side_by_side([*explained.values()], images=page) for page in pages)

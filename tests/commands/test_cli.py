@@ -12,7 +12,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, counted_texts
 from PIL import Image
 
 import cci_captum
@@ -181,6 +181,26 @@ def test_explain_shows_methods_side_by_side(
                 inputs.repeat(2, 1, 1, 1), tokenizer(texts)
             )
         assert np.allclose(maps["similarities"], cosines[None].numpy(), atol=1e-6)
+
+
+def test_explain_prepares_photos_and_texts_once(
+    chelsea: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the number of methods, a photo is prepared and a text encoded once."""
+    loaded = cci_captum.load_clip("tiny")
+    prepared: list[object] = []
+
+    def preprocess(image: Image.Image) -> torch.Tensor:
+        prepared.append(image)
+        return loaded.preprocess(image)
+
+    preprocess.transforms = loaded.preprocess.transforms  # type: ignore[attr-defined]
+    monkeypatch.setattr(explain, "load_model", lambda *_: loaded._replace(preprocess=preprocess))
+    texts = ["--text", "a cat", "--text", "a dog"]
+    methods = ["--method", "maskclip", "--method", "cci(clusters=2)", "--method", "gradcam"]
+    with counted_texts(loaded.model) as rows:
+        assert run("explain", chelsea, *texts, *methods, "--device", "cpu") == 0
+    assert len(prepared) == 1 and sum(rows) == 2
 
 
 @pytest.mark.exhaustive
