@@ -7,11 +7,13 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from ._files import check_file
 from .attribution.field_of_view import FieldOfView
 from .attribution.resizing import Upsample, check_upsample, enlarge
 from .coalitions import Coalitions, sizes_of
@@ -95,6 +97,9 @@ class ClusterEffects(Coalitions):
 
         Args:
             path: The file, which is replaced if it exists.
+
+        Raises:
+            OSError: If there is no such folder, or something else than a file is there.
         """
         from safetensors.torch import save_file
 
@@ -106,6 +111,7 @@ class ClusterEffects(Coalitions):
             else self.covered,
         }
         tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
+        check_file(Path(path), "path")
         save_file(tensors, path, metadata={_SETTINGS: json.dumps(settings)})
 
     @classmethod

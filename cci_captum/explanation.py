@@ -278,7 +278,7 @@ class Explanation:
             FileExistsError: If there is something else.
         """
         path = Path(folder)
-        if path.exists() and not (path / _FACTS).is_file() and (path.is_file() or _any_in(path)):
+        if path.exists() and not (path / _FACTS).is_file() and _any_in(path):
             raise FileExistsError(
                 f"folder: expected a new or empty one, or a saved explanation, got {path}"
             )
@@ -346,5 +346,5 @@ class Explanation:
         return self.effects
 
 
-def _any_in(folder: Path) -> bool:
-    return next(folder.iterdir(), None) is not None
+def _any_in(path: Path) -> bool:
+    return not path.is_dir() or next(path.iterdir(), None) is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._checks import check_positive_int
+from ._files import check_file, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,16 +53,20 @@ def page_paths(path: Path, pages: int) -> list[Path]:
 def save_pages(
     path: str | os.PathLike[str], figures: Iterable[Figure], pages: int, **options: Any
 ) -> list[Path]:
-    """Write figures, each drawn as its turn comes.
+    """Write figures, each drawn as its turn comes, each file whole or not at all.
 
     Args:
-        path: The file of `page_paths`, or what theirs are called after.
+        path: With an ending that says the format; `page_paths` says which files follow.
         figures: The pages.
         pages: How many there are.
         options: Of `matplotlib.figure.Figure.savefig`.
 
     Returns:
         The files.
+
+    Raises:
+        OSError: If there is no such folder, or something else than a file is there.
+        ValueError: If the name has no ending.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_pdf import PdfPages
@@ -69,14 +74,23 @@ def save_pages(
     from .visualization._picture import TRUETYPE
 
     paths = page_paths(Path(path), pages)
+    for own in paths:
+        if not own.suffix:
+            raise ValueError(f"path: expected a name with an ending, such as .pdf, got {own}")
+        check_file(own, "path")
     if pages > 1 and len(paths) == 1:
         # Fonts are chosen for each page and written at the end, so that both see the setting.
-        with rc_context({"pdf.fonttype": TRUETYPE}), PdfPages(paths[0]) as file:
+        with (
+            whole_file(paths[0]) as temporary,
+            rc_context({"pdf.fonttype": TRUETYPE}),
+            PdfPages(temporary) as file,
+        ):
             for figure in figures:
                 file.savefig(figure, **options)
     else:
         for own, figure in zip(paths, figures, strict=True):
-            figure.savefig(own, **options)
+            with whole_file(own) as temporary:
+                figure.savefig(temporary, **options)
     return paths
 
 

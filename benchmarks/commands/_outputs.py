@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from cci_captum._files import temporary_name, whole_file
 from cci_captum.names import readable
 
 from ._common import CommandError
@@ -70,6 +70,10 @@ class Outputs:
         """Make a folder, with its parents, unless it is there, and expect files in it."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise CommandError(
+                f"{option}: expected a folder, got a file: {readable(folder)}"
+            ) from error
         except OSError as error:
             raise CommandError(
                 f"{option}: cannot make {readable(folder)}: {error.strerror}"
@@ -118,25 +122,13 @@ def check_picture(path: Path, size: tuple[float, float], option: str) -> None:
         )
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A name to write to, in the same folder, that becomes path unless something goes wrong."""
-    temporary = _temporary(path.parent, path.suffix)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):  # what went wrong before is what counts
-            temporary.unlink()
-
-
 def _check_folder(folder: Path, option: str) -> None:
     """Raise CommandError unless files can be written into the folder, and have room there."""
     name = readable(folder)
     if not folder.is_dir():
         raise CommandError(f"{option}: no such folder: {name}")
     # Trying tells more than permissions do: a read-only or full disk, a quota, a file system.
-    temporary = _temporary(folder, ".part")
+    temporary = temporary_name(folder, ".part")
     try:
         with open(temporary, "xb") as file:
             file.write(bytes(_ROOM))
@@ -147,8 +139,3 @@ def _check_folder(folder: Path, option: str) -> None:
     finally:
         with suppress(OSError):  # what went wrong before is what counts
             temporary.unlink()
-
-
-def _temporary(folder: Path, suffix: str) -> Path:
-    """A name that no file has, and that is no longer than most."""
-    return folder / f".cci-captum-{secrets.token_hex(6)}{suffix}"

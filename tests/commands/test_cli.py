@@ -17,10 +17,11 @@ from PIL import Image
 
 import cci_captum
 from cci_captum import side_by_side
+from cci_captum._files import whole_file
 from cci_captum.baselines.registry import METHODS, find_method
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.benchmarks import cli
-from cci_captum.benchmarks.commands import _common, _outputs, demo, env, explain
+from cci_captum.benchmarks.commands import _common, demo, env, explain
 from cci_captum.models import clip
 from cci_captum.tiny import CLASS_NAMES, HELD_OUT_FAMILIES, TEMPLATES
 from cci_captum.visualization import attribution_grid
@@ -393,7 +394,7 @@ def test_a_failing_write_leaves_the_old_file(
 ) -> None:
     path = tmp_path / "a.png"
     path.write_text("old")
-    with pytest.raises(raised), _outputs.whole_file(path) as temporary:
+    with pytest.raises(raised), whole_file(path) as temporary:
         assert temporary.parent == tmp_path and temporary.suffix == ".png"
         temporary.write_text("half")
         raise error
@@ -488,7 +489,7 @@ def test_demo_scenes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "file"], "--out: cannot make file: "),
+        (["--out", "file"], "--out: expected a folder, got a file: file"),
         (["--out", "file/folder"], "--out: cannot make file/folder: "),
         (["--seed", "-1"], "--seed: expected an int of at least 0, got '-1'"),
         (["--seed", "x"], "--seed: expected an int of at least 0, got 'x'"),

@@ -6,6 +6,8 @@ import io
 import os
 import re
 import resource
+import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,6 +241,34 @@ def test_explain_pages_over_many_images(
     os.rename("0.png", "n-1.png")
     assert cli.main(["explain", "n-1.png", *images[1:], *options, "--out", "n.png"]) == 2
     assert "--out: would overwrite the image n-1.png" in capsys.readouterr().err
+
+
+@LINUX
+@pytest.mark.parametrize("arguments", [["methods"], ["--version"], ["explain", "--help"]])
+def test_a_full_disk_under_what_is_printed(arguments: list[str]) -> None:
+    """One line, and nothing more when Python ends."""
+    code = "import sys; from cci_captum.benchmarks import cli; sys.exit(cli.main(sys.argv[1:]))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.stderr == "cci-captum: error: cannot print: No space left on device\n"
+    assert done.returncode == 2
+
+
+@LINUX
+def test_a_folder_cannot_be_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for command in ("demo", "compare"):
+        assert cli.main([command, "--out", str(pipe)]) == 2
+        message = f"cci-captum: error: --out: expected a folder, got a file: {pipe}\n"
+        assert capsys.readouterr().err == message
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
 
 
 @LINUX

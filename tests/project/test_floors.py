@@ -34,7 +34,7 @@ FLOORS = (
         "cci_captum.names",
         "cci_captum.shared",
     ),
-    ("cci_captum.models", "cci_captum.images"),
+    ("cci_captum.models", "cci_captum.images", "cci_captum._files"),
     ("cci_captum.attribution",),
     ("cci_captum.coalitions",),
     ("cci_captum.effects",),

@@ -370,6 +370,31 @@ def test_effects_are_kept_and_taken_apart(explained: Explanation, tmp_path: Path
         ClusterEffects.load(tmp_path / "other.safetensors")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes as on Unix")
+def test_what_cannot_be_written_stays_as_it_is(explained: Explanation, tmp_path: Path) -> None:
+    """Neither a device, as /dev/full is one, nor a folder is replaced; nothing is half written."""
+    folder, pipe = tmp_path / "folder.pdf", tmp_path / "pipe.pdf"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    before = sorted(tmp_path.iterdir())
+    savers: list[Callable[[Path], object]] = [explained.effects.save, explained.save_figures]
+    for save in savers:
+        for path, message in (
+            (pipe, "path: expected a file, got a device or pipe: "),
+            (folder, "path: expected a file, got a folder: "),
+            (tmp_path / "no" / "a.pdf", "path: no such folder: "),
+        ):
+            with pytest.raises(OSError, match=message):
+                save(path)
+    with pytest.raises(FileExistsError, match="folder: expected a new or empty one"):
+        explained.save(pipe)
+    with pytest.raises(ValueError, match=r"^path: expected a name with an ending, such as \.pdf"):
+        explained.save_figures(tmp_path / "maps")
+    with pytest.raises(ValueError, match="scale"):  # after the file of pages was begun
+        explained.save_figures(tmp_path / "a.pdf", rows=1, scale="no such")
+    assert sorted(tmp_path.iterdir()) == before and pipe.is_fifo()
+
+
 # Pictures.
 
 
