@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from ._files import check_file
 from .attribution.field_of_view import FieldOfView
 from .attribution.resizing import Upsample, check_upsample, enlarge
+from .attribution.targets import for_each_target
 from .coalitions import Coalitions, sizes_of
 
 Normalization = Literal["relative", "paper", "none"]
@@ -152,21 +154,25 @@ class ClusterEffects(Coalitions):
         changed: dict[str, Any] = {name: change(getattr(self, name)) for name in _TENSORS}
         return replace(self, **changed)
 
-    def weights(self, target: Any = None) -> Tensor:
+    def weights(self, target: Any = None, *, targets: Sequence[Any] | None = None) -> Tensor:
         """The drops, scaled within each image as `normalization` says.
 
         Args:
             target: See `drops`.
+            targets: See `drops`.
 
         Returns:
             (B, K) weights w_k. "relative": their absolute values sum to 1 (no drop above
             `rounding`: all weights zero). "paper": they sum to 1; images whose drops sum to zero
             or less, where the formula is undefined or turns the map over, get "relative", with
-            a UserWarning.
+            a UserWarning. Of targets (B, T, K).
 
         Raises:
+            TypeError: See `drops`.
             ValueError: See `drops`.
         """
+        if targets is not None:
+            return for_each_target(self.weights, target, targets)
         drops = self.drops(target)
         if self.normalization == "none":
             return drops
@@ -187,36 +193,52 @@ class ClusterEffects(Coalitions):
             )
         return torch.where(defined, drops / torch.where(defined, total, 1.0), relative)
 
-    def patch_map(self, target: Any = None) -> Tensor:
+    def patch_map(self, target: Any = None, *, targets: Sequence[Any] | None = None) -> Tensor:
         """The map on the patch grid: every patch has its cluster's weight, S = sum_k w_k m_k.
 
         Args:
             target: See `drops`.
+            targets: See `drops`.
 
         Returns:
-            (B, h, w) map, before any resizing.
+            (B, h, w) map, before any resizing; of targets (B, T, h, w).
 
         Raises:
+            TypeError: See `drops`.
             ValueError: See `drops`.
         """
+        if targets is not None:
+            return for_each_target(self.patch_map, target, targets)
         labels = self.labels.flatten(1)
         return self.weights(target).gather(1, labels).view(self.labels.shape)
 
-    def attributions(self, target: Any = None, upsample: Upsample = "nearest") -> Tensor:
+    def attributions(
+        self,
+        target: Any = None,
+        upsample: Upsample = "nearest",
+        *,
+        targets: Sequence[Any] | None = None,
+    ) -> Tensor:
         """The map at the inputs' resolution, repeated over the channels.
 
         Args:
             target: See `drops`.
             upsample: "nearest" keeps the patches' borders; "bilinear" and "bicubic" smooth
                 the map, which faithfulness metrics reward on most data.
+            targets: See `drops`.
 
         Returns:
-            (B, channels, H, W) attributions, the shape of the inputs.
+            (B, channels, H, W) attributions, the shape of the inputs; of targets
+            (B, T, channels, H, W).
 
         Raises:
+            TypeError: See `drops`.
             ValueError: If upsample is unknown; see also `drops`.
         """
         check_upsample(upsample)
+        if targets is not None:
+            explain = partial(self.attributions, upsample=upsample)
+            return for_each_target(explain, target, targets)
         channels, height, width = self.image_shape
         maps = enlarge(self.patch_map(target), (height, width), upsample, self.covered)
         return maps[:, None].repeat(1, channels, 1, 1)

@@ -91,8 +91,7 @@ class Explanation:
         Raises:
             ValueError: If the method hides no clusters.
         """
-        effects = self._of_clusters("drops")
-        return torch.stack([effects.drops(index) for index in range(len(self.texts))], dim=1)
+        return self._of_clusters("drops").drops(targets=range(len(self.texts)))
 
     def drop_maps(self) -> Tensor:
         """(B, T, h, w), at each patch the drop of its cluster, in the unit of the scores.
@@ -103,7 +102,7 @@ class Explanation:
             ValueError: If the method hides no clusters.
         """
         effects = replace(self._of_clusters("drop_maps"), normalization="none")
-        return torch.stack([effects.patch_map(index) for index in range(len(self.texts))], dim=1)
+        return effects.patch_map(targets=range(len(self.texts)))
 
     def on_photo(self, index: int, upsample: Upsample = "nearest") -> Tensor:
         """The maps of one image at its photo's own size and place.
