@@ -33,8 +33,8 @@ def models(names: Sequence[str], pretrained: str | None) -> list[Model]:
         found = [(found[0][0], pretrained)]
     if twice := [model for place, model in enumerate(found) if model in found[:place]]:
         raise CommandError(f"--model: expected each once, got {twice[0][0]!r} again")
-    for name, tag in found:
-        check_model(name, tag, "--pretrained" if tag in (None, pretrained) else "--model")
+    for name, weights in found:
+        check_model(name, weights, "--pretrained" if weights in (None, pretrained) else "--model")
     return found
 
 
