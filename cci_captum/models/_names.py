@@ -29,9 +29,9 @@ def check_name(name: str, pretrained: str | None = None) -> None:
 
     Example:
         >>> check_name("tiny")
-        >>> check_name("tinny")
+        >>> check_name("tiny", "openai")
         Traceback (most recent call last):
-        ValueError: name: unknown model 'tinny'; close ones: tiny (open_clip.list_models() lists ...
+        ValueError: pretrained: 'tiny' comes with its weights; expected None, got 'openai'
     """
     if name in TINY_MODELS:
         if pretrained is not None:
