@@ -39,7 +39,12 @@ FLOORS = (
     ("cci_captum.coalitions",),
     ("cci_captum.effects",),
     ("cci_captum.cci", "cci_captum.html", "cci_captum.visualization"),
-    ("cci_captum.pages", "cci_captum.photos", "cci_captum.side_by_side"),
+    (
+        "cci_captum.mean_over_seeds",
+        "cci_captum.pages",
+        "cci_captum.photos",
+        "cci_captum.side_by_side",
+    ),
     ("cci_captum.explanation",),
     ("cci_captum.explaining",),
     ("cci_captum",),  # its __init__: the public names
