@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cci_captum.attribution.base import PatchAttribution
 from cci_captum.attribution.targets import select_target
+from cci_captum.models._tokens import tokens_of
 from cci_captum.models.clip import ImageTextSimilarity, TextScores
 from cci_captum.models.scores import without_score
 from cci_captum.shared import Shared
@@ -73,12 +74,13 @@ class TextAttribution(PatchAttribution):
             return class_features(self.clip)[class_index(self.clip, target, batch)]
         self._check_texts(args)
         (text,) = (arg.tensor if isinstance(arg, Shared) else arg for arg in args)
-        if len(text) != batch:
+        text = tokens_of(text, self.clip.model)
+        if len(text) not in (1, batch):
             raise ValueError(
-                f"additional_forward_args[0]: expected {batch} rows of tokens, one an image, got "
-                f"{len(text)}"
+                f"additional_forward_args[0]: expected {batch} rows of tokens, one an image, or "
+                f"one for all, got {len(text)}"
             )
-        features = self.clip.encode_texts(text)
+        features = self.clip.encode_texts(text).expand(batch, -1)
         select_target(features[:, 0], target)  # one score an image: only None fits
         return features
 

@@ -69,7 +69,15 @@ class GradCAM(PatchAttribution):
         average: Literal["tokens", "patches"] = "tokens",
     ) -> None:
         check_choice("average", average, ("tokens", "patches"))
-        super().__init__(forward_func, vision_tower)
+        try:
+            super().__init__(forward_func, vision_tower)
+        except ValueError as error:
+            if vision_tower is None:
+                raise
+            raise ValueError(
+                f"{error}; a layer, as Captum's LayerGradCam takes one: GradCAM(forward_func, "
+                "layer=index of its block), or LayerGradCAM(forward_func, layer)"
+            ) from error
         self.layer = self._layer_of_tokens(layer)
         if single_head:
             self.vision_tower.check_attention()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cci_captum.attribution.base import ImageAttribution, TensorOrTuple, repeat_over_channels
 from cci_captum.attribution.finite import check_finite
+from cci_captum.attribution.forward import check_tower
 from cci_captum.attribution.inputs import check_images
 from cci_captum.attribution.resizing import Upsample, check_upsample
 from cci_captum.vision_towers import VisionTower
@@ -39,6 +40,7 @@ class GroundTruth(ImageAttribution):
         vision_tower: nn.Module | VisionTower | None = None,
     ) -> None:
         super().__init__(forward_func)
+        check_tower(vision_tower)
 
     def attribute(
         self,

@@ -17,6 +17,7 @@ from cci_captum._checks import check_positive_int
 from cci_captum._progress import tqdm
 from cci_captum.attribution.base import ImageAttribution
 from cci_captum.attribution.finite import check_finite
+from cci_captum.attribution.forward import check_tower
 from cci_captum.attribution.inputs import Inputs, rows_of_args
 from cci_captum.attribution.resizing import Upsample
 from cci_captum.attribution.targets import select_target
@@ -73,6 +74,7 @@ class RISE(ImageAttribution):
         baseline: float | Tensor = 0.0,
     ) -> None:
         super().__init__(forward_func)
+        check_tower(vision_tower)
         check_positive_int("n_masks", n_masks)
         check_positive_int("grid", grid)
         if not 0 < p <= 1:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from contextlib import redirect_stdout, suppress
+from typing import Any, NoReturn, TextIO
 
 from cci_captum._extras import MissingExtraError
 from cci_captum._version import __version__
@@ -47,10 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         stderr), 130 when interrupted.
     """
     try:
-        arguments = build_parser().parse_args(argv)
-        with warnings.catch_warnings():
+        with redirect_stdout(_Printed(sys.stdout)), warnings.catch_warnings():
             warnings.showwarning = _one_line(warnings.showwarning)
-            arguments.run(arguments)
+            try:
+                arguments = build_parser().parse_args(argv)
+                arguments.run(arguments)
+            finally:
+                sys.stdout.flush()  # while a full disk can still be said
     except (CommandError, MissingExtraError) as error:
         message = " ".join(str(error).split())
         print(f"cci-captum: error: {message}", file=sys.stderr)
@@ -59,6 +65,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("cci-captum: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+class _Printed(io.TextIOBase):
+    """Standard output; that it takes no more is the user's to mend, as a full disk is."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def _refusal(self, error: OSError) -> CommandError:
+        with suppress(OSError, ValueError):  # else Python itself tries again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        return CommandError(f"cannot print: {error.strerror}")
 
 
 def _one_line(show: Callable[..., None]) -> Callable[..., None]:

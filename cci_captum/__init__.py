@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .explained_words import ExplainedWords
     from .explaining import explain
     from .explanation import Explanation
+    from .mean_over_seeds import MeanOverSeeds
     from .models.as_clip import as_clip
     from .models.classifier import ImageClassifier
     from .models.clip import ImageTextSimilarity, ZeroShotClassifier
@@ -54,6 +55,7 @@ _MODULES = {
     "LoadedCLIP": "models.loading",
     "LogProbability": "models.scores",
     "Margin": "models.scores",
+    "MeanOverSeeds": "mean_over_seeds",
     "PatchAttribution": "attribution.base",
     "Shared": "shared",
     "VisionTower": "vision_towers",
@@ -88,6 +90,7 @@ __all__ = [
     "LoadedCLIP",
     "LogProbability",
     "Margin",
+    "MeanOverSeeds",
     "PatchAttribution",
     "Shared",
     "VisionTower",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from .attribution.field_of_view import FieldOfView
 from .attribution.finite import check_finite
 from .attribution.forward import check_passes, run_forward
 from .attribution.inputs import Inputs, rows_of_args
-from .attribution.targets import select_target
+from .attribution.targets import for_each_target, select_target
 from .vision_towers import HideStrategy, VisionTower
 
 Sets = Tensor | Callable[[int], Tensor]
@@ -84,22 +84,30 @@ class Coalitions:
         """(B,) int64, clusters that each image has."""
         return (self.clusters >= 0).sum(dim=1)
 
-    def drops(self, target: Any = None) -> Tensor:
+    def drops(self, target: Any = None, *, targets: Sequence[Any] | None = None) -> Tensor:
         """By how much hiding each set lowers the target's output: d_m = s - s_m.
 
         Args:
             target: As in Captum: None where an image has one output, else an int, a list or
                 tensor of B ints, a tuple of indices, or a list of B tuples.
+            targets: Several in its place, T of them, each for all images unless it says one for
+                each: targets=[0, 3] is output 0 and output 3 of every image, where target=[0, 3]
+                is output 0 of the first image and output 3 of the second.
 
         Returns:
             (B, M) drops in the unit of the output; of `ClusterEffects`, where a set is one cluster,
             (B, K). Positive: what is hidden supports the target; negative: it speaks against it.
+            Of targets (B, T, M).
 
         Raises:
+            TypeError: If targets is no sequence.
             ValueError: If target does not choose one existing output an image, or its output is
                 not finite, with nothing or with a cluster hidden; the error names the images.
-                Outputs of other targets may be infinite or NaN.
+                Outputs of other targets may be infinite or NaN. Or if target and targets are
+                given, or targets is empty.
         """
+        if targets is not None:
+            return for_each_target(self.drops, target, targets)
         batch, count = self.masked_outputs.shape[:2]
         output = select_target(self.outputs, target)
         repeated = repeat_target(target, count)

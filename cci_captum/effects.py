@@ -7,6 +7,8 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ._checks import check_positive_int
+from ._files import check_file
 from .attribution.field_of_view import FieldOfView
 from .attribution.resizing import Upsample, check_upsample, enlarge
-from .attribution.targets import select_target
+from .attribution.targets import for_each_target, select_target
 from .coalitions import Coalitions, sizes_of
 
 Normalization = Literal["relative", "paper", "none"]
@@ -99,6 +102,9 @@ class ClusterEffects(Coalitions):
 
         Args:
             path: The file, which is replaced if it exists.
+
+        Raises:
+            OSError: If there is no such folder, or something else than a file is there.
         """
         from safetensors.torch import save_file
 
@@ -110,6 +116,7 @@ class ClusterEffects(Coalitions):
             else self.covered,
         }
         tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
+        check_file(Path(path), "path")
         save_file(tensors, path, metadata={_SETTINGS: json.dumps(settings)})
 
     @classmethod
@@ -238,21 +245,25 @@ class ClusterEffects(Coalitions):
         changed: dict[str, Any] = {name: change(getattr(self, name)) for name in _TENSORS}
         return replace(self, **changed)
 
-    def weights(self, target: Any = None) -> Tensor:
+    def weights(self, target: Any = None, *, targets: Sequence[Any] | None = None) -> Tensor:
         """The drops, scaled within each image as `normalization` says.
 
         Args:
             target: See `drops`.
+            targets: See `drops`.
 
         Returns:
             (B, K) weights w_k. "relative": their absolute values sum to 1 (no drop above
             `rounding`: all weights zero). "paper": they sum to 1; images whose drops sum to zero
             or less, where the formula is undefined or turns the map over, get "relative", with
-            a UserWarning.
+            a UserWarning. Of targets (B, T, K).
 
         Raises:
+            TypeError: See `drops`.
             ValueError: See `drops`.
         """
+        if targets is not None:
+            return for_each_target(self.weights, target, targets)
         drops = self.drops(target)
         if self.normalization == "none":
             return drops
@@ -273,36 +284,52 @@ class ClusterEffects(Coalitions):
             )
         return torch.where(defined, drops / torch.where(defined, total, 1.0), relative)
 
-    def patch_map(self, target: Any = None) -> Tensor:
+    def patch_map(self, target: Any = None, *, targets: Sequence[Any] | None = None) -> Tensor:
         """The map on the patch grid: every patch has its cluster's weight, S = sum_k w_k m_k.
 
         Args:
             target: See `drops`.
+            targets: See `drops`.
 
         Returns:
-            (B, h, w) map, before any resizing.
+            (B, h, w) map, before any resizing; of targets (B, T, h, w).
 
         Raises:
+            TypeError: See `drops`.
             ValueError: See `drops`.
         """
+        if targets is not None:
+            return for_each_target(self.patch_map, target, targets)
         labels = self.labels.flatten(1)
         return self.weights(target).gather(1, labels).view(self.labels.shape)
 
-    def attributions(self, target: Any = None, upsample: Upsample = "nearest") -> Tensor:
+    def attributions(
+        self,
+        target: Any = None,
+        upsample: Upsample = "nearest",
+        *,
+        targets: Sequence[Any] | None = None,
+    ) -> Tensor:
         """The map at the inputs' resolution, repeated over the channels.
 
         Args:
             target: See `drops`.
             upsample: "nearest" keeps the patches' borders; "bilinear" and "bicubic" smooth
                 the map, which faithfulness metrics reward on most data.
+            targets: See `drops`.
 
         Returns:
-            (B, channels, H, W) attributions, the shape of the inputs.
+            (B, channels, H, W) attributions, the shape of the inputs; of targets
+            (B, T, channels, H, W).
 
         Raises:
+            TypeError: See `drops`.
             ValueError: If upsample is unknown; see also `drops`.
         """
         check_upsample(upsample)
+        if targets is not None:
+            explain = partial(self.attributions, upsample=upsample)
+            return for_each_target(explain, target, targets)
         channels, height, width = self.image_shape
         maps = enlarge(self.patch_map(target), (height, width), upsample, self.covered)
         return maps[:, None].repeat(1, channels, 1, 1)

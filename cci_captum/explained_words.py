@@ -51,7 +51,7 @@ class ExplainedWords:
         cls,
         words: Sequence[Sequence[Word]],
         drops: Tensor,
-        maps: Sequence[Tensor],
+        maps: Tensor,
         effects: ClusterEffects | None = None,
     ) -> ExplainedWords:
         """What is known of the words of all texts, one text after the other.
@@ -59,7 +59,7 @@ class ExplainedWords:
         Args:
             words: Of each text.
             drops: (B, n).
-            maps: n maps (B, h, w).
+            maps: (B, n, h, w).
             effects: On outputs (B, n), of methods that hide clusters.
         """
         if effects is not None:
@@ -81,7 +81,7 @@ class ExplainedWords:
             ValueError: If the method hides no clusters.
         """
         effects = self._of_clusters("region_drops")
-        return _of_pairs([effects.drops(pair) for pair in self._pairs()], self.words)
+        return _of_pairs(effects.drops(targets=self._pairs()), self.words)
 
     def drop_maps(self) -> Tensor:
         """(B, T, W, h, w), at each patch the `region_drops` of its cluster.
@@ -92,7 +92,12 @@ class ExplainedWords:
             ValueError: If the method hides no clusters.
         """
         effects = replace(self._of_clusters("drop_maps"), normalization="none")
-        return _of_pairs([effects.patch_map(pair) for pair in self._pairs()], self.words)
+        return _of_pairs(effects.patch_map(targets=self._pairs()), self.words)
+
+    def __getitem__(self, index: slice | list[int]) -> ExplainedWords:
+        """Of some of the images."""
+        effects = None if self.effects is None else self.effects[index]
+        return replace(self, drops=self.drops[index], maps=self.maps[index], effects=effects)
 
     def _pairs(self) -> list[tuple[int, int]]:
         """Every (text, word)."""
@@ -116,9 +121,9 @@ def by_text(values: Tensor, words: Sequence[Sequence[Word]]) -> Tensor:
     return torch.stack(padded, dim=-2)
 
 
-def _of_pairs(values: Sequence[Tensor], words: Sequence[Sequence[Word]]) -> Tensor:
-    """(B, T, W, ...) of a value (B, ...) for each word, one text after the other."""
-    return by_text(torch.stack(list(values), dim=-1), words).movedim((-2, -1), (1, 2))
+def _of_pairs(values: Tensor, words: Sequence[Sequence[Word]]) -> Tensor:
+    """(B, T, W, ...) of values (B, n, ...), one a word, one text after the other."""
+    return by_text(values.movedim(1, -1), words).movedim((-2, -1), (1, 2))
 
 
 def pieces(

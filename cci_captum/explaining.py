@@ -22,7 +22,7 @@ from .models.clip import TextScores, ZeroShotClassifier
 from .models.loading import LoadedCLIP, load_clip
 from .models.scores import find_score
 from .models.words import Word, find_words, word_features
-from .photos import read_photos
+from .photos import Photo, read_photos
 from .tiny import MODEL_NAMES as TINY_MODELS
 
 _COSINE = "cosine"
@@ -106,10 +106,8 @@ def explain(
         )
     clip = _load(model, pretrained, device)
     spoken = None if words is False else _Spoken.of(clip, texts, words)
-    photos = read_photos(images, clip.preprocess)
-    inputs = torch.stack([photo.inputs for photo in photos]).to(image_device(clip.model))
-
-    cosines = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}", logit_scale=1.0)
+    prepared = images if isinstance(images, Prepared) else prepare(images, texts, clip)
+    photos, inputs, cosines = prepared
     given: nn.Module = cosines
     if chosen != _COSINE:
         logits = TextScores(clip.model, texts, cosines.text_features)
@@ -136,8 +134,7 @@ def explain(
         maps = _maps(explainer, inputs, len(texts), options)
         scores = _run(explained, inputs, internal_batch_size)
     else:
-        maps, scores = _maps_of(own), own.outputs
-    stacked = torch.stack(maps, dim=1)
+        maps, scores = own.patch_map(targets=range(len(texts))), own.outputs
     known = chosen == _COSINE and explained is given
     return Explanation(
         names=tuple(photo.name for photo in photos),
@@ -145,16 +142,32 @@ def explain(
         texts=texts,
         scores=scores,
         similarities=scores if known else _run(cosines, inputs, internal_batch_size),
-        maps=stacked,
+        maps=maps,
         inputs=inputs,
         field_of_view=tuple(photo.area for photo in photos),
-        covered=view_of_map(explainer, inputs, stacked),
+        covered=view_of_map(explainer, inputs, maps),
         model=clip.name,
         method=str(getattr(method, "title", "") or type(explainer).__name__),
         score=chosen,
         effects=own,
         words=None if spoken is None else spoken.explained(method, effects, inputs, options),
     )
+
+
+class Prepared(NamedTuple):
+    """What `explain` makes of its images and texts before it explains anything."""
+
+    photos: list[Photo]
+    inputs: Tensor  # (B, 3, H, W), where the model is
+    cosines: ZeroShotClassifier
+
+
+def prepare(images: Any, texts: Sequence[str], clip: LoadedCLIP) -> Prepared:
+    """For several calls of `explain` with the same texts and model, which take it as images."""
+    photos = read_photos(images, clip.preprocess)
+    inputs = torch.stack([photo.inputs for photo in photos]).to(image_device(clip.model))
+    cosines = ZeroShotClassifier(clip.model, clip.tokenizer, texts, "{}", logit_scale=1.0)
+    return Prepared(photos, inputs, cosines)
 
 
 class _Spoken(NamedTuple):
@@ -219,13 +232,16 @@ class _Spoken(NamedTuple):
             options: Of every method's `attribute`.
         """
         if effects is not None:
-            own = _columns(effects, slice(-sum(map(len, self.words)), None))
-            return ExplainedWords.of_columns(self.words, own.outputs, _maps_of(own), own)
-        maps, drops = [], []
+            count = sum(map(len, self.words))
+            own = _columns(effects, slice(-count, None))
+            maps = own.patch_map(targets=range(count))
+            return ExplainedWords.of_columns(self.words, own.outputs, maps, own)
+        all_drops, all_maps = [], []
         for scores in self.scores:
-            drops.append(_run(scores, inputs, options["internal_batch_size"]))
-            maps += _maps(method(scores), inputs, len(scores.class_names), options)
-        return ExplainedWords.of_columns(self.words, torch.cat(drops, dim=1), maps)
+            all_drops.append(_run(scores, inputs, options["internal_batch_size"]))
+            all_maps.append(_maps(method(scores), inputs, len(scores.class_names), options))
+        drops, maps = torch.cat(all_drops, dim=1), torch.cat(all_maps, dim=1)
+        return ExplainedWords.of_columns(self.words, drops, maps)
 
 
 def _columns(effects: ClusterEffects, columns: slice) -> ClusterEffects:
@@ -237,14 +253,10 @@ def _columns(effects: ClusterEffects, columns: slice) -> ClusterEffects:
     )
 
 
-def _maps_of(effects: ClusterEffects) -> list[Tensor]:
-    """Maps (B, h, w) of each of the outputs."""
-    return [effects.patch_map(index) for index in range(effects.outputs.shape[1])]
-
-
-def _maps(explainer: Any, inputs: Tensor, count: int, options: dict[str, Any]) -> list[Tensor]:
-    """Maps (B, h, w) of each of so many outputs."""
-    return [native_map(explainer, inputs, index, **options) for index in range(count)]
+def _maps(explainer: Any, inputs: Tensor, count: int, options: dict[str, Any]) -> Tensor:
+    """Maps (B, C, h, w) of each of so many outputs."""
+    maps = [native_map(explainer, inputs, index, **options) for index in range(count)]
+    return torch.stack(maps, dim=1)
 
 
 def _check_texts(texts: str | Sequence[str]) -> tuple[str, ...]:

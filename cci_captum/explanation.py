@@ -16,14 +16,13 @@ from torch import Tensor
 from .attribution.field_of_view import FieldOfView, place
 from .attribution.resizing import Upsample, check_upsample, enlarge
 from .effects import ClusterEffects
-from .explained_words import ExplainedWords, numbered, pieces
+from .explained_words import ExplainedWords
 from .explanation_files import read, write
-from .html import map_view
+from .explanation_view import view_of
 from .models.seen_area import Area
-from .side_by_side import side_by_side, strongest, words_apart
-from .visualization import show_clusters, text_heat
-
-_MOST_WORDS = 8  # in a figure or a view of its own accord
+from .pages import ROWS, of_page, rows_of_pages, save_pages
+from .side_by_side import MOST_WORDS, side_by_side, texts_coloured, words_apart
+from .visualization import show_clusters
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +76,31 @@ class Explanation:
         """Number of images."""
         return len(self.names)
 
+    def __getitem__(self, index: int | slice | Sequence[int]) -> Explanation:
+        """What is said of some of the images; of one where index is an int, still a batch.
+
+        Raises:
+            IndexError: If there is no such image.
+        """
+        places = range(len(self))
+        rows = [index] if isinstance(index, int) else index
+        chosen = list(places[rows]) if isinstance(rows, slice) else [places[row] for row in rows]
+        if not chosen:
+            raise IndexError("index: expected at least one image, got none")
+        return replace(
+            self,
+            **{
+                name: tuple(getattr(self, name)[row] for row in chosen)
+                for name in ("names", "photos", "field_of_view")
+            },
+            **{
+                name: getattr(self, name)[chosen]
+                for name in ("scores", "similarities", "maps", "inputs")
+            },
+            effects=None if self.effects is None else self.effects[chosen],
+            words=None if self.words is None else self.words[chosen],
+        )
+
     @property
     def row_titles(self) -> list[str] | None:
         """What figures call the images: the names of their files; None where there is but one."""
@@ -89,8 +113,7 @@ class Explanation:
         Raises:
             ValueError: If the method hides no clusters.
         """
-        effects = self._of_clusters("drops")
-        return torch.stack([effects.drops(index) for index in range(len(self.texts))], dim=1)
+        return self._of_clusters("drops").drops(targets=range(len(self.texts)))
 
     def drop_maps(self) -> Tensor:
         """(B, T, h, w), at each patch the drop of its cluster, in the unit of the scores.
@@ -101,7 +124,7 @@ class Explanation:
             ValueError: If the method hides no clusters.
         """
         effects = replace(self._of_clusters("drop_maps"), normalization="none")
-        return torch.stack([effects.patch_map(index) for index in range(len(self.texts))], dim=1)
+        return effects.patch_map(targets=range(len(self.texts)))
 
     def on_photo(self, index: int, upsample: Upsample = "nearest") -> Tensor:
         """The maps of one image at its photo's own size and place.
@@ -118,8 +141,8 @@ class Explanation:
             ValueError: If upsample is unknown.
         """
         check_upsample(upsample)
-        image = self.photos[index]
-        return self.placed(self.maps[index], index, (image.height, image.width), upsample)
+        size = (self.photos[index].height, self.photos[index].width)
+        return place(self.maps[index], size, upsample, FieldOfView.of_box(self.map_area(index)))
 
     def map_area(self, index: int) -> Area:
         """Of the photo of one image the rectangle that maps cover, in the photo's pixels.
@@ -131,14 +154,6 @@ class Explanation:
         first = (left + self.covered.left * across, top + self.covered.top * down)
         wide, high = self.covered.width * across, self.covered.height * down
         return *first, first[0] + wide, first[1] + high
-
-    def placed(self, maps: Tensor, index: int, size: tuple[int, int], upsample: Upsample) -> Tensor:
-        """Maps (T, h, w) of an image in its photo, of so many pixels: (T, H, W)."""
-        photo = self.photos[index]
-        down, across = size[0] / photo.height, size[1] / photo.width
-        left, top, right, bottom = self.map_area(index)
-        box = (left * across, top * down, right * across, bottom * down)
-        return place(maps, size, upsample, FieldOfView.of_box(box))
 
     def feature_mask(self) -> Tensor:
         """(B, 1, H, W) int64: of each pixel of inputs its cluster, as Captum's methods take it.
@@ -198,6 +213,38 @@ class Explanation:
         """
         return side_by_side([self], upsample=upsample, outline=outline, **options)
 
+    def save_figures(
+        self, path: str | os.PathLike[str], rows: int = ROWS, dpi: float = 200, **options: Any
+    ) -> list[Path]:
+        """Write `figure` as pages of so many images.
+
+        Args:
+            path: "maps.pdf" is one file of all pages; others, such as "maps.png", are numbered
+                where there are several: "maps-1.png", "maps-2.png".
+            rows: Images on a page, at most.
+            dpi: Pixels an inch.
+            options: Of `figure`. A scale that maps share is each page's own; give the value
+                itself for one of all.
+
+        Returns:
+            The files.
+
+        Raises:
+            ValueError: If rows is no positive int.
+
+        Example:
+            >>> import tempfile, cci_captum
+            >>> from PIL import Image
+            >>> explanation = cci_captum.explain([Image.new("RGB", (9, 9))] * 3, "a cat", "tiny")
+            >>> folder = tempfile.mkdtemp()
+            >>> [path.name for path in explanation.save_figures(f"{folder}/maps.png", rows=2)]
+            ['maps-1.png', 'maps-2.png']
+        """
+        pages = rows_of_pages(len(self), rows)
+        options = {"row_titles": self.row_titles} | options
+        figures = (self[page].figure(**of_page(page, options)) for page in pages)
+        return save_pages(path, figures, len(pages), dpi=dpi)
+
     def cluster_figure(self, text: int | str = 0, **options: Any) -> Figure:
         """The clusters of each image, where the model looked, and what hiding each did.
 
@@ -228,22 +275,14 @@ class Explanation:
         Raises:
             ValueError: If words were not explained.
         """
-        words = self._of_words("text_figure")
-        texts = [
-            pieces(text, own, drops[place_].tolist())
-            for drops in words.drops
-            for place_, (text, own) in enumerate(zip(self.texts, words.words, strict=True))
-        ]
-        titles = self.row_titles
-        if titles is not None:  # once an image, beside the first of its texts
-            titles = [title for name in titles for title in (name, *[""] * (len(self.texts) - 1))]
-        return text_heat(texts, **({"row_titles": titles} | options))
+        self._of_words("text_figure")
+        return texts_coloured(self, **options)
 
     def word_figure(
         self,
         text: int | str = 0,
         *,
-        most: int | None = _MOST_WORDS,
+        most: int | None = MOST_WORDS,
         upsample: Upsample = "nearest",
         **options: Any,
     ) -> Figure:
@@ -269,40 +308,7 @@ class Explanation:
 
         Then those of the words, below each text with its words in the colours of their drops.
         """
-        drawn = self.maps if self.effects is None else self.drop_maps()
-        views = [
-            self._view(
-                {text: drawn[:, place_] for place_, text in enumerate(self.texts)},
-                {text: self.similarities[:, p].tolist() for p, text in enumerate(self.texts)},
-                title=f"{self.method}, {self.model}",
-            )
-        ]
-        if self.words is not None:
-            views += [self._view_of_words(self.words, place_) for place_ in range(len(self.texts))]
-        return "".join(views)
-
-    def _view_of_words(self, words: ExplainedWords, text: int) -> str:
-        own = words.words[text]
-        drops = words.drops[:, text, : len(own)]
-        shown = strongest(drops, _MOST_WORDS)
-        maps = words.maps if words.effects is None else words.drop_maps()
-        names = numbered([own[index].text for index in shown])
-        return self._view(
-            {name: maps[:, text, i] for name, i in zip(names, shown, strict=True)},
-            {name: drops[:, i].tolist() for name, i in zip(names, shown, strict=True)},
-            sentences=[pieces(self.texts[text], own, row.tolist()) for row in drops],
-        )
-
-    def _view(self, maps: dict[str, Tensor], scores: dict[str, list[float]], **options: Any) -> str:
-        return map_view(
-            self.photos,
-            {name: list(column.cpu()) for name, column in maps.items()},
-            fields_of_view=[self.map_area(index) for index in range(len(self))],
-            row_titles=[Path(name).name for name in self.names],
-            scores=scores,
-            unit="" if self.effects is None else f"drop in {self.score}",
-            **options,
-        )
+        return view_of(self)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write everything to a folder, which `load` reads: JSON, safetensors and PNG, no code.

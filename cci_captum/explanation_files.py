@@ -110,4 +110,4 @@ def _tuples(value: Any) -> Any:
 
 
 def _holds_something(path: Path) -> bool:
-    return path.is_file() or next(path.iterdir(), None) is not None
+    return not path.is_dir() or next(path.iterdir(), None) is not None

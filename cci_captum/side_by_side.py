@@ -10,11 +10,13 @@ from PIL import Image
 from torch import Tensor
 
 from .attribution.resizing import Upsample, check_upsample
-from .explained_words import numbered
+from .explained_words import numbered, pieces
 from .images import size_within
-from .visualization import attribution_grid
+from .visualization import attribution_grid, text_heat
 from .visualization._lettering import signed
 from .visualization.strongest import outlined
+
+MOST_WORDS = 8  # in a figure or a view of its own accord
 
 _LARGEST = 768  # pixels: the longer side of a photo in a figure
 
@@ -116,6 +118,24 @@ def words_apart(
     }
     columns = {str(index): maps[:, text, index] for index in shown}
     return attribution_grid(photos, columns, **(usual | options))
+
+
+def texts_coloured(explanation: Any, **options: Any) -> Figure:
+    """The texts of each image, each word in the colour of its drop.
+
+    Args:
+        explanation: An `Explanation` with words.
+        options: Of `text_heat`.
+    """
+    words, texts, titles = explanation.words, explanation.texts, explanation.row_titles
+    coloured = [
+        pieces(text, own, values)
+        for drops in words.drops.tolist()
+        for text, own, values in zip(texts, words.words, drops, strict=True)
+    ]
+    if titles is not None:  # once an image, beside the first of its texts
+        titles = [title for name in titles for title in (name, *[""] * (len(texts) - 1))]
+    return text_heat(coloured, **({"row_titles": titles} | options))
 
 
 def strongest(drops: Tensor, most: int | None) -> list[int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cci_captum.baselines.spec import MethodSpec
 
-from ._common import CommandError
+from ._common import CommandError, check_model
 
 if TYPE_CHECKING:
     from ..faithfulness.protocols import Ties
@@ -17,7 +17,7 @@ Model = tuple[str, str | None]
 
 
 def models(names: Sequence[str], pretrained: str | None) -> list[Model]:
-    """The models that the user named, each once."""
+    """The models that the user named, each once, and each one that can be."""
     found: list[Model] = []
     for text in names:
         name, comma, tag = text.partition(",")
@@ -33,6 +33,8 @@ def models(names: Sequence[str], pretrained: str | None) -> list[Model]:
         found = [(found[0][0], pretrained)]
     if twice := [model for place, model in enumerate(found) if model in found[:place]]:
         raise CommandError(f"--model: expected each once, got {twice[0][0]!r} again")
+    for name, weights in found:
+        check_model(name, weights, "--pretrained" if weights in (None, pretrained) else "--model")
     return found
 
 

@@ -21,9 +21,6 @@ class CommandError(Exception):
     """Something the user can put right; shown as one line, without a traceback."""
 
 
-_MODEL_OPTIONS = {"name": "--model", "pretrained": "--pretrained"}  # of load_clip's arguments
-
-
 def at_least(least: int) -> Callable[[str], int]:
     """A type of argparse's: an int that is not less."""
 
@@ -146,20 +143,41 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def check_model(name: str, pretrained: str | None, tag: str = "--pretrained") -> None:
+    """Raise CommandError if there can be no such model, at once: before anything is read.
+
+    Args:
+        name: Of the model.
+        pretrained: Of its weights.
+        tag: As the command line calls what chooses these.
+    """
+    from cci_captum.models._names import check_name
+
+    with _model_errors(tag):
+        check_name(name, pretrained)
+
+
 def load_model(name: str, pretrained: str | None, device: torch.device) -> LoadedCLIP:
     """The model of that name, or the reason why it cannot be explained."""
     from cci_captum.models.clip import load_clip
     from cci_captum.vision_towers import find_vision_tower
 
-    try:
+    with _model_errors("--pretrained"):
         clip = load_clip(name, pretrained, device)
         find_vision_tower(clip.model)
-        return clip
+    return clip
+
+
+@contextmanager
+def _model_errors(tag: str) -> Iterator[None]:
+    """What is wrong with an argument of `load_clip`, as an error of the option that chose it."""
+    try:
+        yield
     except (RuntimeError, TypeError, ValueError) as error:
         argument, _, rest = str(error).partition(": ")
-        if argument in _MODEL_OPTIONS:
-            raise CommandError(f"{_MODEL_OPTIONS[argument]}: {rest}") from error
-        raise CommandError(f"--model: {error}") from error
+        options = {"name": "--model", "pretrained": tag}
+        said = f"{options[argument]}: {rest}" if argument in options else f"--model: {error}"
+        raise CommandError(said) from error
 
 
 def warn_about_unknown_words(model: str, texts: list[str]) -> None:

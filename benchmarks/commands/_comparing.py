@@ -98,18 +98,26 @@ def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
     add_shared_options(parser, "--seed", "--device")
 
 
+def choose_models(arguments: argparse.Namespace) -> list[Model]:
+    """The models that the user named; CommandError if there can be none of a name."""
+    return _choices.models(arguments.model or ["tiny"], arguments.pretrained)
+
+
 class Plan:
     """What the user asked for, checked before any model is loaded.
 
     Args:
         arguments: With the options of `add_options`.
+        models: As `choose_models` gives them.
         masks: Whether there are masks for the methods that need them.
 
     Raises:
         CommandError: If an option is wrong, or a file cannot be written.
     """
 
-    def __init__(self, arguments: argparse.Namespace, *, masks: bool) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, models: Sequence[Model], *, masks: bool
+    ) -> None:
         self.arguments = arguments
         self.methods = [
             spec
@@ -124,7 +132,7 @@ class Plan:
             raise CommandError("--protocol: none needs data with masks, which say where maps lie")
         self.checks = _choices.checks(arguments.checks)
         self.ties = _choices.ties(arguments.ties)
-        self.models = _choices.models(arguments.model or ["tiny"], arguments.pretrained)
+        self.models = models
         self.pictures = _pictures(self.models, self.protocols)
         self.outputs = Outputs()
         self.outputs.expect_in(arguments.out, "--out", [*_tables(), *_PAGES, *self._drawn()])

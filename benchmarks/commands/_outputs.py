@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from cci_captum._files import temporary_name, whole_file
 from cci_captum.names import readable
 
 from ._common import CommandError
@@ -25,12 +25,16 @@ class Outputs:
     What can stop one from being written is looked for by `expect`, before the work. What goes
     wrong all the same takes no other file with it, and is said by `finish`.
 
+    Args:
+        announce: Print the path of each file as soon as it is written.
+
     Attributes:
         written: The paths of files that were written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, announce: bool = False) -> None:
         self.written: list[Path] = []
+        self._announce = announce
         self._failed: list[str] = []
         self._bug: Exception | None = None
         self._checked: set[Path] = set()
@@ -66,6 +70,10 @@ class Outputs:
         """Make a folder, with its parents, unless it is there, and expect files in it."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise CommandError(
+                f"{option}: expected a folder, got a file: {readable(folder)}"
+            ) from error
         except OSError as error:
             raise CommandError(
                 f"{option}: cannot make {readable(folder)}: {error.strerror}"
@@ -90,6 +98,8 @@ class Outputs:
             self._bug = self._bug or error
         else:
             self.written.append(path)
+            if self._announce:
+                print(f"wrote {readable(path)}", flush=True)
 
     def finish(self) -> None:
         """Raise CommandError if a file could not be written, naming each, and the others."""
@@ -107,21 +117,9 @@ def check_picture(path: Path, size: tuple[float, float], option: str) -> None:
     if longest is not None and max(width, height) > longest:
         raise CommandError(
             f"{option}: expected a picture of at most {longest} pixels a side in "
-            f"{path.suffix.lower()}, got {width} x {height}; write .pdf or .svg, or explain fewer "
-            "images, texts or methods at a time"
+            f"{path.suffix.lower()}, got {width} x {height}; write .pdf or .svg, or show "
+            "fewer images on a page, texts or methods"
         )
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A name to write to, in the same folder, that becomes path unless something goes wrong."""
-    temporary = _temporary(path.parent, path.suffix)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):  # what went wrong before is what counts
-            temporary.unlink()
 
 
 def _check_folder(folder: Path, option: str) -> None:
@@ -130,7 +128,7 @@ def _check_folder(folder: Path, option: str) -> None:
     if not folder.is_dir():
         raise CommandError(f"{option}: no such folder: {name}")
     # Trying tells more than permissions do: a read-only or full disk, a quota, a file system.
-    temporary = _temporary(folder, ".part")
+    temporary = temporary_name(folder, ".part")
     try:
         with open(temporary, "xb") as file:
             file.write(bytes(_ROOM))
@@ -141,8 +139,3 @@ def _check_folder(folder: Path, option: str) -> None:
     finally:
         with suppress(OSError):  # what went wrong before is what counts
             temporary.unlink()
-
-
-def _temporary(folder: Path, suffix: str) -> Path:
-    """A name that no file has, and that is no longer than most."""
-    return folder / f".cci-captum-{secrets.token_hex(6)}{suffix}"

@@ -51,8 +51,9 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then compare, and write tables and pictures."""
+    models = _comparing.choose_models(arguments)
     masks = arguments.explained == "true" and has_masks(arguments)
-    plan = _comparing.Plan(arguments, masks=masks)
+    plan = _comparing.Plan(arguments, models, masks=masks)
     check_data(arguments)
 
     def task_of(clip: LoadedCLIP) -> Task:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 from cci_captum.baselines.spec import MethodSpec
-from cci_captum.names import readable
 
 from ._common import add_method_option, add_shared_options, choose_device, choose_methods
 from ._outputs import DPI, Outputs
@@ -79,9 +78,9 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Draw the scenes, ask both tiny models, write the pictures and print a table."""
+    """Draw the scenes and ask both tiny models; then the comparison, which takes longest."""
     methods = choose_methods(arguments.method or _METHODS, masks=True)
-    outputs = Outputs()
+    outputs = Outputs(announce=True)
     outputs.expect_in(arguments.out, "--out", _FILES)
     device = choose_device(arguments.device)
 
@@ -95,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..tasks import Classification
 
     grid, clusters, side_by_side, curves = (arguments.out / name for name in _FILES)
-    steps = tqdm(total=5, desc="demo", unit="step")
+    steps = tqdm(total=3, desc="demo", unit="step")
     scenes = draw_scenes(arguments.seed)
     images = torch.stack([scene.image for scene in scenes])
     steps.update()
@@ -103,6 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
     steps.update()
     shortcut = _ask("tiny-shortcut", images, device)
     steps.update()
+    steps.close()
     others = [_other_class(scene, tiny, row) for row, scene in enumerate(scenes)]
     row_titles = [
         _described(scene, artwork) for scene, (artwork, *_) in zip(scenes, _SCENES, strict=True)
@@ -111,7 +111,6 @@ def run(arguments: argparse.Namespace) -> None:
         grid,
         lambda path: _grid(images, tiny, others, shortcut, row_titles).savefig(path, dpi=DPI),
     )
-    steps.update()
     titles = [_named(tiny, row, tiny.predicted[row]) for row in range(len(scenes))]
     outputs.write(
         clusters,
@@ -119,8 +118,6 @@ def run(arguments: argparse.Namespace) -> None:
             tiny.effects, images, target=tiny.predicted, row_titles=titles
         ).savefig(path, dpi=DPI),
     )
-    steps.update()
-    steps.close()
     six = SixScenes(scenes, tiny.probabilities.tolist(), row_titles)
     known = Classification(six, tiny.classifier, tiny.preprocess)
     beside = _compare(methods, known, arguments.seed)
@@ -129,20 +126,18 @@ def run(arguments: argparse.Namespace) -> None:
         side_by_side,
         lambda path: figures.grid(beside, known, places).savefig(path, dpi=DPI),
     )
+    _print_table(scenes, tiny, others)
+    print(_NEXT, flush=True)
     drawn = Scenes(_FRESH_SCENES, seed=arguments.seed)
     fresh = Classification(drawn, tiny.classifier, tiny.preprocess)
     comparison = _compare(methods, fresh, arguments.seed)
     outputs.write(curves, lambda path: figures.curves(comparison).savefig(path, dpi=DPI))
-    _print_table(scenes, tiny, others)
     print(report.text(comparison))
     print(
         f"areas with 95 % intervals over {_FRESH_SCENES} scenes, not picked, too few to rank "
         "methods by;\ncci-captum compare takes more, and docs/benchmarks.md has what 500 said"
     )
     outputs.finish()
-    *first, last = map(readable, outputs.written)
-    print(f"\nwrote {', '.join(first)} and {last}")
-    print(_NEXT, end="")
 
 
 def draw_scenes(seed: int) -> list[Scene]:

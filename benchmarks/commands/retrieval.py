@@ -43,7 +43,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then compare, and write tables and pictures."""
-    plan = _comparing.Plan(arguments, masks=False)
+    plan = _comparing.Plan(arguments, _comparing.choose_models(arguments), masks=False)
     check_data(arguments)
 
     def task_of(clip: LoadedCLIP) -> Task:

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from cci_captum._checks import check_choice
 from cci_captum.baselines.registry import REFERENCES
 from cci_captum.visualization import Band, attribution_grid, faithfulness_curves, paired_scatter
 
@@ -60,23 +61,29 @@ def curves(comparison: Comparison, **options: Any) -> Figure:
     )
 
 
-def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
+def pairs(comparison: Comparison, reference: str | None = None, value: str | None = None) -> Figure:
     """Insertion minus deletion area: a method against all others, item by item.
-
-    Of what methods are ranked by, the target's probability or, of retrieval, its cosine.
 
     Args:
         comparison: What was measured, by one model.
         reference: The method; None is the first.
+        value: Of which of the values of its kind of task, such as "probability". None is the one
+            that the first table of a report shows, top-1 or, of retrieval, IR@5: there, methods'
+            differences in insertion less those in deletion are the means of this picture.
+
+    Raises:
+        ValueError: If the value is none of the kind of task, or several models were compared.
     """
     check_one_model(comparison)
     reference = reference_of(comparison, reference)
     protocol = comparison.protocols[0]
     rows = _as_they_are(comparison)
     kind = comparison.kind
-    deletion, insertion = (MEASURES[name].bounds for name in kind.areas(kind.ranked))
-    bounds = (insertion[0] - deletion[1], insertion[1] - deletion[0])
-    wide = rows.assign(gain=gain_of(rows, kind)).pivot(
+    value = value or kind.main[0]
+    check_choice("value", value, tuple(kind.values))
+    deletion, insertion = (MEASURES[name] for name in kind.areas(value))
+    bounds = (insertion.lowest - deletion.highest, insertion.highest - deletion.lowest)
+    wide = rows.assign(gain=gain_of(rows, kind, value)).pivot(
         index="index", columns="method", values="gain"
     )
     wide = wide.dropna()  # images of which every method has a map
@@ -92,7 +99,7 @@ def pairs(comparison: Comparison, reference: str | None = None) -> Figure:
     return paired_scatter(
         values,
         title(reference),
-        title=f"insertion minus deletion area, {protocol}",
+        title=f"{insertion.title} minus {deletion.title}, areas under the curves, {protocol}",
         notes=notes,
     )
 

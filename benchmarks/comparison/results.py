@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cci_captum._files import check_folder
+
 from ..tasks import KINDS, Kind
 from .measures import MEASURES
 from .summary import gain_of, is_method, long_form, summarised
@@ -104,8 +106,12 @@ class Comparison:
 
         Args:
             folder: Made where there is none; files of the same names are replaced.
+
+        Raises:
+            NotADirectoryError: If something else is there.
         """
         path = Path(folder)
+        check_folder(path, "folder")
         path.mkdir(parents=True, exist_ok=True)
         for name, frame in self.tables().items():
             frame.to_parquet(path / f"{name}.parquet", index=False)
@@ -320,7 +326,7 @@ class Comparison:
         check_one_model(self)
         rows = self.results[self.results["protocol"] == protocol]
         rows = rows[is_method(rows)]
-        gain = gain_of(rows, self.kind) if protocol else rows["energy"]
+        gain = gain_of(rows, self.kind, self.kind.ranked) if protocol else rows["energy"]
         by_item = gain.groupby(rows["index"])
         return (by_item.max() - by_item.min()).sort_values(ascending=False, kind="stable")
 

@@ -17,9 +17,9 @@ from ..tasks import Kind
 from .measures import MEASURES, RANKS
 
 
-def gain_of(results: pd.DataFrame, kind: Kind) -> pd.Series:
-    """Insertion minus deletion area, of what the kind of task ranks methods by."""
-    deletion, insertion = kind.areas(kind.ranked)
+def gain_of(results: pd.DataFrame, kind: Kind, value: str) -> pd.Series:
+    """Insertion minus deletion area, of one of the values of a kind of task."""
+    deletion, insertion = kind.areas(value)
     return results[insertion] - results[deletion]
 
 

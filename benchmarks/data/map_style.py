@@ -206,6 +206,11 @@ class MapStyle:
                 f"dataset: expected rows by number, got {type(error).__name__} from "
                 f"{type(self._dataset).__name__}[0]"
             ) from error
+        if isinstance(row, Sample):
+            raise TypeError(
+                "dataset: expected rows of images and labels, got samples, which need no MapStyle: "
+                "these images, or a Subset of them, are taken as they are"
+            )
         image = self._image_of(row, 0)
         if self._labelled and not self._own_targets:
             self._label_of(row, 0)

@@ -262,7 +262,10 @@ def read_source(text: str) -> tuple[str, dict[str, Any]]:
         ('folder', {'root': 'C:\\photos, mine'})
     """
     if not isinstance(text, str):
-        raise TypeError(f"data: expected a str, got {type(text).__name__}")
+        raise TypeError(
+            f"data: expected a str, got {type(text).__name__}; MapStyle(dataset) makes images of a "
+            "data set in memory"
+        )
     if text in SOURCES and not SOURCES[text].path:
         return text, {}
     match = _SCHEME.fullmatch(text)

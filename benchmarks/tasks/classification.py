@@ -16,6 +16,7 @@ from cci_captum.models.clip import ZeroShotClassifier
 from cci_captum.models.preprocessing import Preprocess, resize_mask, seen_box
 
 from ..data import ImageData, Sample
+from ..data.part import image_data
 from ..faithfulness import Curve, score
 from ..ranking import predicted
 from .base import Batch, Question, Task
@@ -28,7 +29,7 @@ class Classification(Task):
     """Images of classes, each explained for one of them.
 
     Args:
-        data: The images, with classes.
+        data: The images, with classes; or a `torch.utils.data.Subset` of such.
         forward_func: Module from inputs to (B, C) scores of the data's classes, such as a
             `ZeroShotClassifier`.
         preprocess: From a PIL image to an input (3, H, W) of the model.
@@ -36,7 +37,7 @@ class Classification(Task):
             without one (`cci_captum.benchmarks.ranking.predicted`) is left out, with an error.
 
     Raises:
-        TypeError: If forward_func is no module.
+        TypeError: If forward_func is no module, or data are no images.
         ValueError: If there are no images, a target is no class, or explained is unknown.
 
     Example:
@@ -62,6 +63,7 @@ class Classification(Task):
         explained: Explained = "true",
     ) -> None:
         check_choice("explained", explained, get_args(Explained))
+        data = image_data(data)
         super().__init__(data, preprocess, forward_func)
         last = len(data.class_names) - 1
         wrong = [place for place, target in enumerate(data.targets) if not 0 <= target <= last]

@@ -19,6 +19,7 @@ from cci_captum.models.clip import ImageTextSimilarity
 from cci_captum.models.preprocessing import Preprocess
 
 from ..data import CaptionData, Sample
+from ..data.part import caption_data
 from ..faithfulness import CaptionRetrieval, RetrievalCurve
 from ..faithfulness.gallery import encode_images, encode_texts
 from ..faithfulness.retrieval import KS
@@ -42,7 +43,7 @@ class Retrieval(Task):
     each.
 
     Args:
-        data: Images with captions, such as `COCOKarpathy`.
+        data: Images with captions, such as `COCOKarpathy`; or a `torch.utils.data.Subset` of such.
         model: A CLIP-like model.
         tokenizer: From strings to (M, L) tokens. Captions that it cuts are warned about.
         preprocess: From a PIL image to an input (3, H, W) of the model.
@@ -54,7 +55,7 @@ class Retrieval(Task):
             the mean over captions, "tr1" to "tr10" over images.
 
     Raises:
-        TypeError: If the model is not CLIP-like.
+        TypeError: If the model is not CLIP-like, or data are no images.
         ValueError: If data have no captions, or no image can be read.
 
     Example:
@@ -79,9 +80,8 @@ class Retrieval(Task):
         show_progress: bool = False,
     ) -> None:
         check_positive_int("batch_size", batch_size)
-        captions = getattr(data, "captions", None)
-        if not captions or not any(captions):
-            raise ValueError(f"data: expected images with captions, got none in {data.name}")
+        data = caption_data(data)
+        captions = data.captions
         self._similarity = ImageTextSimilarity(model)
         super().__init__(data, preprocess, self._similarity)
         self._texts = [text for own in captions for text in own]

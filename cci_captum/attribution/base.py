@@ -14,6 +14,7 @@ from .._captum import as_given, log_usage
 from .._progress import tqdm
 from ..calls import new_pass, one_call
 from ..vision_towers import VisionTower
+from ._refusals import name_arguments
 from .field_of_view import FieldOfView
 from .finite import NotFiniteError, check_finite
 from .forward import check_callable, run_forward, tower_of
@@ -42,6 +43,11 @@ class ImageAttribution(Attribution):
     """
 
     vision_tower: VisionTower | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Arguments by position beyond Captum's first ones are refused with their names."""
+        super().__init_subclass__(**options)
+        name_arguments(cls)
 
     def __init__(self, forward_func: Callable[..., Tensor]) -> None:
         check_callable(forward_func)
@@ -172,6 +178,9 @@ class ImageAttribution(Attribution):
             yield
         except NotFiniteError as error:
             raise error.within(self.get_name(), images) from None
+
+
+name_arguments(ImageAttribution)
 
 
 class GridAttribution(ImageAttribution):

@@ -13,6 +13,7 @@ from ..calls import new_pass, running_call
 from ..models.scores import without_score
 from ..shared import Shared
 from ..vision_towers import VisionTower, find_vision_tower
+from ._refusals import check_takes
 from .inputs import has_rows, rows_of_args
 
 
@@ -40,7 +41,17 @@ def tower_of(
                 "that it runs, for instance vision_tower=model.visual"
             )
         vision_tower = forward_func
+    check_tower(vision_tower)
     return find_vision_tower(vision_tower)
+
+
+def check_tower(vision_tower: Any) -> None:
+    """Raise TypeError unless something may be an image encoder, or is None."""
+    if not isinstance(vision_tower, nn.Module | VisionTower | None):
+        raise TypeError(
+            "vision_tower: expected the image encoder that forward_func runs, its adapter or None, "
+            f"got {type(vision_tower).__name__}; options go by name"
+        )
 
 
 def run_forward(
@@ -82,7 +93,11 @@ def run_forward(
 def _output(forward_func: Callable[..., Tensor], images: Tensor, args: tuple[Any, ...]) -> Any:
     """What forward_func returns, whatever it is."""
     whole = tuple(arg.tensor if isinstance(arg, Shared) else arg for arg in args)
-    return _captum.call(forward_func, images, whole)
+    try:
+        return _captum.call(forward_func, images, whole)
+    except TypeError:
+        check_takes(forward_func, whole)
+        raise
 
 
 def _check_columns(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import _captum
@@ -39,6 +40,28 @@ def select_target(outputs: Tensor, target: Any) -> Tensor:
             f"got target {target!r}, which leaves {tuple(selected.shape)}"
         )
     return selected.reshape(batch)
+
+
+def for_each_target(explain: Callable[[Any], Tensor], target: Any, targets: Any) -> Tensor:
+    """What a function of one target gives for several: (B, ...) each -> (B, T, ...).
+
+    Args:
+        explain: From a target by Captum's rules to a tensor with a row an image.
+        target: What the caller was given beside targets: None.
+        targets: T of them, a sequence or a tensor (T,).
+
+    Raises:
+        TypeError: If targets is no sequence.
+        ValueError: If target was given, too, or targets is empty; see also `select_target`.
+    """
+    if target is not None:
+        raise ValueError(f"targets: expected no target beside them, got target={target!r}")
+    listed = targets.tolist() if isinstance(targets, Tensor) else targets
+    if not isinstance(listed, Sequence) or isinstance(listed, str):
+        raise TypeError(f"targets: expected a sequence of targets, such as [0, 3], got {targets!r}")
+    if not listed:
+        raise ValueError("targets: expected at least one target, got none")
+    return torch.stack([explain(one) for one in listed], dim=1)
 
 
 def rows_of_target(target: Any, rows: slice | Tensor, batch: int) -> Any:

@@ -18,7 +18,7 @@ MODEL_TYPES = ("clip", "metaclip_2", "siglip", "siglip2")
 
 
 class UnsupportedCheckpointError(ValueError):
-    """A checkpoint that is not there, or not of a kind that can be used."""
+    """A checkpoint that is not of a kind that can be used."""
 
 
 def load_transformers(
@@ -30,8 +30,8 @@ def load_transformers(
     100 would be 98.9.
 
     Raises:
-        UnsupportedCheckpointError: If there is no such folder, or the checkpoint is neither a CLIP
-            nor a SigLIP, or its images are prepared in a way that is not known.
+        UnsupportedCheckpointError: If the checkpoint is neither a CLIP nor a SigLIP, or its images
+            are prepared in a way that is not known.
         Exception: What transformers raises if something cannot be found, downloaded or read.
     """
     import transformers
@@ -39,8 +39,6 @@ def load_transformers(
     folder = Path(source).expanduser()
     if folder.is_dir():
         source = str(folder)
-    elif folder.is_absolute() or source.startswith("."):
-        raise UnsupportedCheckpointError(f"name: expected a folder that exists, got {folder}")
     # The configuration first: the weights of another model are not worth a download.
     options = {"trust_remote_code": False}  # refused, instead of asking on the terminal
     config = transformers.AutoConfig.from_pretrained(source, **options)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
-from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -14,14 +12,13 @@ from torch import Tensor, nn
 
 from .._checks import check_choice
 from .._extras import missing_for_tokenizer
-from ..tiny import MODEL_NAMES as TINY_MODELS
 from ..tiny import load_tiny
 from ._cut_texts import checked
+from ._names import HUGGING_FACE, TINY_MODELS, check_name
 from ._transformers import UnsupportedCheckpointError, load_transformers
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
-_HUGGING_FACE = "hf:"
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -82,13 +79,10 @@ def load_clip(
         'tiny'
     """
     check_choice("precision", precision, get_args(Precision))
+    check_name(name, pretrained)
     if name in TINY_MODELS:
-        if pretrained is not None:
-            raise ValueError(
-                f"pretrained: {name!r} comes with its weights; expected None, got {pretrained!r}"
-            )
         loaded = LoadedCLIP(*load_tiny(name, device=device, precision=precision), name)
-    elif name.startswith(_HUGGING_FACE):
+    elif name.startswith(HUGGING_FACE):
         loaded = _load_hugging_face(name, pretrained, device or "cpu", precision)
     else:
         loaded = _load_open_clip(name, pretrained, device or "cpu", precision)
@@ -98,14 +92,7 @@ def load_clip(
 def _load_hugging_face(
     name: str, pretrained: str | None, device: str | torch.device, precision: Precision
 ) -> LoadedCLIP:
-    if pretrained not in (None, "random"):
-        raise ValueError(
-            f"pretrained: {name!r} comes with its weights; expected None or 'random', got "
-            f"{pretrained!r}"
-        )
-    source = name.removeprefix(_HUGGING_FACE)
-    if not source:
-        raise ValueError(f"name: expected a repository or folder after {name!r}, got nothing")
+    source = name.removeprefix(HUGGING_FACE)
     full_name = name if pretrained is None else f"{name} {pretrained}"
     try:
         model, preprocess, tokenizer = load_transformers(
@@ -126,11 +113,10 @@ def _load_open_clip(
     if not name.startswith(("hf-hub:", "local-dir:")):
         name = name.replace("/", "-")
         full_name = f"{name} {pretrained}"
-        tag = _check_weights(name, pretrained)
         if pretrained != "random":
-            options["pretrained"] = tag
+            options["pretrained"] = pretrained
         quick_gelu = bool((open_clip.get_model_config(name) or {}).get("quick_gelu"))
-        if not quick_gelu and open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"):
+        if not quick_gelu and open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu"):
             options["force_quick_gelu"] = True
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
@@ -151,27 +137,3 @@ def _not_loaded(name: str, error: Exception) -> RuntimeError | ImportError:
         return missing
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return RuntimeError(f"could not load {name}: {shorten(reason, 300, placeholder=' ...')}")
-
-
-def _check_weights(name: str, pretrained: str | None) -> str:
-    """The tag or checkpoint path, or a ValueError that lists what there is."""
-    names = [*TINY_MODELS, *open_clip.list_models()]
-    if name not in names:
-        close = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or list(TINY_MODELS)
-        raise ValueError(
-            f"name: unknown model {name!r}; close ones: {', '.join(close)} "
-            "(open_clip.list_models() lists all; Hugging Face checkpoints start with 'hf:')"
-        )
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained == "random" or (pretrained and Path(pretrained).is_file()):
-        return pretrained
-    if pretrained and open_clip.is_pretrained_cfg(name, pretrained):
-        return pretrained
-    if pretrained is None:
-        choice = ", ".join([*tags, "random"])
-        raise ValueError(f"pretrained: {name} needs a tag of pretrained weights: {choice}")
-    close = difflib.get_close_matches(pretrained, tags, n=5, cutoff=0.4) or tags
-    raise ValueError(
-        f"pretrained: expected a tag of {name} or a checkpoint file, got {pretrained!r}; close "
-        f"tags: {', '.join(close)} (open_clip.list_pretrained_tags_by_model({name!r}) lists all)"
-    )

@@ -17,7 +17,7 @@ from open_clip.transform import image_transform
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-MODEL_NAMES: tuple[str, ...] = ("tiny", "tiny-shortcut")
+from .names import MODEL_NAMES
 
 CONTEXT_LENGTH = 16
 VOCABULARY_SIZE = 49408

@@ -1,8 +1,10 @@
-"""Names the embedded tiny CLIP was trained on: classes, backgrounds, prompts, planted pairs."""
+"""Names of the embedded tiny CLIPs, and those they were trained on: classes, prompts, pairs."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+MODEL_NAMES: tuple[str, ...] = ("tiny", "tiny-shortcut")
 
 CLASS_NAMES: tuple[str, ...] = (
     "penguin", "cat", "dog", "cow", "pig", "bear", "frog", "panda", "turtle", "fish", "whale",

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-_TRUETYPE = 42  # journals refuse Type 3 fonts, matplotlib's default
+TRUETYPE = 42  # journals refuse Type 3 fonts, matplotlib's default
 
 
 class Picture(Figure):
@@ -29,7 +29,7 @@ class Picture(Figure):
             fname: A path or a file; its ending says the format.
             options: As there.
         """
-        with rc_context({"pdf.fonttype": _TRUETYPE, "ps.fonttype": _TRUETYPE}):
+        with rc_context({"pdf.fonttype": TRUETYPE, "ps.fonttype": TRUETYPE}):
             super().savefig(fname, **options)
 
     def _repr_png_(self) -> bytes:

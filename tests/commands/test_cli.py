@@ -12,15 +12,16 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, counted_texts
 from PIL import Image
 
 import cci_captum
 from cci_captum import side_by_side
+from cci_captum._files import whole_file
 from cci_captum.baselines.registry import METHODS, find_method
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.benchmarks import cli
-from cci_captum.benchmarks.commands import _common, _outputs, demo, env, explain
+from cci_captum.benchmarks.commands import _common, demo, env, explain
 from cci_captum.models import clip
 from cci_captum.tiny import CLASS_NAMES, HELD_OUT_FAMILIES, TEMPLATES
 from cci_captum.visualization import attribution_grid
@@ -183,6 +184,26 @@ def test_explain_shows_methods_side_by_side(
         assert np.allclose(maps["similarities"], cosines[None].numpy(), atol=1e-6)
 
 
+def test_explain_prepares_photos_and_texts_once(
+    chelsea: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the number of methods, a photo is prepared and a text encoded once."""
+    loaded = cci_captum.load_clip("tiny")
+    prepared: list[object] = []
+
+    def preprocess(image: Image.Image) -> torch.Tensor:
+        prepared.append(image)
+        return loaded.preprocess(image)
+
+    preprocess.transforms = loaded.preprocess.transforms  # type: ignore[attr-defined]
+    monkeypatch.setattr(explain, "load_model", lambda *_: loaded._replace(preprocess=preprocess))
+    texts = ["--text", "a cat", "--text", "a dog"]
+    methods = ["--method", "maskclip", "--method", "cci(clusters=2)", "--method", "gradcam"]
+    with counted_texts(loaded.model) as rows:
+        assert run("explain", chelsea, *texts, *methods, "--device", "cpu") == 0
+    assert len(prepared) == 1 and sum(rows) == 2
+
+
 @pytest.mark.exhaustive
 def test_explain_takes_every_method_with_one_text(chelsea: Path) -> None:
     """One text leaves CLIP Surgery no other class to compare with: no map may be blank."""
@@ -310,6 +331,44 @@ def test_explain_names_a_model_it_cannot_use(
     check_error(["explain", str(chelsea), "--text", "a cat", *options], message, here, capsys)
 
 
+@pytest.mark.parametrize("command", ["explain", "compare", "retrieval"])
+def test_a_model_that_there_is_not_is_refused_before_anything_else(
+    command: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before images, methods, folders; a tag under the option that it came with."""
+    (here / "file").touch()
+    others = {
+        "explain": ["missing.png", "--text", "a", "--device", "gpu"],
+        "compare": ["--data", "nowhere", "--device", "gpu", "--out", "file"],
+        "retrieval": ["--data", "nowhere", "--device", "gpu", "--out", "file"],
+    }[command]
+    bad = {
+        "--model: unknown model 'nosuch'; close ones: ": ["nosuch"],
+        "--model: expected a folder that exists, got /no/such": ["hf:/no/such"],
+        "--model: expected a folder that exists, got no/such": ["local-dir:no/such"],
+        "--model: expected a repository or folder after 'hf-hub:', got nothing": ["hf-hub:"],
+        "--pretrained: expected a tag of ViT-B-16 or": ["ViT-B-16", "--pretrained", "nosuch"],
+        "--pretrained: 'hf:a/b' comes with its": ["hf:a/b", "--pretrained", "openai"],
+    }
+    if command != "explain":
+        bad["--model: expected a tag of ViT-B-16 or"] = ["ViT-B-16,nosuch"]
+        bad["--model: unknown model 'nosuch'; "] = ["tiny", "--model", "nosuch"]  # a later one
+    for message, words in bad.items():
+        check_error([command, *others, "--model", *words], f"error: {message}", here, capsys)
+
+
+def test_an_unknown_model_is_refused_without_any_library(here: Path) -> None:
+    code = """
+import sys
+from cci_captum.benchmarks import cli
+assert cli.main(["explain", "missing.png", "--text", "a", "--model", "nosuch"]) == 2
+assert not {"torch", "open_clip", "PIL"}.intersection(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--model: unknown model 'nosuch'" in done.stderr
+
+
 def check_error(
     arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -335,7 +394,7 @@ def test_a_failing_write_leaves_the_old_file(
 ) -> None:
     path = tmp_path / "a.png"
     path.write_text("old")
-    with pytest.raises(raised), _outputs.whole_file(path) as temporary:
+    with pytest.raises(raised), whole_file(path) as temporary:
         assert temporary.parent == tmp_path and temporary.suffix == ".png"
         temporary.write_text("half")
         raise error
@@ -352,8 +411,8 @@ def test_explain_names_an_image_encoder_without_patches(
     model = open_clip.CLIP(16, vision, {"width": 16, "heads": 1, "layers": 1, "vocab_size": 8})
     loaded = cci_captum.LoadedCLIP(model, None, None, "resnet")  # type: ignore[arg-type]
     monkeypatch.setattr(cci_captum.models.clip, "load_clip", lambda *_: loaded)
-    arguments = ["explain", str(chelsea), "--text", "a cat", "--model", "resnet"]
-    check_error(arguments, "ModifiedResNet", here, capsys)
+    arguments = ["explain", str(chelsea), "--text", "a cat", "--model", "RN50"]
+    check_error([*arguments, "--pretrained", "random"], "ModifiedResNet", here, capsys)
 
 
 # demo
@@ -386,8 +445,14 @@ def test_demo(
         with Image.open(path) as picture:
             assert picture.width > 1000 and picture.height > 600
     out = capsys.readouterr().out
-    for text in ("penguin on snow", "cci-captum-demo/methods.png", "cci_captum.CCI(classifier)"):
-        assert text in out
+    # Each file as soon as it is there; the comparison, which takes longest, at the end.
+    order = ["grid.png", "clusters.png", "methods.png", "penguin on snow", "CCI(classifier)"]
+    order += ["curves.png", "grad-eclip ", "areas with 95 %"]
+    found = [re.search(f"^.*{re.escape(text)}", out, re.MULTILINE) for text in order]
+    places = [match.start() for match in found if match]
+    assert len(places) == len(order) and places == sorted(places)
+    assert out.count("wrote ") == 4 == len(re.findall("^wrote cci-captum-demo/.*png$", out, re.M))
+    assert out.endswith("docs/benchmarks.md has what 500 said\n")
     table = out[out.index("\ngrad-eclip ") :].partition("areas with")[0].strip().splitlines()
     shown = (*methods, "random", "ground-truth")
     titles = [row[:20].strip() for row in table[1 : 1 + len(shown)]]
@@ -424,7 +489,7 @@ def test_demo_scenes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "file"], "--out: cannot make file: "),
+        (["--out", "file"], "--out: expected a folder, got a file: file"),
         (["--out", "file/folder"], "--out: cannot make file/folder: "),
         (["--seed", "-1"], "--seed: expected an int of at least 0, got '-1'"),
         (["--seed", "x"], "--seed: expected an int of at least 0, got 'x'"),

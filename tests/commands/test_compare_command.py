@@ -304,7 +304,7 @@ def test_an_unreadable_photo_is_reported_and_the_rest_goes_on(photos: Path, tmp_
         (["--data", "imagenet:photos"], "--data: "),
         (["--model", "ViT-X"], "--model: unknown model 'ViT-X'"),
         (["--device", "gpu"], "--device: 'gpu' is not available"),
-        (["--out", "file"], "--out: cannot make file: "),
+        (["--out", "file"], "--out: expected a folder, got a file: file"),
     ],
 )
 def test_errors_come_before_any_work(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import resource
+import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -128,7 +132,7 @@ def test_explain_finds_a_picture_too_large_before_it_explains(
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("a.png")
     many = ["explain", *["a.png"] * 50, "--text", "a cat", "--device", "cpu", "--out", "a.webp"]
-    assert cli.main(many) == 2
+    assert cli.main([*many, "--rows", "50"]) == 2
     assert "--out: expected a picture of at most 16383 pixels a side" in capsys.readouterr().err
     assert names(tmp_path) == ["a.png"]
 
@@ -194,6 +198,77 @@ def test_explain_writes_maps_where_the_picture_fails(
     message = "cannot write explanation.png: No space left on device; wrote maps.npz"
     assert f"cci-captum: error: {message}\n" in output.err and "a.png: " in output.out
     assert names(tmp_path) == ["a.png", "maps.npz"]
+
+
+def test_explain_pages_over_many_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two rows a page: five images are three files, or one of three pages; each is named."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(explain, "DPI", 40)
+    images = [f"{place}.png" for place in range(5)]
+    for place, image in enumerate(images):
+        Image.new("RGB", (8, 8), (50 * place, 0, 0)).save(image)
+    rows, drawn = [], attribution_grid
+
+    def recorded(photos: list[Image.Image], *args: object, **options: Any) -> object:
+        rows.append(options["row_titles"])
+        assert len(photos) == len(options["row_titles"])
+        return drawn(photos, *args, **options)
+
+    monkeypatch.setattr(side_by_side, "attribution_grid", recorded)
+    options = ["--text", "a cat", "--method", "maskclip", "--device", "cpu", "--rows", "2"]
+    assert cli.main(["explain", *images, *options, "--out", "m.png", "--save-maps", "m.npz"]) == 0
+    out = capsys.readouterr().out
+    pages = ["m-1.png", "m-2.png", "m-3.png"]
+    assert out.endswith("wrote m-1.png, m-2.png, m-3.png and m.npz\n")
+    assert names(tmp_path) == [*images, *pages, "m.npz"]
+    assert rows == [images[:2], images[2:4], images[4:]]
+    heights = [Image.open(page).height for page in pages]
+    assert heights[0] == heights[1] > 1.5 * heights[2]
+
+    assert cli.main(["explain", *images, *options, "--out", "m.pdf"]) == 0
+    assert capsys.readouterr().out.endswith("wrote m.pdf\n")
+    written = Path("m.pdf").read_bytes()
+    assert len(re.findall(rb"/Type /Page\b", written)) == 3
+    assert b"/Type3" not in written and b"/Subtype /Type0" in written  # as of figures alone
+
+    os.unlink("m-2.png")
+    Path("m-2.png").mkdir()  # found before the work
+    monkeypatch.setattr(explain, "load_model", lambda *_: pytest.fail("loaded a model"))
+    assert cli.main(["explain", *images, *options, "--out", "m.png"]) == 2
+    assert "--out: expected a file, got a folder: m-2.png" in capsys.readouterr().err
+    os.rename("0.png", "n-1.png")
+    assert cli.main(["explain", "n-1.png", *images[1:], *options, "--out", "n.png"]) == 2
+    assert "--out: would overwrite the image n-1.png" in capsys.readouterr().err
+
+
+@LINUX
+@pytest.mark.parametrize("arguments", [["methods"], ["--version"], ["explain", "--help"]])
+def test_a_full_disk_under_what_is_printed(arguments: list[str]) -> None:
+    """One line, and nothing more when Python ends."""
+    code = "import sys; from cci_captum.benchmarks import cli; sys.exit(cli.main(sys.argv[1:]))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.stderr == "cci-captum: error: cannot print: No space left on device\n"
+    assert done.returncode == 2
+
+
+@LINUX
+def test_a_folder_cannot_be_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for command in ("demo", "compare"):
+        assert cli.main([command, "--out", str(pipe)]) == 2
+        message = f"cci-captum: error: --out: expected a folder, got a file: {pipe}\n"
+        assert capsys.readouterr().err == message
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
 
 
 @LINUX

@@ -104,15 +104,17 @@ def test_captions_in_tar_files(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_models")
 def test_several_models(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = ["--n", 2, "--protocol", "tokens", "--model", "a,x", "--model", "a,yy", "--out", out]
+    names = ["ViT-B-32,openai", "ViT-B-32,laion2b_s34b_b79k"]
+    options = ["--n", 2, "--protocol", "tokens", "--out", out]
+    options += [word for name in names for word in ("--model", name)]
     assert run(*options) == 0
     found = Comparison.load(out)
-    assert found.models == ["a x", "a yy"]
+    assert found.models == [name.replace(",", " ") for name in names]
     first, second = (found.of(model).results["deletion_score"] for model in found.models)
     assert not np.allclose(first, second)
     pictures = sorted(path.name for path in out.glob("*.png"))
     assert pictures == sorted(
-        f"{k}-{n}-a.png" for k in ("curves", "scatter", "grid") for n in (1, 2)
+        f"{k}-{n}-ViT-B-32.png" for k in ("curves", "scatter", "grid") for n in (1, 2)
     )
     assert len(list((out / "parts").glob("model-*.json"))) == 2
     before = pd.read_parquet(out / "results.parquet")

@@ -35,6 +35,7 @@ from cci_captum import (
 from cci_captum.baselines import RISE, GradECLIP, MethodSpec
 from cci_captum.models._transformers import preprocessing_of
 from cci_captum.side_by_side import side_by_side
+from cci_captum.visualization._picture import Picture
 
 TEXTS = ["a cat", "a dog on grass"]
 THREE = MethodSpec.parse("cci(clusters=3)")
@@ -369,6 +370,31 @@ def test_effects_are_kept_and_taken_apart(explained: Explanation, tmp_path: Path
         ClusterEffects.load(tmp_path / "other.safetensors")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes as on Unix")
+def test_what_cannot_be_written_stays_as_it_is(explained: Explanation, tmp_path: Path) -> None:
+    """Neither a device, as /dev/full is one, nor a folder is replaced; nothing is half written."""
+    folder, pipe = tmp_path / "folder.pdf", tmp_path / "pipe.pdf"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    before = sorted(tmp_path.iterdir())
+    savers: list[Callable[[Path], object]] = [explained.effects.save, explained.save_figures]
+    for save in savers:
+        for path, message in (
+            (pipe, "path: expected a file, got a device or pipe: "),
+            (folder, "path: expected a file, got a folder: "),
+            (tmp_path / "no" / "a.pdf", "path: no such folder: "),
+        ):
+            with pytest.raises(OSError, match=message):
+                save(path)
+    with pytest.raises(FileExistsError, match="folder: expected a new or empty one"):
+        explained.save(pipe)
+    with pytest.raises(ValueError, match=r"^path: expected a name with an ending, such as \.pdf"):
+        explained.save_figures(tmp_path / "maps")
+    with pytest.raises(ValueError, match="scale"):  # after the file of pages was begun
+        explained.save_figures(tmp_path / "a.pdf", rows=1, scale="no such")
+    assert sorted(tmp_path.iterdir()) == before and pipe.is_fifo()
+
+
 # Pictures.
 
 
@@ -391,6 +417,53 @@ def test_texts_are_drawn_on_one_scale(explained: Explanation, monkeypatch: Any) 
     assert drawn["scale"] == "per-map" and len(drawn["maps"]) == 4
     with pytest.raises(ValueError, match="explanations: expected the same images and texts"):
         side_by_side([explained, replace(explained, texts=("a", "b"))])
+
+
+def test_pages_are_the_rows_of_the_whole_figure(
+    tiny: LoadedCLIP, tmp_path: Path, monkeypatch: Any
+) -> None:
+    pages: list[Any] = []
+    saved = Picture.savefig
+    monkeypatch.setattr(Picture, "savefig", lambda *a, **k: (pages.append(a[0]), saved(*a, **k)))
+    rng = np.random.default_rng(0)
+    photos = [rng.integers(0, 256, (96, 96, 3), dtype=np.uint8) for _ in range(3)]
+    found = explain(photos, TEXTS, tiny, method=THREE)
+    files = found.save_figures(tmp_path / "a.b.png", rows=2, dpi=30)
+    assert [path.name for path in files] == ["a.b-1.png", "a.b-2.png"]
+    assert files == sorted(tmp_path.iterdir())
+    assert found.save_figures(tmp_path / "c.png", rows=3, dpi=30) == [tmp_path / "c.png"]
+    assert found.save_figures(str(tmp_path / "c.pdf"), rows=1) == [tmp_path / "c.pdf"]
+    assert len(pages) == 6
+
+    drawn = [found.figure(), *pages[:2], found[[2, 0]].figure()]
+    cells = [[axes.images[0].get_array() for axes in f.axes if axes.images] for f in drawn]
+    assert [len(own) for own in cells] == [9, 6, 3, 6]
+    for own, rows in zip(cells[1:], [(0, 1), (2,), (2, 0)], strict=True):
+        for place, row in enumerate(rows):
+            for column in range(3):
+                assert (own[3 * place + column] == cells[0][3 * row + column]).all()
+    titles = [[text.get_text() for text in f.texts] for f in pages[:2]]
+    assert "image 1" in titles[0] and "image 2" in titles[1] and "image 1" not in titles[1]
+
+    given: list[dict[str, Any]] = []
+
+    def recorded(*images: Any, **options: Any) -> Any:
+        given.append(options)
+        return drawn[0]
+
+    monkeypatch.setattr("cci_captum.side_by_side.attribution_grid", recorded)
+    masks = torch.rand(3, 96, 96) > 0.5
+    found.save_figures(tmp_path / "d.pdf", 2, masks=masks, row_titles=["a", "b", "c"], unit=None)
+    assert [options["row_titles"] for options in given] == [["a", "b"], ["c"]]
+    assert (given[1]["masks"][0] == masks[2]).all() and given[1]["unit"] is None
+    for images in ([3], 3, []):
+        with pytest.raises(IndexError):
+            found[images]  # type: ignore[index]
+    for images in (1, [-2], slice(1, 2)):
+        assert found[images].names == ("image 1",)
+        assert torch.equal(found[images].drops, found.drops[1:2])
+    with pytest.raises(ValueError, match=r"^rows: expected a positive int, got 0"):
+        found.save_figures(tmp_path / "e.png", rows=0)
 
 
 def test_large_photos_are_drawn_smaller(tiny: LoadedCLIP) -> None:

@@ -208,3 +208,63 @@ def test_negative_drops_on_a_real_model(make_clip, make_images):
         patches, flat = effects.patch_map(target).flatten(1), effects.labels.flatten(1)
         assert torch.equal(patches, weights.gather(1, flat))
     assert negative > 0
+
+
+class TestSeveralTargets:
+    """Stacked along a dimension of their own, beside Captum's rule of one target an image."""
+
+    @staticmethod
+    def effects(*shape):
+        rng = torch.Generator().manual_seed(len(shape))
+        return ClusterEffects(
+            labels=torch.randint(0, 4, (2, 3, 3), generator=rng),
+            outputs=torch.randn(2, *shape, generator=rng, dtype=torch.float64),
+            masked_outputs=torch.randn(2, 4, *shape, generator=rng, dtype=torch.float64),
+            image_shape=(3, 6, 6),
+            clusters=torch.arange(4).expand(2, -1),
+        )
+
+    @pytest.mark.parametrize("targets", [[0, 3], (3, 0), range(5), torch.tensor([4, 1])])
+    def test_are_plain_differences_of_their_outputs(self, targets):
+        effects = self.effects(5)
+        listed = [int(target) for target in targets]
+        for b in range(2):
+            for t, target in enumerate(listed):
+                output = float(effects.outputs[b, target])
+                drops = [output - float(value) for value in effects.masked_outputs[b, :, target]]
+                weights = [drop / sum(map(abs, drops)) for drop in drops]
+                found = effects.drops(targets=targets)[b, t].tolist()
+                assert found == pytest.approx(drops, abs=1e-12)
+                found = effects.weights(targets=targets)[b, t].tolist()
+                assert found == pytest.approx(weights, abs=1e-12)
+                patch_map = effects.patch_map(targets=targets)[b, t]
+                expected = [weights[label] for label in effects.labels[b].flatten().tolist()]
+                assert patch_map.flatten().tolist() == pytest.approx(expected, abs=1e-12)
+                maps = effects.attributions(targets=targets, upsample="nearest")
+                assert maps.shape == (2, len(listed), 3, 6, 6)
+                assert torch.equal(maps[b, t, 1, ::2, ::2], patch_map)
+
+    def test_leave_captums_rule_as_it_is(self):
+        """A list is one target an image; of `targets` each for all, or one for each by itself."""
+        effects = self.effects(5)
+        one_each = effects.drops([0, 3])
+        assert one_each.shape == (2, 4)
+        both = effects.drops(targets=[0, 3])
+        assert torch.equal(one_each, torch.stack([both[0, 0], both[1, 1]]))
+        assert torch.equal(effects.drops(targets=[[0, 3], 1])[:, 0], one_each)
+        assert torch.equal(
+            self.effects(5, 2).drops(targets=[(4, 1)])[:, 0], self.effects(5, 2).drops((4, 1))
+        )
+
+    @pytest.mark.parametrize("name", ["drops", "weights", "patch_map", "attributions"])
+    def test_errors(self, name):
+        explain = getattr(self.effects(5), name)
+        with pytest.raises(ValueError, match=r"^targets: expected no target beside them, got targ"):
+            explain(1, targets=[0])
+        for wrong in (3, "cat", {0: 1}):
+            with pytest.raises(TypeError, match=r"^targets: expected a sequence of targets"):
+                explain(targets=wrong)
+        with pytest.raises(ValueError, match=r"^targets: expected at least one target, got none"):
+            explain(targets=[])
+        with pytest.raises(ValueError, match=r"^target: expected indices into outputs"):
+            explain(targets=[0, 5])

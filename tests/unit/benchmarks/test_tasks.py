@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import Subset
+from torchvision.datasets import FakeData
 from toy_comparison import PREPROCESS, SEED, Toy, toy_sample
 
 from cci_captum import CCI, ImageTextSimilarity, Margin, ZeroShotClassifier
 from cci_captum.baselines import METHODS, MaskCLIP, MethodSpec, Random
 from cci_captum.benchmarks.comparison import Comparison, FolderStore, compare, figures, report
-from cci_captum.benchmarks.data import Sample
+from cci_captum.benchmarks.data import MapStyle, Sample, Scenes, open_data
 from cci_captum.benchmarks.faithfulness import Protocol, area_under_curve
 from cci_captum.benchmarks.statistics import paired_interval
 from cci_captum.benchmarks.tasks import KINDS, Classification, Retrieval
@@ -394,6 +396,58 @@ def test_facts_are_columns(make_clip, tokenizer) -> None:
     data.targets = [0]
     with pytest.raises(ValueError, match=r"facts: expected names other than .*got 'target' of a"):
         compare(["gradcam"], classified(make_clip, tokenizer, 1, data), [])
+
+
+def test_a_subset_is_the_images_at_its_places(make_clip, tokenizer, tmp_path: Path) -> None:
+    """Numbers are those of the whole run's rows; another part is another configuration."""
+    model, _ = make_clip(seed=3, image_size=32, patch_size=8)
+    scenes = Scenes(6, size=32, seed=4)
+    classifier = ZeroShotClassifier(model, tokenizer, scenes.class_names, "{}")
+
+    def measured(data: Any, **options: Any) -> pd.DataFrame:
+        task = Classification(data, classifier, PREPROCESS)
+        found = compare({"maskclip": MaskCLIP}, task, [NEGATIVE], ties=(), **options)
+        kept = found.results[found.results["method"] == "maskclip"].set_index("image")
+        return kept[["target", "source", "energy", "deletion_score", "insertion_score"]]
+
+    places = [4, 1]
+    part = Subset(Subset(scenes, [0, 1, 4, 5]), [2, 1])
+    whole = measured(scenes).loc[[f"scene {place}" for place in places]]
+    pd.testing.assert_frame_equal(measured(part), whole, rtol=1e-4, atol=1e-5)
+    store = FolderStore(tmp_path)
+    measured(part, store=store)
+    with pytest.raises(ValueError, match=r"^store: "):
+        measured(Subset(scenes, [4, 2]), store=store)
+
+    retrieval = Retrieval(Subset(Gallery(), [4, 0]), model, tokenizer, PREPROCESS)
+    assert [retrieval.label(place) for place in range(len(retrieval))] == [*TEXTS[4], *TEXTS[0]]
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (Subset([("a.png", "cat")], [0]), TypeError, "data: expected images .*, got list without"),
+        (FakeData(2), TypeError, r"got FakeData without .*MapStyle\(dataset\) makes them"),
+        (Subset(Scenes(3), [1, 1]), ValueError, "each image once in a Subset, got 1 again"),
+        (Subset(Scenes(3), [3]), IndexError, "index: expected -3 to 2, got 3"),
+    ],
+)
+def test_data_that_a_task_cannot_take(
+    data: Any, error: type[Exception], message: str, clip: nn.Module, tokenizer: Any
+) -> None:
+    classifier = ZeroShotClassifier(clip, tokenizer, ["a"], "{}")
+    with pytest.raises(error, match=message):
+        Classification(data, classifier, PREPROCESS)
+    with pytest.raises(error, match=message):
+        Retrieval(data, clip, tokenizer, PREPROCESS)
+
+
+def test_images_need_no_map_style() -> None:
+    for data in (Scenes(3), Subset(Scenes(3), [1])):
+        with pytest.raises(TypeError, match="got samples, which need no MapStyle"):
+            MapStyle(data)
+    with pytest.raises(TypeError, match=r"^data: expected a str, got Subset; MapStyle\(dataset\)"):
+        open_data(Subset(Scenes(3), [1]))  # type: ignore[arg-type]
 
 
 def test_a_task_has_its_own_model(make_clip, tokenizer) -> None:

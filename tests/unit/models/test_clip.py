@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cci_captum import ImageTextSimilarity, LoadedCLIP, ZeroShotClassifier, load_clip
+from cci_captum.models import _names
 
 NAMES = ["cat", "dog", "penguin", "car"]
 
@@ -47,6 +49,14 @@ def test_load_clip_unpacks(tiny: LoadedCLIP) -> None:
 def test_unknown_names_list_what_there_is(name: str, pretrained: str | None, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         load_clip(name, pretrained)
+
+
+def test_names_of_models_are_known_without_open_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = open_clip.list_models()
+    assert _names._architectures() == known
+    monkeypatch.delitem(sys.modules, "open_clip")
+    assert sorted(_names._architectures()) == sorted(known)
+    assert "open_clip" not in sys.modules
 
 
 def test_unknown_precision() -> None:

@@ -851,6 +851,33 @@ def test_other_figures_draw(world: World) -> None:
         assert METHODS[method].title in words
 
 
+@pytest.mark.parametrize("value", [None, "probability"])
+def test_the_scatter_shows_the_measure_that_it_names(world: World, value: str | None) -> None:
+    """That of the first table, whose columns its dots are, and whose differences its means."""
+    found, name = world.found, value or "top1"
+    rows = rows_of(found.results, check="", protocol=PROTOCOL_NAMES[0]).set_index("index")
+    gains = {
+        method: own[f"insertion_{name}"] - own[f"deletion_{name}"]
+        for method, own in rows.groupby("method")
+    }
+    figure = figures.pairs(found, "cci", value)
+    drawn = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "o"]
+    others = [method for method in found.methods if method != "cci"]
+    for method, dots in zip(others, drawn, strict=True):
+        assert np.allclose(dots.get_xdata(), gains[method])
+        assert np.allclose(dots.get_ydata(), gains["cci"])
+        mean = (gains["cci"] - gains[method]).mean()
+        assert f"mean y - x: {mean:+.3f}" in words_on(figure).replace("\N{MINUS SIGN}", "-")
+    title = f"insertion {KINDS['classification'].values[name]}"
+    assert f"{title} minus deletion" in words_on(figure)
+    assert (title in report.page(found).split("## ")[1].split("\n\n")[1]) is (value is None)
+
+
+def test_the_scatter_refuses_what_was_not_measured(world: World) -> None:
+    with pytest.raises(ValueError, match=r"^value: expected one of .*top1.*, got 'recall'$"):
+        figures.pairs(world.found, value="recall")
+
+
 def test_custom_protocols(world: World) -> None:
     half = Protocol("half", (0.0, 0.5), "mean", "black")
     found = run(world.classifier, world.data, ["cci"], [half, "tokens"])

@@ -1,0 +1,58 @@
+"""An `Explanation` as a notebook shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .explained_words import numbered, pieces
+from .html import map_view
+from .side_by_side import MOST_WORDS, strongest
+
+
+def view_of(explanation: Any) -> str:
+    """The maps of an explanation's texts in HTML, then those of the words of each text."""
+    drawn = explanation.maps if explanation.effects is None else explanation.drop_maps()
+    texts, similarities = explanation.texts, explanation.similarities
+    views = [
+        _view(
+            explanation,
+            {text: drawn[:, place] for place, text in enumerate(texts)},
+            {text: similarities[:, place] for place, text in enumerate(texts)},
+            title=f"{explanation.method}, {explanation.model}",
+        )
+    ]
+    if explanation.words is not None:
+        views += [_view_of_words(explanation, text) for text in range(len(texts))]
+    return "".join(views)
+
+
+def _view_of_words(explanation: Any, text: int) -> str:
+    words, sentence = explanation.words, explanation.texts[text]
+    own = words.words[text]
+    drops = words.drops[:, text, : len(own)]
+    shown = strongest(drops, MOST_WORDS)
+    maps = words.maps if words.effects is None else words.drop_maps()
+    names = numbered([own[index].text for index in shown])
+    return _view(
+        explanation,
+        {name: maps[:, text, index] for name, index in zip(names, shown, strict=True)},
+        {name: drops[:, index] for name, index in zip(names, shown, strict=True)},
+        sentences=[pieces(sentence, own, row) for row in drops.tolist()],
+    )
+
+
+def _view(
+    explanation: Any, maps: dict[str, Tensor], scores: dict[str, Tensor], **options: Any
+) -> str:
+    return map_view(
+        explanation.photos,
+        {name: list(column.cpu()) for name, column in maps.items()},
+        fields_of_view=[explanation.map_area(index) for index in range(len(explanation))],
+        row_titles=[Path(name).name for name in explanation.names],
+        scores={name: column.tolist() for name, column in scores.items()},
+        unit="" if explanation.effects is None else f"drop in {explanation.score}",
+        **options,
+    )
