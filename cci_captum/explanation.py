@@ -24,6 +24,8 @@ from .pages import ROWS, of_page, rows_of_pages, save_pages
 from .side_by_side import MOST_WORDS, side_by_side, texts_coloured, words_apart
 from .visualization import show_clusters
 
+_OF_EACH = ("names", "photos", "field_of_view", "scores", "similarities", "maps", "inputs")
+
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
@@ -87,19 +89,15 @@ class Explanation:
         chosen = list(places[rows]) if isinstance(rows, slice) else [places[row] for row in rows]
         if not chosen:
             raise IndexError("index: expected at least one image, got none")
-        return replace(
-            self,
-            **{
-                name: tuple(getattr(self, name)[row] for row in chosen)
-                for name in ("names", "photos", "field_of_view")
-            },
-            **{
-                name: getattr(self, name)[chosen]
-                for name in ("scores", "similarities", "maps", "inputs")
-            },
-            effects=None if self.effects is None else self.effects[chosen],
-            words=None if self.words is None else self.words[chosen],
-        )
+        own = {name: getattr(self, name) for name in _OF_EACH}
+        changed = {
+            name: value[chosen] if isinstance(value, Tensor) else tuple(value[i] for i in chosen)
+            for name, value in own.items()
+        }
+        for name in ("effects", "words"):
+            whole = getattr(self, name)
+            changed[name] = None if whole is None else whole[chosen]
+        return replace(self, **changed)
 
     @property
     def row_titles(self) -> list[str] | None:
@@ -208,8 +206,7 @@ class Explanation:
             The figure; `figure.savefig("explanation.pdf")` writes it.
 
         Raises:
-            ValueError: If outline asks for a cluster and the method hides none; see also
-                `attribution_grid`.
+            ValueError: If outline asks for clusters of a method without; see `attribution_grid`.
         """
         return side_by_side([self], upsample=upsample, outline=outline, **options)
 
