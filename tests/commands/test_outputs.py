@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+import cci_captum
 from cci_captum import explaining, side_by_side
 from cci_captum.benchmarks import cli
 from cci_captum.benchmarks.commands import _comparing, _outputs, compare, demo, explain
@@ -198,6 +200,40 @@ def test_explain_writes_maps_where_the_picture_fails(
     message = "cannot write explanation.png: No space left on device; wrote maps.npz"
     assert f"cci-captum: error: {message}\n" in output.err and "a.png: " in output.out
     assert names(tmp_path) == ["a.png", "maps.npz"]
+
+
+def test_explain_writes_the_words_of_every_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(explain, "DPI", 40)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8), "green").save(name)
+    texts = ["a cat and a dog", "a tree"]
+    asked = ["explain", "a.png", "b.png", *(part for text in texts for part in ("--text", text))]
+    options = ["--device", "cpu", "--out", "m.png", "--words", "w.png"]
+    assert cli.main([*asked, *options, "--save-maps", "m.npz"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "wrote m.png, w-1.png, w-2.png and m.npz"
+    saved = np.load("m.npz")
+    own = cci_captum.explain(["a.png", "b.png"], texts, "tiny", words=True).words
+    assert own is not None
+    np.testing.assert_allclose(saved["word_drops.cci"], own.drops, atol=1e-5)
+    assert saved["word_maps.cci"].shape == (2, 2, 5, 12, 12)
+    assert saved["words"].tolist() == [["a", "cat", "and", "a", "dog"], ["a", "tree", "", "", ""]]
+    first = ", ".join(
+        f"{word.text} {drop:+.3f}"
+        for word, drop in zip(own.words[0], own.drops[0, 0].tolist(), strict=True)
+    )
+    assert lines[4] == f"a.png: {first}"
+
+    os.unlink("w-2.png")
+    Path("w-2.png").mkdir()  # found before the work
+    monkeypatch.setattr(explain, "load_model", lambda *_: pytest.fail("loaded a model"))
+    assert cli.main([*asked, *options]) == 2
+    assert "--words: expected a file, got a folder: w-2.png" in capsys.readouterr().err
+    assert cli.main([*asked, "--words", "w.png", "--method", "cci(score=margin)"]) == 2
+    assert "--words: expected methods that explain one text" in capsys.readouterr().err
 
 
 def test_explain_pages_over_many_images(
