@@ -90,7 +90,7 @@ class Explanation:
         if not chosen:
             raise IndexError("index: expected at least one image, got none")
         own = {name: getattr(self, name) for name in _OF_EACH}
-        changed = {
+        changed: dict[str, Any] = {
             name: value[chosen] if isinstance(value, Tensor) else tuple(value[i] for i in chosen)
             for name, value in own.items()
         }

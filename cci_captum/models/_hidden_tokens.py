@@ -92,7 +92,7 @@ def _attentions(model: Any) -> list[nn.Module]:
         TypeError: If the text encoder is of another kind.
     """
     # open_clip's CLIP has no module of its own for texts: its transformer is theirs.
-    encoder = getattr(model, "text_model", None) or getattr(model, "text", None)
+    encoder: Any = getattr(model, "text_model", None) or getattr(model, "text", None)
     if encoder is None and hasattr(model, "token_embedding"):
         encoder = model.transformer
     names = {_origin(base) for base in type(encoder).__mro__}

@@ -165,7 +165,8 @@ class _Reading:
         own = (~torch.isin(whole, empty)).nonzero().flatten().tolist()
         self._special = empty
         self.tokens = whole
-        self._first, self._end = (own[0], own[-1] + 1) if own else (0, 0)
+        self._first: int = own[0] if own else 0
+        self._end: int = own[-1] + 1 if own else 0
 
     def between(self, start: int, stop: int) -> Tensor | None:
         """(L,) bool, the tokens from one character to before another; None if one is cut."""

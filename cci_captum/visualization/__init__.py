@@ -11,7 +11,7 @@ from .clusters import show_clusters
 from .curves import Band, faithfulness_curves
 from .grid import attribution_grid
 from .scatter import paired_scatter
-from .text_heat import text_heat
+from .texts import text_heat
 
 __all__ = [
     "Band",
