@@ -19,7 +19,7 @@ from ..tasks import Task
 from .measures import MEASURES
 from .results import Comparison, check_one_model, reference_of
 from .summary import gain_of, photos_of
-from .titles import both_areas, title
+from .titles import ARROWS, both_areas, title
 
 
 def curves(comparison: Comparison, **options: Any) -> Figure:
@@ -139,12 +139,16 @@ def grid(
             for place, label in zip(places, labels, strict=True)
         ]
     photos = [task.photo(place) for place in places]
+    captions = [f"explained: {label}" for label in labels]
+    if comparison.protocols[0] and captions:  # once: what the numbers of all are
+        ends = ", ".join(f"{direction} {arrow}" for direction, arrow in ARROWS.items())
+        captions[0] += f"\nareas of the {comparison.kind.ranked_title}: {ends}"
     return attribution_grid(
         photos,
         maps,
         fields_of_view=[(0, 0, *photo.size) for photo in photos],  # cut to what the model saw
         row_titles=[str(known.loc[place, "image"]) for place in places],
-        scores={"image": [f"explained: {label}" for label in labels], **scores},
+        scores={"image": captions, **scores},
     )
 
 

@@ -133,12 +133,11 @@ def _setting(comparison: Comparison, reference: str) -> str:
         f"paired, {kind.items[:-1]} by {kind.items[:-1]}."
     ]
     if comparison.protocols[0]:
-        ranked = {"probability": "class's probability", "score": "caption's cosine"}[kind.ranked]
         paragraphs.append(
             "Rank: among the methods without the references, 1 is best, by the area under the "
-            f"{ranked}. Tied: the share of the ranked pixels (or patches) whose value another has "
-            "too; beside it mean areas under several orders of these, of which the tables above "
-            "have the protocol's own."
+            f"{kind.ranked_title}. Tied: the share of the ranked pixels (or patches) whose value "
+            "another has too; beside it mean areas under several orders of these, of which the "
+            "tables above have the protocol's own."
         )
     return " ".join(paragraphs)
 

@@ -22,6 +22,7 @@ class Kind:
         main: Of these, what a report compares methods by.
         others: What it shows beside.
         ranked: What methods are ranked by on each item: one with few ties.
+        ranked_title: The same in words.
         under_ties: Areas of these are measured under several orders of ties, too.
 
     Example:
@@ -36,6 +37,7 @@ class Kind:
     main: tuple[str, ...]
     others: tuple[str, ...]
     ranked: str
+    ranked_title: str
     under_ties: tuple[str, ...]
 
     def areas(self, *values: str) -> tuple[str, ...]:
@@ -58,6 +60,7 @@ KINDS = {
             main=("top1",),
             others=("top5", "probability"),
             ranked="probability",
+            ranked_title="class's probability",
             under_ties=("top1", "probability"),
         ),
         Kind(
@@ -68,6 +71,7 @@ KINDS = {
             main=("ir5", "tr5"),
             others=("ir1", "tr1", "ir10", "tr10"),
             ranked="score",
+            ranked_title="caption's cosine",
             under_ties=("ir5", "tr5"),
         ),
     )

@@ -849,6 +849,7 @@ def test_other_figures_draw(world: World) -> None:
         assert world.data[index].name in words
     for method in METHOD_NAMES:
         assert METHODS[method].title in words
+    assert words.count("areas of the class's") == 1  # what the numbers below the maps are
 
 
 @pytest.mark.parametrize("value", [None, "probability"])
