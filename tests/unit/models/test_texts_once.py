@@ -335,10 +335,17 @@ def test_only_tensors_are_marked() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.needs_text])
-def test_methods_that_compare_with_texts_need_one_an_image(name, model, images, tokens) -> None:
+def test_methods_that_compare_with_texts_take_one_or_one_an_image(
+    name, model, images, tokens
+) -> None:
     method = METHODS[name](ImageTextSimilarity(model), **FAST.get(name, {}))
-    with pytest.raises(ValueError, match=r"expected 4 rows of tokens, one an image, got 2"):
+    with pytest.raises(
+        ValueError, match=r"expected 4 rows of tokens, one an image, or one for all"
+    ):
         method.attribute(images, None, Shared(tokens[:2]), check=False)
+    one = method.attribute(images, None, tokens[:1], check=False)
+    repeated = method.attribute(images, None, tokens[:1].expand(4, -1), check=False)
+    close(one, repeated)
 
 
 def test_shared_arguments_of_inference_mode(model, images, scores, tokenizer) -> None:
