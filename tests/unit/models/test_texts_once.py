@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from captum.attr import NoiseTunnel
-from helpers import FAST, counted_texts
+from helpers import FAST, close, counted_texts
 from torch import Tensor
 
 import cci_captum
