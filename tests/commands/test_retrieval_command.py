@@ -76,6 +76,7 @@ def test_coco(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--out: expected results of the same run" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("small_models")
 def test_captions_in_tar_files(tmp_path: Path) -> None:
     data, out = tmp_path / "pets", tmp_path / "out"
@@ -101,6 +102,7 @@ def test_captions_in_tar_files(tmp_path: Path) -> None:
     assert "5 captions made from 3 photos" in (out / "summary.md").read_text()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("small_models")
 def test_several_models(tmp_path: Path) -> None:
     out = tmp_path / "out"

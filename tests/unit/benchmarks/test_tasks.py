@@ -217,6 +217,7 @@ def test_the_gallery_is_read_once_and_images_once_a_block(clip, tokenizer) -> No
     assert data.reads == [2, 2, 1, 2, 2]
 
 
+@pytest.mark.exhaustive
 def test_every_method_runs_and_scores_over_captions_too(clip, tokenizer) -> None:
     masks = {name for name, method in METHODS.items() if method.needs_masks}
     names = [name for name in METHODS if name not in masks and name != "random"]

@@ -132,6 +132,7 @@ def test_notes_of_reading_outlive_the_process(
     assert written(found[0], tmp_path / "one") == written(found[1], tmp_path / "other")
 
 
+@pytest.mark.exhaustive
 def test_a_torn_file_is_measured_again(
     classifier: ZeroShotClassifier, data: Toy, whole: Comparison, tmp_path: Path
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_method_may_join_later(
     assert found.methods == whole.methods
 
 
+@pytest.mark.exhaustive
 def test_another_method_of_the_same_name_is_measured_anew(
     classifier: ZeroShotClassifier, data: Toy, tmp_path: Path
 ) -> None:
