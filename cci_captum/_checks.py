@@ -32,6 +32,31 @@ def check_seed(seed: Any) -> None:
         raise ValueError(f"seed: expected an int that is not negative, got {seed!r}")
 
 
+def chosen_rows(index: Any, count: int) -> list[int]:
+    """Which of so many rows an index chooses: an int, a slice, ints, or a bool for each row.
+
+    Raises:
+        IndexError: If it chooses none, or one that there is not.
+        TypeError: If it is something else.
+    """
+    given = index.tolist() if hasattr(index, "tolist") else index  # tensors, numpy's numbers
+    rows = range(count)
+    if isinstance(given, slice):
+        chosen = list(rows[given])
+    elif isinstance(given, int) and not isinstance(given, bool):
+        chosen = [rows[given]]
+    elif isinstance(given, (list, tuple, range)):
+        marks = [row for row in given if isinstance(row, bool)]
+        if marks and len(marks) != count:
+            raise IndexError(f"index: expected a bool for each of {count}, got {len(marks)}")
+        chosen = [r for r in rows if given[r]] if marks else [rows[row] for row in given]
+    else:
+        raise TypeError(f"index: expected an int, a slice or a list of ints, got {index!r}")
+    if not chosen:
+        raise IndexError("index: expected at least one image, got none")
+    return chosen
+
+
 def check_pieces(argument: str, text: Any) -> list[tuple[str, float | None]]:
     """The pieces of a text, each with a finite value or None.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,19 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # what went wrong before is what counts
             temporary.unlink()
+
+
+def as_open_makes_it(path: Path) -> None:
+    """Give a file that a library made its owner's alone the rights of one that `open` makes."""
+    other = temporary_name(path.parent, "")
+    try:
+        other.touch()
+        path.chmod(stat.S_IMODE(other.stat().st_mode))
+    except OSError:  # a file system without rights; the file is there
+        pass
+    finally:
+        with suppress(OSError):
+            other.unlink()
 
 
 def temporary_name(folder: Path, suffix: str) -> Path:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_positive_int
-from ._files import check_file
+from ._files import as_open_makes_it, check_file
 from .attribution.field_of_view import FieldOfView
 from .attribution.resizing import Upsample, check_upsample, enlarge
 from .attribution.targets import for_each_target, select_target
@@ -118,6 +118,7 @@ class ClusterEffects(Coalitions):
         tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
         check_file(Path(path), "path")
         save_file(tensors, path, metadata={_SETTINGS: json.dumps(settings)})
+        as_open_makes_it(Path(path))
 
     @classmethod
     def load(

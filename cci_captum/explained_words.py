@@ -94,8 +94,9 @@ class ExplainedWords:
         effects = replace(self._of_clusters("drop_maps"), normalization="none")
         return _of_pairs(effects.patch_map(targets=self._pairs()), self.words)
 
-    def __getitem__(self, index: slice | list[int]) -> ExplainedWords:
-        """Of some of the images."""
+    def __getitem__(self, index: int | slice | list[int]) -> ExplainedWords:
+        """Of some of the images; of one where index is an int, still a batch."""
+        index = [index] if isinstance(index, int) else index
         effects = None if self.effects is None else self.effects[index]
         return replace(self, drops=self.drops[index], maps=self.maps[index], effects=effects)
 
@@ -131,12 +132,13 @@ def pieces(
 ) -> list[tuple[str, float | None]]:
     """A text in pieces, each with the value of its word or None, as pictures of texts take it.
 
-    Where words overlap, letters have the value of the shortest.
-
     Args:
         text: The text.
         words: Words of it.
         values: One a word.
+
+    Raises:
+        ValueError: If words overlap.
 
     Example:
         >>> from cci_captum.models.words import Word
@@ -144,8 +146,15 @@ def pieces(
         [('a ', None), ('cat', 0.5), ('.', None)]
     """
     owner = [-1] * len(text)
-    for index in sorted(range(len(words)), key=lambda index: -len(words[index].text)):
-        for start, stop in words[index].places:
+    for index, word in enumerate(words):
+        for start, stop in word.places:
+            taken = {owner[place] for place in range(start, stop)} - {-1, index}
+            if taken:
+                both = [words[taken.pop()].text, word.text]
+                raise ValueError(
+                    f"words: expected words that do not overlap, to colour {text!r}, got {both}; "
+                    "word_figure shows them all"
+                )
             owner[start:stop] = [index] * (stop - start)
     found: list[tuple[str, float | None]] = []
     for index, letters in groupby(range(len(text)), key=lambda place: owner[place]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from .explained_words import ExplainedWords
 from .explanation import Explanation
 from .models._cut_texts import checked
 from .models._encoders import image_device
+from .models._tokens import tokenizer_for
 from .models.as_clip import as_clip
 from .models.clip import TextScores, ZeroShotClassifier
 from .models.loading import LoadedCLIP, load_clip
@@ -24,6 +26,7 @@ from .models.scores import find_score
 from .models.words import Word, find_words, word_features
 from .photos import Photo, read_photos
 from .tiny import MODEL_NAMES as TINY_MODELS
+from .tiny import never_learnt
 
 _COSINE = "cosine"
 _OPENAI = "openai"
@@ -96,8 +99,8 @@ def explain(
         )
     if not callable(method):
         raise TypeError(
-            "method: expected a class like cci_captum.CCI or another function from forward_func "
-            f"to an attribution, got {method!r}"
+            "method: expected a class like cci_captum.CCI, MethodSpec.parse('cci') or another "
+            f"function from forward_func to an attribution, got {method!r}"
         )
     if words is not False and chosen != _COSINE:
         raise ValueError(
@@ -106,7 +109,14 @@ def explain(
         )
     clip = _load(model, pretrained, device)
     spoken = None if words is False else _Spoken.of(clip, texts, words)
-    prepared = images if isinstance(images, Prepared) else prepare(images, texts, clip)
+    if isinstance(images, Prepared):
+        prepared = images
+        if prepared.cosines.class_names != texts:
+            raise ValueError(f"texts: expected {prepared.cosines.class_names}, got {texts}")
+    else:
+        prepared = prepare(images, texts, clip)
+        if unknown := never_learnt(clip.name, texts):
+            warnings.warn(f"texts: {unknown}", stacklevel=2)
     photos, inputs, cosines = prepared
     given: nn.Module = cosines
     if chosen != _COSINE:
@@ -190,7 +200,7 @@ class _Spoken(NamedTuple):
             ValueError: If there is not a list for each text; see also `WordScores`.
         """
         listed: Any = [None] * len(texts) if words is True else words
-        if not isinstance(listed, (list, tuple)):
+        if not isinstance(listed, (list, tuple)) or any(isinstance(own, bool) for own in listed):
             raise TypeError(
                 f"words: expected True, or a list of words for each text, got {words!r}"
             )
@@ -200,7 +210,7 @@ class _Spoken(NamedTuple):
             raise ValueError(
                 f"words: expected a list of words for each of {len(texts)} texts, got {words!r}"
             )
-        tokenizer = checked(clip.tokenizer)
+        tokenizer = checked(tokenizer_for(clip.model, clip.tokenizer))
         found, scores = [], []
         for text, own in zip(texts, listed, strict=True):
             hidden = find_words(tokenizer, text, own)
@@ -276,7 +286,14 @@ def _score_of(method: Any) -> str:
     return str(getattr(method, "values", {}).get("score", "logit"))
 
 
-def _load(model: Any, pretrained: str | None, device: Any) -> LoadedCLIP:
+def _load(model: Any, pretrained: Any, device: Any) -> LoadedCLIP:
+    if isinstance(model, tuple) and not isinstance(model, LoadedCLIP):
+        raise TypeError("model: expected one object; as_clip(model, processor) makes it of a pair")
+    if not isinstance(pretrained, str | None):
+        raise TypeError(
+            "pretrained: expected a tag of weights or None, got "
+            f"{type(pretrained).__name__}; as_clip(model, processor) makes one model of both"
+        )
     if isinstance(model, (str, Path)):
         name = str(model)
         if pretrained == _OPENAI and name.startswith(_WITH_WEIGHTS):

@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from ._checks import chosen_rows
 from .attribution.field_of_view import FieldOfView, place
 from .attribution.resizing import Upsample, check_upsample, enlarge
 from .effects import ClusterEffects
 from .explained_words import ExplainedWords
 from .explanation_files import read, write
-from .explanation_view import view_of
+from .explanation_view import described, view_of
 from .models.seen_area import Area
 from .pages import ROWS, of_page, rows_of_pages, save_pages
 from .side_by_side import MOST_WORDS, side_by_side, texts_coloured, words_apart
@@ -27,7 +28,7 @@ from .visualization import show_clusters
 _OF_EACH = ("names", "photos", "field_of_view", "scores", "similarities", "maps", "inputs")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """What one method says of B images and T texts. Made by `cci_captum.explain`.
 
@@ -74,6 +75,8 @@ class Explanation:
     effects: ClusterEffects | None = None
     words: ExplainedWords | None = None
 
+    __repr__ = described
+
     def __len__(self) -> int:
         """Number of images."""
         return len(self.names)
@@ -84,11 +87,7 @@ class Explanation:
         Raises:
             IndexError: If there is no such image.
         """
-        places = range(len(self))
-        rows = [index] if isinstance(index, int) else index
-        chosen = list(places[rows]) if isinstance(rows, slice) else [places[row] for row in rows]
-        if not chosen:
-            raise IndexError("index: expected at least one image, got none")
+        chosen = chosen_rows(index, len(self))
         own = {name: getattr(self, name) for name in _OF_EACH}
         changed: dict[str, Any] = {
             name: value[chosen] if isinstance(value, Tensor) else tuple(value[i] for i in chosen)
@@ -180,9 +179,8 @@ class Explanation:
         size = (self.inputs.shape[2], self.inputs.shape[3])
         # From 1, so that what is not covered, which is 0 here, is told apart.
         numbers = enlarge(labels.double() + 1, size, "nearest", self.covered).long()
-        return torch.where(numbers == 0, labels.amax((1, 2), keepdim=True) + 1, numbers - 1)[
-            :, None
-        ]
+        beyond = labels.amax((1, 2), keepdim=True) + 1
+        return torch.where(numbers == 0, beyond, numbers - 1)[:, None]
 
     def figure(
         self,
@@ -342,8 +340,7 @@ class Explanation:
 
     def _index(self, text: int | str) -> int:
         """Of a text, or an index as it is."""
-        if isinstance(text, int):
-            return text
-        if text not in self.texts:
-            raise ValueError(f"text: expected one of {', '.join(self.texts)}, got {text!r}")
-        return self.texts.index(text)
+        places = range(len(self.texts))
+        if text in self.texts or text in places:
+            return self.texts.index(text) if isinstance(text, str) else places[text]
+        raise ValueError(f"text: expected one of {', '.join(self.texts)}, got {text!r}")

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ._files import as_open_makes_it
 from ._version import __version__
 from .attribution.field_of_view import FieldOfView
 from .effects import ClusterEffects
@@ -98,6 +99,7 @@ def _fill(folder: Path, explanation: Any) -> None:
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     own_memory = torch.contiguous_format  # no two in one place, which the format refuses
     save_file({name: t.clone(memory_format=own_memory) for name, t in tensors.items()}, path)
+    as_open_makes_it(path)
 
 
 def _effects(path: Path) -> ClusterEffects | None:

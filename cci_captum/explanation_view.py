@@ -1,4 +1,4 @@
-"""An `Explanation` as a notebook shows it."""
+"""An `Explanation` as a notebook and a terminal show it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from torch import Tensor
 from .explained_words import numbered, pieces
 from .html import map_view
 from .side_by_side import MOST_WORDS, strongest
+
+
+def described(explanation: Any) -> str:
+    """An explanation in a line."""
+    images, texts, *size = explanation.maps.shape
+    return (
+        f"Explanation({images} image{'s'[: images != 1]}, {texts} text{'s'[: texts != 1]}, "
+        f"{explanation.method} of {explanation.model}, {explanation.score}, "
+        f"maps {' x '.join(map(str, size))})"
+    )
 
 
 def view_of(explanation: Any) -> str:
@@ -36,11 +46,15 @@ def _view_of_words(explanation: Any, text: int) -> str:
     shown = strongest(drops, MOST_WORDS)
     maps = words.maps if words.effects is None else words.drop_maps()
     names = numbered([own[index].text for index in shown])
+    try:
+        sentences = [pieces(sentence, own, row) for row in drops.tolist()]
+    except ValueError:  # words that overlap
+        sentences = None
     return _view(
         explanation,
         {name: maps[:, text, index] for name, index in zip(names, shown, strict=True)},
         {name: drops[:, index] for name, index in zip(names, shown, strict=True)},
-        sentences=[pieces(sentence, own, row) for row in drops.tolist()],
+        sentences=sentences,
     )
 
 

@@ -62,6 +62,8 @@ class MeanOverSeeds(PatchAttribution):
                 "clustering: expected a KMeans, whose seed is replaced, got "
                 f"{type(clustering).__name__}"
             )
+        if not isinstance(seeds, Iterable):
+            raise TypeError(f"seeds: expected several, such as range(3), got {seeds!r}")
         self.seeds = tuple(seeds)
         for seed in self.seeds:
             check_seed(seed)

@@ -61,7 +61,7 @@ def _one_by_one(images: Any) -> Iterator[Any]:
     if isinstance(images, (str, os.PathLike, Image.Image)):
         return iter([images])
     if isinstance(images, (Tensor, np.ndarray)):
-        return iter([images] if images.ndim == 3 else images)
+        return iter([images] if images.ndim in (2, 3) else images)
     if hasattr(images, "__iter__"):
         return iter(images)
     raise TypeError(
@@ -92,7 +92,7 @@ def _photo(image: Any, place: int, preprocess: Preprocess) -> Photo:
 
 
 def _picture(image: Any, argument: str) -> Image.Image:
-    """A PIL image, or whole numbers from 0 to 255: a tensor (3, H, W), an array (H, W, 3)."""
+    """A PIL image, or whole numbers from 0 to 255: a tensor (C, H, W), an array (H, W, C)."""
     if isinstance(image, Image.Image):
         return image
     if isinstance(image, Tensor):
@@ -104,8 +104,13 @@ def _picture(image: Any, argument: str) -> Image.Image:
             f"{argument}: expected a file, a PIL image, an array or a tensor, got "
             f"{type(image).__name__}"
         )
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        kinds = "an array (H, W, 3) or a tensor (3, H, W) of uint8, or inputs of the model (floats)"
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] in ((3,), (4,))):
+        kinds = (
+            "an array (H, W), (H, W, 3) or (H, W, 4) or a tensor (C, H, W) of uint8, or a tensor "
+            "of floats, the model's input"
+        )
         raise ValueError(
             f"{argument}: expected {kinds}, got {image.dtype} of shape {tuple(image.shape)}"
         )

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from ._checks import check_positive_int
 from .attribution.resizing import Upsample, check_upsample
 from .explained_words import numbered, pieces
 from .images import size_within
@@ -106,7 +107,10 @@ def words_apart(
     photos = [photo.resize(drawn_size(photo)) for photo in explanation.photos]
     own_scale = words.effects is None
     usual: dict[str, Any] = {
-        "titles": ["image", *numbered([words.words[text][index].text for index in shown])],
+        "titles": [
+            f"image, {explanation.method}",
+            *numbered([words.words[text][index].text for index in shown]),
+        ],
         "row_titles": explanation.row_titles,
         "scores": {
             str(index): [f"adds {signed(drop, 3)}" for drop in drops[:, index].tolist()]
@@ -142,6 +146,7 @@ def strongest(drops: Tensor, most: int | None) -> list[int]:
     """The columns of drops (B, W), or as many as `most` of the largest absolute value, in order."""
     if most is None:
         return list(range(drops.shape[1]))
+    check_positive_int("most", most, " or None")
     return sorted(drops.abs().amax(dim=0).topk(min(most, drops.shape[1])).indices.tolist())
 
 

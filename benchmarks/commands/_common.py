@@ -182,17 +182,10 @@ def _model_errors(tag: str) -> Iterator[None]:
 
 def warn_about_unknown_words(model: str, texts: list[str]) -> None:
     """Say on stderr which words a tiny model cannot understand."""
-    from cci_captum.tiny import MODEL_NAMES, unknown_words
+    from cci_captum.tiny import never_learnt
 
-    if model not in MODEL_NAMES:
-        return
-    unknown = list(dict.fromkeys(word for text in texts for word in unknown_words(text)))
-    if unknown:
-        print(
-            f"cci-captum: warning: the tiny model never learnt {', '.join(unknown)}; it knows "
-            "the 33 classes in cci_captum.tiny.CLASS_NAMES; --model takes any open_clip name",
-            file=sys.stderr,
-        )
+    if unknown := never_learnt(model, texts):
+        print(f"cci-captum: warning: {unknown}; --model takes any open_clip name", file=sys.stderr)
 
 
 def choose_methods(texts: Sequence[str], *, masks: bool) -> list[MethodSpec]:

@@ -103,6 +103,11 @@ def run(arguments: argparse.Namespace) -> None:
     word_files = {}
     if arguments.words:
         word_files = _files(arguments.words, "--words", word_pages, arguments.images, outputs)
+        for file in word_files:
+            if any(_same(file, other) for other in files):
+                raise CommandError(
+                    f"--words: expected another file than --out, got {readable(file)}"
+                )
     if arguments.save_maps:
         outputs.expect(arguments.save_maps, "--save-maps", (".npz",))
     pictures = _read(arguments.images)

@@ -236,7 +236,10 @@ def _factories(
     if isinstance(methods, str):
         raise ValueError(f"methods: expected a sequence of names, got the string {methods!r}")
     if isinstance(methods, Mapping):
-        chosen: dict[str, Factory] = dict(methods)
+        chosen: dict[str, Factory] = {
+            name: MethodSpec.parse(method) if isinstance(method, str) else method
+            for name, method in methods.items()
+        }
         for name, factory in chosen.items():
             if name in REFERENCES and factory not in (METHODS[name], METHODS[name].cls):
                 raise ValueError(
@@ -248,7 +251,7 @@ def _factories(
                     f"got {type(factory).__name__}"
                 )
     else:
-        specs = [MethodSpec.parse(str(method)) for method in methods]
+        specs = [_spec(method) for method in methods]
         chosen = {str(spec): spec for spec in specs}
     references: dict[str, Factory] = {name: METHODS[name] for name in REFERENCES}
     if not has_masks:
@@ -260,6 +263,17 @@ def _factories(
     if not chosen:
         raise ValueError("methods: expected at least one, got none")
     return {name: make for name, make in chosen.items() if name not in references} | references
+
+
+def _spec(method: Any) -> MethodSpec:
+    """The spec of an entry of a list of methods."""
+    if not isinstance(method, (str, MethodSpec)):
+        raise TypeError(
+            "methods: expected names or specs in a list, got "
+            f"{getattr(method, '__name__', type(method).__name__)}; with methods of one's own give "
+            'name -> method: {"CCI": "cci", "mine": Mine}'
+        )
+    return MethodSpec.parse(str(method))
 
 
 def _harnesses(

@@ -16,7 +16,7 @@ from ..calls import new_pass, one_call
 from ..vision_towers import VisionTower
 from ._refusals import name_arguments
 from .field_of_view import FieldOfView
-from .finite import NotFiniteError, check_finite
+from .finite import NotFiniteError, check_finite, check_map
 from .forward import check_callable, run_forward, tower_of
 from .forward_checks import buffers_kept, check_once, known_field_of_view
 from .inputs import Inputs, check_images
@@ -105,6 +105,7 @@ class ImageAttribution(Attribution):
             inputs, target, additional_forward_args, internal_batch_size, check
         ) as given:
             maps = self._pixel_map(given, upsample, show_progress)
+            check_map(maps, f"{self.get_name()}._pixel_map", (len(given), *given.images.shape[2:]))
         check_finite(maps, "maps", self.get_name())
         return repeat_over_channels(maps, inputs)
 
@@ -233,6 +234,7 @@ class GridAttribution(ImageAttribution):
                 new_pass()
                 with self._running_on(places):
                     chunk = self._patch_map(part.images, part.target, part.args)
+                    check_map(chunk, f"{self.get_name()}._patch_map", (len(part.images), "h", "w"))
                     check_finite(chunk, "maps")
                 maps.append(chunk.detach().to(given.images.device))
                 progress.update(len(chunk))

@@ -67,6 +67,11 @@ class _Mask:
                 later = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
                 mask = mask + _logits(later, tokens)
         given = kwargs.get(argument)
+        if given is not None and not isinstance(given, Tensor):
+            raise TypeError(
+                f"model: expected attention that takes masks as tensors, got {type(given).__name__}"
+                "; load the model with attn_implementation='sdpa'"
+            )
         if given is not None:
             if given.dtype == torch.bool:
                 # transformers' says where a token may look, open_clip's where it may not.
@@ -92,9 +97,11 @@ def _attentions(model: Any) -> list[nn.Module]:
         TypeError: If the text encoder is of another kind.
     """
     # open_clip's CLIP has no module of its own for texts: its transformer is theirs.
-    encoder: Any = getattr(model, "text_model", None) or getattr(model, "text", None)
+    parts = (getattr(model, name, None) for name in ("text_model", "text"))
+    encoder: Any = next((part for part in parts if part is not None), None)
     if encoder is None and hasattr(model, "token_embedding"):
         encoder = model.transformer
+    encoder = getattr(encoder, "_orig_mod", encoder)  # compiled
     names = {_origin(base) for base in type(encoder).__mro__}
     if names & {("open_clip", "TextTransformer"), ("open_clip", "Transformer")}:
         found = [m for m in encoder.modules() if _is_open_clips(m)]
@@ -103,7 +110,8 @@ def _attentions(model: Any) -> list[nn.Module]:
     else:
         found = []
     if not found:
-        raise TypeError(f"model: {_SUPPORTED}, to hide words in, got {type(encoder).__name__}")
+        got = model if encoder is None else encoder
+        raise TypeError(f"model: {_SUPPORTED}, to hide words in, got {type(got).__name__}")
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from ._encoders import check_clip
 from ._tokens import tokenizer_for
 from .clip import TextScores, text_features
 
-_ROUNDINGS = 16  # units of rounding by which features of the same text may differ
+_ROUNDINGS = 4  # units of rounding by which features of the same text may differ
 
 
 class Word(NamedTuple):
@@ -111,10 +112,11 @@ def word_features(
     features, rounding = text_features(model, rows, masks)
     others = torch.where(masks, rows.roll(1, dims=1), rows)  # what stands before each
     seen = text_features(model, others, masks)[0] - features
-    if bool((seen.norm(dim=1) > _ROUNDINGS * rounding).any()):
+    if bool((seen.norm(dim=1) > rounding).any()):  # hidden keys weigh nothing at all
         raise RuntimeError(
             "model: expected a text encoder that does not read what is hidden from its attention, "
-            "got features that depend on it all the same (attention that ignores masks?)"
+            f"got features of {text!r} that depend on it all the same (attention that ignores "
+            "masks, dropout, or a text without an end, whose last word the features are read from?)"
         )
     added = features[0] - features[1:]
     added[added.norm(dim=1) <= _ROUNDINGS * rounding] = 0.0
@@ -143,12 +145,19 @@ def find_words(
         return {word: reading.of_phrase(word) for word in _phrases(text, words)}
     found = {}
     for match in re.finditer(r"\S+", text):
-        start, stop = _stripped(match)
-        hidden = reading.between(start, stop)
-        if hidden is None:  # a token holds punctuation too
-            hidden = reading.between(*match.span())
-        if hidden is not None and bool(hidden.any()):
-            found[Word(text[start:stop], ((start, stop),))] = hidden
+        place = _stripped(match)
+        hidden = reading.between(*place)
+        if hidden is None or not bool(hidden.any()):  # tokens hold what is round it, too
+            place = match.span()
+            hidden = reading.between(*place)
+        if hidden is None:
+            warnings.warn(
+                f"words: {match.group()!r} is left out, which shares a token with what is beside "
+                f"it in {text!r}",
+                stacklevel=4,
+            )
+        elif bool(hidden.any()):
+            found[Word(text[slice(*place)], (place,))] = hidden
     if not found:
         raise ValueError(f"text: expected at least one word that the model reads, got {text!r}")
     return found
@@ -162,11 +171,12 @@ class _Reading:
         self._tokenizer = tokenizer
         (whole, empty), _ = tokenizer.tokenize([text, ""])
         # What an empty text has too begins, ends or fills up; it may also stand within a text.
+        new = (whole != empty).nonzero().flatten().tolist()
         own = (~torch.isin(whole, empty)).nonzero().flatten().tolist()
         self._special = empty
         self.tokens = whole
-        self._first: int = own[0] if own else 0
-        self._end: int = own[-1] + 1 if own else 0
+        self._first: int = new[0] if new else 0
+        self._end: int = own[-1] + 1 if own else self._first
 
     def between(self, start: int, stop: int) -> Tensor | None:
         """(L,) bool, the tokens from one character to before another; None if one is cut."""
@@ -212,14 +222,16 @@ class _Reading:
 
 
 def _stripped(match: re.Match[str]) -> tuple[int, int]:
-    """The span of a match without punctuation at its ends; as it is if there is nothing else."""
-    start, stop = match.span()
-    letters = [
-        start + place
-        for place, character in enumerate(match.group())
-        if unicodedata.category(character)[0] not in "PSZ"
-    ]
-    return (letters[0], letters[-1] + 1) if letters else (start, stop)
+    """The span of a match without punctuation at its ends; as it is if there is nothing else.
+
+    Marks and joiners stay with what they follow.
+    """
+    kinds = [unicodedata.category(character)[0] for character in match.group()]
+    first = next((place for place, kind in enumerate(kinds) if kind in "LNS"), None)
+    if first is None:
+        return match.span()
+    last = max(place for place, kind in enumerate(kinds) if kind in "LNSMC")
+    return match.start() + first, match.start() + last + 1
 
 
 def _phrases(text: str, words: Sequence[str]) -> list[Word]:
@@ -235,9 +247,27 @@ def _phrases(text: str, words: Sequence[str]) -> list[Word]:
         raise ValueError(f"words: expected different words of {text!r}, got {list(words)}")
     found = []
     for word in words:
-        pattern = rf"(?<!\w){re.escape(word)}(?!\w)"
-        places = tuple(match.span() for match in re.finditer(pattern, text)) if word else ()
+        pattern = re.compile(f"(?=({re.escape(word)}))")  # those that overlap, too
+        spans = [match.span(1) for match in pattern.finditer(text)] if word else []
+        places = tuple(span for span in spans if _stands_alone(text, *span))
         if not places:
             raise ValueError(f"words: expected words of {text!r}, got {word!r}")
         found.append(Word(word, places))
     return found
+
+
+def _stands_alone(text: str, start: int, stop: int) -> bool:
+    """Whether a part of a text begins and ends where words do; anywhere in scripts without them."""
+    return not any(
+        _in_word(text[edge - 1]) and _in_word(text[edge])
+        for edge in (start, stop)
+        if 0 < edge < len(text)
+    )
+
+
+def _in_word(character: str) -> bool:
+    """Whether a letter has others of its word beside it."""
+    without = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+    return (character.isalnum() or character == "_") and not unicodedata.name(
+        character, ""
+    ).startswith(without)

@@ -22,13 +22,14 @@ from .names import (
 )
 
 if TYPE_CHECKING:
-    from .loader import load_tiny, unknown_words
+    from .loader import load_tiny, never_learnt, unknown_words
     from .sprites import SPRITE_SIZE, load_sprites
 
 _MODULES = {
     "SPRITE_SIZE": "sprites",
     "load_sprites": "sprites",
     "load_tiny": "loader",
+    "never_learnt": "loader",
     "unknown_words": "loader",
 }
 
@@ -44,6 +45,7 @@ __all__ = [
     "PlantedPair",
     "load_sprites",
     "load_tiny",
+    "never_learnt",
     "unknown_words",
 ]
 

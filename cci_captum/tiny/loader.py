@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,25 @@ def load_tiny(
 def _known_tokens() -> frozenset[int]:
     with safe_open(weights_path("tiny"), framework="pt") as weights:
         return frozenset(weights.get_tensor("token_ids").tolist())
+
+
+def never_learnt(model: str, texts: Sequence[str]) -> str:
+    """What to say of words that a tiny model never learnt; "" for other models, or none of them.
+
+    Example:
+        >>> from cci_captum.tiny import never_learnt
+        >>> never_learnt("tiny", ["a zebra on snow"]).split(",")[0]
+        'the tiny model never learnt zebra'
+    """
+    if model not in MODEL_NAMES:
+        return ""
+    unknown = list(dict.fromkeys(word for text in texts for word in unknown_words(text)))
+    if not unknown:
+        return ""
+    return (
+        f"the tiny model never learnt {', '.join(unknown)}, of which it sees no more than that "
+        "there is a word; cci_captum.tiny.CLASS_NAMES lists the 33 classes that it knows"
+    )
 
 
 def unknown_words(text: str) -> list[str]:

@@ -100,7 +100,7 @@ def _to_image(image: Any, index: int) -> Array:
     if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
         raise ValueError(
             f"images[{index}]: expected values in [0, 1], got {low:.3g} to {high:.3g}; the "
-            "normalised inputs of a model need denormalize first"
+            "normalised inputs of a model need cci_captum.visualization.denormalize first"
         )
     return np.broadcast_to(pixels.clip(0, 1), (*pixels.shape[:2], 3))
 

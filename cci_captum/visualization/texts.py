@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -96,14 +97,15 @@ def text_heat(
     titles = to_texts("row_titles", row_titles, len(texts))
     sides = [letters.wrap(title, SIDE, label) for title in titles]
     left = MARGIN + (letters.widest(sides, label) + 2 * GAP if sides else 0)
-    room = (_WIDTH if width is None else width) - left - MARGIN
     longest = max((part.width for parts in lines_of for part in parts), default=0.0)
+    room = max(_WIDTH - left - MARGIN, longest) if width is None else width - left - MARGIN
     if not longest <= room < float("inf"):
         raise ValueError(
             f"width: expected at least {left + longest + MARGIN:.2f} inches for the longest word, "
             f"got {width}"
         )
     broken = [_broken(parts, room) for parts in lines_of]
+    leftwards = [_is_leftwards("".join(piece for piece, _ in text)) for text in texts]
     used = max(_width(line) for lines in broken for line in lines)
     line_height = text_height(1.35, large) + (0 if decimals is None else text_height(1, small))
     heights = [
@@ -119,7 +121,7 @@ def text_heat(
     for row, lines in enumerate(broken):
         if sides:
             page.row_title(left - 2 * GAP, top, heights[row], sides[row])
-        for number, line in enumerate(lines):
+        for number, line in enumerate(map(_from_right, lines) if leftwards[row] else lines):
             _draw(page, left, top + number * line_height, line, full, colours)
         top += heights[row] + GAP
     return page.finished()
@@ -156,6 +158,25 @@ def _broken(parts: list[_Part], room: float) -> list[list[_Part]]:
 
 def _width(line: list[_Part]) -> float:
     return sum(part.width + (part.space if place else 0) for place, part in enumerate(line))
+
+
+def _is_leftwards(text: str) -> bool:
+    """Whether a text is written from right to left, as its first letter is."""
+    kinds = (unicodedata.bidirectional(character) for character in text)
+    return next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L"
+
+
+def _from_right(line: list[_Part]) -> list[_Part]:
+    """A line from right to left, as the order in which it is drawn from the left."""
+    drawn: list[_Part] = []
+    labels = {part.piece: part.label for part in line if part.label}
+    spaced = False  # whether white space goes after the part before
+    for part in reversed(line):
+        first = not drawn or drawn[-1].piece != part.piece
+        label = labels.get(part.piece, "") if first else ""
+        drawn.append(part._replace(spaced=spaced, label=label))
+        spaced = part.spaced
+    return drawn
 
 
 def _draw(

@@ -124,7 +124,7 @@ def test_explain_warns_about_words_the_tiny_model_never_learnt(
     assert run("explain", chelsea, "--text", "a cat and a zebra", "--out", "a.pdf") == 0
     assert names(here) == ["a.pdf"]
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "warning" in x]
-    assert "never learnt zebra;" in line
+    assert "the tiny model never learnt zebra, " in line
 
 
 def test_explain_takes_odd_images(here: Path) -> None:

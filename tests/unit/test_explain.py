@@ -165,7 +165,7 @@ def test_names_that_come_with_their_weights(chelsea: Image.Image) -> None:
         ({"images": 3}, TypeError, "images: expected files, PIL images, .* got int"),
         ({"images": [3]}, TypeError, r"images\[0\]: expected a file, .* got int"),
         ({"images": np.zeros((4, 4, 3))}, ValueError, r"images\[0\]: .*uint8.* got float64"),
-        ({"images": torch.zeros(4, 4)}, ValueError, r"images\[0\]: .*\(3, H, W\), got \(4,\)"),
+        ({"images": torch.zeros(4, 4)}, ValueError, r"images\[0\]: .*\(3, H, W\), got \(4, 4\)"),
         (
             {"images": [torch.zeros(3, 96, 96), torch.zeros(3, 64, 64)]},
             ValueError,
@@ -179,6 +179,9 @@ def test_names_that_come_with_their_weights(chelsea: Image.Image) -> None:
         ({"method": 3}, TypeError, "method: expected a class like cci_captum.CCI"),
         ({"device": "cpu"}, ValueError, "device: expected None, since a model object stays"),
         ({"model": nn.Linear(2, 2)}, TypeError, "model: expected a CLIP-like model"),
+        ({"model": (nn.Linear(2, 2), 1)}, TypeError, r"model: expected one object; as_clip\(model"),
+        ({"pretrained": nn.Linear(2, 2)}, TypeError, r"pretrained: expected a tag .*as_clip\(mod"),
+        ({"method": "cci"}, TypeError, r"method: expected .* MethodSpec.parse\('cci'\)"),
     ],
 )
 def test_wrong_arguments(
@@ -459,7 +462,8 @@ def test_pages_are_the_rows_of_the_whole_figure(
     for images in ([3], 3, []):
         with pytest.raises(IndexError):
             found[images]  # type: ignore[index]
-    for images in (1, [-2], slice(1, 2)):
+    marks = [False, True, False]
+    for images in (1, np.int64(1), [-2], slice(1, 2), marks, torch.tensor(marks), np.array(marks)):
         assert found[images].names == ("image 1",)
         assert torch.equal(found[images].drops, found.drops[1:2])
     with pytest.raises(ValueError, match=r"^rows: expected a positive int, got 0"):
@@ -480,3 +484,33 @@ def test_clusters_are_shown_where_the_model_looked(explained: Explanation) -> No
     assert len(shapes) == 4 and all(abs(h - w) <= 1 for h, w in shapes)
     with pytest.raises(ValueError, match="text: expected one of a cat, a dog on grass, got 'no'"):
         explained.cluster_figure("no")
+
+
+def test_an_explanation_is_a_line(explained: Explanation) -> None:
+    assert repr(explained) == (
+        "Explanation(2 images, 2 texts, CCI (3 clusters) of tiny, cosine, maps 12 x 12)"
+    )
+    assert repr(explained[0]).startswith("Explanation(1 image, 2 texts, ")
+
+
+def test_words_that_tiny_never_learnt_are_warned_about(tiny: LoadedCLIP) -> None:
+    with pytest.warns(
+        UserWarning, match="^texts: the tiny model never learnt zebra, saxophone, of"
+    ):
+        explain(Image.new("RGB", (9, 9)), ["a zebra", "a cat", "a saxophone"], tiny, method=THREE)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (40, 60, 1), (40, 60, 4)])
+def test_arrays_of_other_colours(shape: tuple[int, ...], tiny: LoadedCLIP) -> None:
+    """As Pillow reads them: grey, and colours under transparency."""
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    picture = Image.fromarray(pixels.squeeze())
+    one, other = (explain(image, "a cat", tiny, method=THREE) for image in (pixels, picture))
+    assert torch.equal(one.inputs, other.inputs) and len(one) == 1
+
+
+def test_saved_files_are_as_others_can_read_them(explained: Explanation, tmp_path: Path) -> None:
+    explained.save(tmp_path / "cat")
+    rights = {file.stat().st_mode for file in (tmp_path / "cat").iterdir()}
+    (tmp_path / "plain").write_text("")
+    assert rights == {(tmp_path / "plain").stat().st_mode}

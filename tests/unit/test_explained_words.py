@@ -216,3 +216,11 @@ def test_a_notebook_shows_sentences_and_a_map_a_word(explained: Explanation) -> 
         assert f'<figcaption class="cci-name" dir="auto">{name}</figcaption>' in html
     assert html.count('class="cci-sentence"') == 4  # of two images and texts
     assert html.count(">cat</span>") == 2
+
+
+def test_words_that_overlap_colour_no_text(tiny: LoadedCLIP, photos: list[Image.Image]) -> None:
+    found = explain(photos[0], TEXTS[0], tiny, method=THREE, words=["a cat", "cat and"])
+    with pytest.raises(ValueError, match=r"words that do not overlap.* got \['a cat', 'cat and'\]"):
+        found.text_figure()
+    assert "cat and" in texts(found.word_figure())
+    assert "cci-sentence" not in found._repr_html_().split("</style>")[-1]

@@ -18,9 +18,10 @@ from torch import Tensor
 from toy import CONTEXT_LENGTH, EMBEDDING, VOCABULARY, ToyTokenizer, randomize
 
 from cci_captum import as_clip, load_clip
+from cci_captum.models import _hidden_tokens
 from cci_captum.models._cut_texts import checked
 from cci_captum.models.clip import text_features
-from cci_captum.models.words import Word, WordScores, find_words
+from cci_captum.models.words import Word, WordScores, _phrases, find_words
 
 _VISION = {"layers": 1, "width": 32, "head_width": 8, "patch_size": 8, "image_size": 32}
 _TEXT = {
@@ -202,7 +203,7 @@ def test_a_phrase_within_a_token() -> None:
     # Of its own accord it takes the punctuation that is in a word's tokens.
     found = find_words(tokenizer, "a, bc")
     places = {word.text: own.nonzero().flatten().tolist() for word, own in found.items()}
-    assert places == {"a": [0], "bc": [1, 2]}
+    assert places == {"a,": [0], "bc": [1, 2]}
 
 
 def test_other_text_encoders_are_refused() -> None:
@@ -214,7 +215,7 @@ def test_other_text_encoders_are_refused() -> None:
             return F.one_hot(text, 64).double().mean(dim=1)
 
     with pytest.raises(
-        TypeError, match=r"expected the text encoder of a CLIP or SigLIP .* NoneType"
+        TypeError, match=r"expected the text encoder of a CLIP or SigLIP .* got Other"
     ):
         WordScores(Other(), ToyTokenizer(), "a cat")
 
@@ -229,3 +230,56 @@ def test_attention_that_ignores_masks_is_found(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(F, "scaled_dot_product_attention", attend)
     with pytest.raises(RuntimeError, match="attention that ignores masks"):
         WordScores(model, ToyTokenizer(), "a cat")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("I ❤️ cats", ["I", "❤️", "cats"]),
+        ("a 👩‍👩‍👧 photo.", ["a", "👩‍👩‍👧", "photo"]),
+        ("a cat &amp; a dog", ["a", "cat", "&amp;", "a", "dog"]),
+        ("C++ (code)", ["C++", "code"]),
+        ("!!! a cat", ["!!!", "a", "cat"]),
+    ],
+)
+def test_odd_words(text: str, names: list[str]) -> None:
+    clip = load_clip("tiny")
+    scores = WordScores(clip.model, clip.tokenizer, text)
+    assert [*scores.class_names] == names
+    covered = scores.hidden.sum(dim=0)
+    tokens = clip.tokenizer([text])[0]
+    end = int(tokens.argmax())
+    brackets = {"C++ (code)": [2, 4], "a 👩‍👩‍👧 photo.": [end - 1]}.get(text, [])
+    rest = [place for place in range(1, end) if not covered[place]]
+    assert covered.max() == 1 and len(rest) <= len(brackets)
+
+
+def test_a_word_that_is_read_with_its_neighbour_is_said_to_be_left_out() -> None:
+    clip = load_clip("tiny")
+    with pytest.warns(UserWarning, match="words: 'voilÃ' is left out, which shares a token"):
+        scores = WordScores(clip.model, clip.tokenizer, "voilÃ\xa0 le chat")
+    assert "chat" in scores.class_names
+
+
+def test_words_of_scripts_without_spaces_and_words_that_overlap() -> None:
+    clip = load_clip("tiny")
+    assert _phrases("一只猫和狗", ["猫"]) == [Word("猫", ((2, 3),))]
+    twice = WordScores(clip.model, clip.tokenizer, "ha ha ha", ["ha ha"])
+    assert twice.words[0].places == ((0, 5), (3, 8)) and twice.hidden.sum() == 3
+
+
+def test_compiled_text_encoders(folders: dict[str, Path]) -> None:
+    clip = load_clip(f"hf:{folders['clip']}")
+    model: Any = clip.model
+    plain = WordScores(model, clip.tokenizer, "a cat").text_features
+    model.text_model = torch.compile(model.text_model)
+    close(WordScores(model, clip.tokenizer, "a cat").text_features, plain)
+
+
+def test_in_half_precision_a_mask_that_does_nothing_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_hidden_tokens._Mask, "__call__", lambda self, m, args, kwargs: None)
+    clip = load_clip("tiny", precision="bf16")
+    with pytest.raises(RuntimeError, match="attention that ignores masks"):
+        WordScores(clip.model, clip.tokenizer, "an image of a penguin on grass with a dog", ["dog"])

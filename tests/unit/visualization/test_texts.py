@@ -117,3 +117,17 @@ def test_sentences_in_html() -> None:
         map_view(photos, maps, sentences=[[("a", None)]])
     with pytest.raises(TypeError, match=r"sentences\[0\]\[0\]: expected a string and a number"):
         map_view(photos, maps, sentences=[["a"], ["b"]])  # type: ignore[list-item]
+
+
+def test_a_text_from_right_to_left() -> None:
+    """The first word stands on the right; a phrase's value below its middle."""
+    pieces = [("קטה אדומה", 0.5), (" על ", None), ("שלג", -0.25)]
+    figure = text_heat([pieces])
+    places = {text.get_text(): text.get_position()[0] for text in figure.texts if text.get_text()}
+    assert places["קטה"] > places["אדומה"] > places["על"] > places["שלג"]
+    assert places["אדומה"] < places["0.500"] < places["קטה"]
+
+
+def test_a_long_word_makes_a_wide_figure() -> None:
+    figure = text_heat([[("https://example.org/" + 100 * "a", 0.5)]])
+    assert figure.get_figwidth() > 6.5
