@@ -232,6 +232,8 @@ def test_explain_writes_the_words_of_every_text(
     monkeypatch.setattr(explain, "load_model", lambda *_: pytest.fail("loaded a model"))
     assert cli.main([*asked, *options]) == 2
     assert "--words: expected a file, got a folder: w-2.png" in capsys.readouterr().err
+    assert cli.main([*asked, "--out", "m.pdf", "--words", "./m.pdf"]) == 2
+    assert "--words: expected another file than --out, got m.pdf" in capsys.readouterr().err
     assert cli.main([*asked, "--words", "w.png", "--method", "cci(score=margin)"]) == 2
     assert "--words: expected methods that explain one text" in capsys.readouterr().err
 

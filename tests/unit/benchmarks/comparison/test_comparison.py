@@ -22,7 +22,7 @@ from torchvision import transforms
 from toy_comparison import NAMES, PREPROCESS, SEED, Toy, by_hand, run, toy_sample
 
 from cci_captum import CCI, ZeroShotClassifier
-from cci_captum.baselines import METHODS, find_method
+from cci_captum.baselines import METHODS, GradECLIP, find_method
 from cci_captum.benchmarks.comparison import CHECKS, Comparison, figures, report
 from cci_captum.benchmarks.comparison.randomization import (
     rank_correlation,
@@ -660,7 +660,9 @@ def test_errors_of_other_kinds_are_not_swallowed(world: World) -> None:
         ({"methods": ["cci", "limes"]}, ValueError, "method: .*grad-eclip.*'limes'"),
         ({"methods": "cci"}, ValueError, "methods: .*'cci'"),
         ({"methods": []}, ValueError, "methods: expected at least one"),
-        ({"methods": {"cci": "cci"}}, TypeError, r"methods\['cci'\].*str"),
+        ({"methods": {"cci": 3}}, TypeError, r"methods\['cci'\].*int"),
+        ({"methods": {"mine": "limes"}}, ValueError, "method: .*grad-eclip.*'limes'"),
+        ({"methods": ["cci", Boom]}, TypeError, "methods: .* got Boom; with methods of one's own"),
         ({"protocols": ["rice"]}, ValueError, "protocol: .*rise.*'rice'"),
         ({"protocols": "rise"}, ValueError, "protocols: .*'rise'"),
         (
@@ -850,6 +852,13 @@ def test_other_figures_draw(world: World) -> None:
     for method in METHOD_NAMES:
         assert METHODS[method].title in words
     assert words.count("areas of the class's") == 1  # what the numbers below the maps are
+
+
+def test_names_and_classes_side_by_side(world: World) -> None:
+    methods = {"few": "cci(clusters=3)", "mine": GradECLIP}
+    found = run(world.classifier, Toy([toy_sample(0), toy_sample(1)]), methods, ["tokens"])
+    assert {"few", "mine", "random"} <= set(found.results["method"])
+    assert found.failures.empty
 
 
 @pytest.mark.parametrize("value", [None, "probability"])
