@@ -105,7 +105,8 @@ class ImageAttribution(Attribution):
             inputs, target, additional_forward_args, internal_batch_size, check
         ) as given:
             maps = self._pixel_map(given, upsample, show_progress)
-            check_map(maps, f"{self.get_name()}._pixel_map", (len(given), *given.images.shape[2:]))
+            batch, _, height, width = given.images.shape
+        check_map(maps, f"{self.get_name()}._pixel_map", (batch, height, width))
         check_finite(maps, "maps", self.get_name())
         return repeat_over_channels(maps, inputs)
 
