@@ -77,7 +77,9 @@ def explain(
     Raises:
         FileNotFoundError: If there is no such image.
         TypeError: If an argument is of another kind.
-        ValueError: If an image cannot be read, a text is empty, or model or score is unknown.
+        ValueError: If an image cannot be read, a text is empty, or model or score is unknown; see
+            also `WordScores`.
+        RuntimeError: If the text encoder reads words that are hidden from its attention.
 
     Example:
         >>> import cci_captum

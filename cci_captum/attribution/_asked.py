@@ -128,7 +128,11 @@ class Asked:
         difference = float((one - other).abs().max())
         if not difference <= self.tolerance * largest:  # NaN too
             share = difference / largest if largest else difference
-            raise self._failed(check, f"expected {what}, by {share:.2g} of the largest value")
+            raise self._failed(
+                check,
+                f"expected {what}, by {share:.2g} of the largest value, {largest:.2g}; what is as "
+                "small as rounding differs from call to call",
+            )
 
     def _failed(self, check: str, message: str) -> MethodError:
         return MethodError(self.name, check, message)

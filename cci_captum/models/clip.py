@@ -249,6 +249,7 @@ def _resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     return resolved
 
 
+@torch.inference_mode(False)  # where the caller may be: gradients never pass what is made there
 def _class_features(model: Any, tokens: Tensor, classes: int) -> tuple[Tensor, float]:
     """(C, D) normalised mean embedding of each class over the templates, and its rounding.
 
@@ -275,7 +276,7 @@ def text_features(model: Any, tokens: Tensor, hidden: Tensor | None = None) -> t
         TypeError: If some are hidden, and the text encoder is not one of those that this knows.
     """
     device = text_device(model)
-    parts = []
+    parts: list[Tensor] = []
     for start in range(0, len(tokens), _TEXT_BATCH_SIZE):
         rows = slice(start, start + _TEXT_BATCH_SIZE)
         hiding = nullcontext() if hidden is None else hide_tokens(model, hidden[rows])

@@ -91,6 +91,7 @@ class WordScores(TextScores):
         self.hidden = torch.stack([*hidden.values()])
 
 
+@torch.inference_mode(False)  # where the caller may be: gradients never pass what is made there
 def word_features(
     model: nn.Module, tokenizer: CheckedTokenizer, text: str, hidden: Mapping[Word, Tensor]
 ) -> Tensor:

@@ -17,7 +17,8 @@ from oracles.texts import text_features as plain_features
 from torch import Tensor
 from toy import CONTEXT_LENGTH, EMBEDDING, VOCABULARY, ToyTokenizer, randomize
 
-from cci_captum import as_clip, load_clip
+from cci_captum import ZeroShotClassifier, as_clip, load_clip
+from cci_captum.baselines import GradECLIP
 from cci_captum.models import _hidden_tokens
 from cci_captum.models._cut_texts import checked
 from cci_captum.models.clip import text_features
@@ -283,3 +284,15 @@ def test_in_half_precision_a_mask_that_does_nothing_is_found(
     clip = load_clip("tiny", precision="bf16")
     with pytest.raises(RuntimeError, match="attention that ignores masks"):
         WordScores(clip.model, clip.tokenizer, "an image of a penguin on grass with a dog", ["dog"])
+
+
+def test_made_in_inference_mode_and_explained_by_gradients_later() -> None:
+    clip = load_clip("tiny")
+    with torch.inference_mode():
+        made = [
+            WordScores(clip.model, clip.tokenizer, "a cat"),
+            ZeroShotClassifier(clip.model, clip.tokenizer, ["cat", "dog"]),
+        ]
+    images = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    for scores in made:
+        assert GradECLIP(scores).attribute(images, target=1).abs().max() > 0
