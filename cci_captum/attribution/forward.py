@@ -31,9 +31,16 @@ def tower_of(
     """The adapter of `vision_tower`, or of the one image encoder in forward_func where it is None.
 
     Raises:
-        TypeError: If the image encoder is of a kind that cannot be explained.
+        TypeError: If the image encoder is of a kind that cannot be explained, or forward_func is
+            a model of images and texts.
         ValueError: If none or several are found, or forward_func is no module.
     """
+    if hasattr(forward_func, "get_image_features") and hasattr(forward_func, "get_text_features"):
+        raise TypeError(
+            f"forward_func: expected a function of images, got {type(forward_func).__name__}, "
+            "which takes texts first; ZeroShotClassifier(model, processor, names) and "
+            "ImageTextSimilarity(model) are such functions"
+        )
     if vision_tower is None:
         if not isinstance(forward_func, nn.Module):
             raise ValueError(

@@ -580,3 +580,9 @@ def test_objects_from_nowhere(folders: dict[str, Path]) -> None:
     tiny = load_clip("tiny")
     with pytest.raises(TypeError, match=r"tokenizer: .*open_clip.get_tokenizer"):
         ZeroShotClassifier(tiny.model, processor.tokenizer, ["cat"])
+
+
+def test_a_model_itself_is_no_function_of_images(folder: Path) -> None:
+    clip = load_clip(f"hf:{folder}")
+    with pytest.raises(TypeError, match=r"forward_func: .* takes texts first; ZeroShotClassifier"):
+        CCI(clip.model)
