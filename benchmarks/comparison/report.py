@@ -103,7 +103,7 @@ def text(comparison: Comparison) -> str:
     areas = tuple(name for name in areas if name in measures)
     summary = comparison.summary(measures=measures)
     summary = summary[summary["check"] == ""]
-    width = max(20, 2 + max(len(title(method)) for method in comparison.methods))
+    width = max(24, 2 + max(len(title(method)) for method in comparison.methods))
     lines = []
     for model in models:
         of_model = summary[summary["model"] == model]
@@ -112,7 +112,8 @@ def text(comparison: Comparison) -> str:
             heads = [f"{heading(name):25}" for name in areas] + [
                 f"{heading(n):>15}" for n in located
             ]
-            name = f"{model}, {protocol}" if len(models) > 1 else protocol
+            said = f'under "{protocol}"' if protocol else ""  # some have the name of a method
+            name = ", ".join(filter(None, [model, said])) if len(models) > 1 else said
             lines += ["", f"{name:{width}} " + "".join(heads)]
             for method, part in rows.groupby("method", sort=False):
                 by_measure = part.set_index("measure")

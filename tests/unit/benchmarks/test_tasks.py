@@ -301,7 +301,11 @@ def test_several_models_are_one_comparison(make_clip, tokenizer, tmp_path: Path)
         rows = both.summary()[both.summary()["model"] == name].reset_index(drop=True)
         pd.testing.assert_frame_equal(rows, part.summary())
     page = report.page(both)
-    assert "## m1" in page and "### Where maps lie" in page and "m2, negative" in report.text(both)
+    assert (
+        "## m1" in page
+        and "### Where maps lie" in page
+        and 'm2, under "negative"' in report.text(both)
+    )
     with pytest.raises(ValueError, match=r"model: expected one of m1, m2, got 'm3'"):
         both.of("m3")
     for draw in (figures.curves, figures.pairs):
