@@ -264,7 +264,7 @@ def test_inputs_are_left_alone() -> None:
             ValueError,
             r"images\[0\]: expected shape \(3, H, W\)",
         ),
-        ({"images": torch.rand(2, 3, 8, 8) * 2}, ValueError, r"in \[0, 1\], got .* denormalize"),
+        ({"images": torch.rand(2, 3, 8, 8) * 2}, ValueError, r"in \[0, 1\], got .*denormalize"),
         ({"images": torch.full((2, 3, 8, 8), torch.nan)}, ValueError, r"in \[0, 1\], got nan"),
         ({"images": []}, ValueError, "at least one image"),
         ({"images": 3}, TypeError, "images: expected a tensor, an array or a list"),
