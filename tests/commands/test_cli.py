@@ -447,13 +447,15 @@ def test_demo(
     out = capsys.readouterr().out
     # Each file as soon as it is there; the comparison, which takes longest, at the end.
     order = ["grid.png", "clusters.png", "methods.png", "penguin on snow", "CCI(classifier)"]
-    order += ["curves.png", "grad-eclip ", "areas with 95 %"]
+    order += ["curves.png", 'under "grad-eclip" ', "areas with 95 %"]
     found = [re.search(f"^.*{re.escape(text)}", out, re.MULTILINE) for text in order]
     places = [match.start() for match in found if match]
     assert len(places) == len(order) and places == sorted(places)
     assert out.count("wrote ") == 4 == len(re.findall("^wrote cci-captum-demo/.*png$", out, re.M))
     assert out.endswith("docs/benchmarks.md has what 500 said\n")
-    table = out[out.index("\ngrad-eclip ") :].partition("areas with")[0].strip().splitlines()
+    table = (
+        out[out.index('\nunder "grad-eclip" ') :].partition("areas with")[0].strip().splitlines()
+    )
     shown = (*methods, "random", "ground-truth")
     titles = [row[:20].strip() for row in table[1 : 1 + len(shown)]]
     assert titles == [find_method(name).title for name in shown]
