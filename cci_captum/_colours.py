@@ -7,6 +7,16 @@ from __future__ import annotations
 DIVERGING_STOPS = ("#1f56a3", "#4393c3", "#b9d8ea", "#ffffff", "#f9c4ab", "#de6e56", "#b51c2e")
 
 
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue
+
+_DARK = 0.55
+
+
+def is_dark(red: float, green: float, blue: float) -> bool:
+    """Whether letters on a colour, of 0 to 1 each, are white."""
+    return sum(a * b for a, b in zip(LUMINANCE, (red, green, blue), strict=True)) < _DARK
+
+
 def diverging(value: float) -> tuple[int, int, int]:
     """Red, green and blue, 0 to 255, of a value from -1 (opposes) to 1 (supports).
 

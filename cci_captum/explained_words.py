@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._checks import check_positive_int, chosen_rows
 from .effects import ClusterEffects
 from .models.words import Word
 
@@ -94,11 +95,42 @@ class ExplainedWords:
         effects = replace(self._of_clusters("drop_maps"), normalization="none")
         return _of_pairs(effects.patch_map(targets=self._pairs()), self.words)
 
-    def __getitem__(self, index: int | slice | list[int]) -> ExplainedWords:
-        """Of some of the images; of one where index is an int, still a batch."""
-        index = [index] if isinstance(index, int) else index
-        effects = None if self.effects is None else self.effects[index]
-        return replace(self, drops=self.drops[index], maps=self.maps[index], effects=effects)
+    def strongest(self, text: int, most: int | None) -> tuple[list[str], Tensor, Tensor]:
+        """What pictures show of the words of one text.
+
+        Args:
+            text: Its index.
+            most: How many words at most, those of the largest drops, in the text's order; None is
+                all.
+
+        Returns:
+            Names, each once; drops (B, n); and maps (B, n, h, w), `drop_maps` of methods that hide
+            clusters.
+
+        Raises:
+            ValueError: If most is neither a positive int nor None.
+        """
+        drops = self.drops[:, text, : len(self.words[text])]
+        shown = list(range(drops.shape[1]))
+        if most is not None:
+            check_positive_int("most", most, " or None")
+            largest = drops.abs().amax(dim=0).topk(min(most, len(shown)))
+            shown = sorted(largest.indices.tolist())
+        names = numbered([self.words[text][index].text for index in shown])
+        if self.effects is None:
+            return names, drops[:, shown], self.maps[:, text, shown]
+        effects = replace(self.effects, normalization="none")
+        return names, drops[:, shown], effects.patch_map(targets=[(text, i) for i in shown])
+
+    def __getitem__(self, index: int | slice | Sequence[int]) -> ExplainedWords:
+        """Of some of the images; of one where index is an int, still a batch.
+
+        Raises:
+            IndexError: If there is no such image.
+        """
+        chosen = chosen_rows(index, len(self.drops))
+        effects = None if self.effects is None else self.effects[chosen]
+        return replace(self, drops=self.drops[chosen], maps=self.maps[chosen], effects=effects)
 
     def _pairs(self) -> list[tuple[int, int]]:
         """Every (text, word)."""

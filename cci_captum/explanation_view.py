@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .explained_words import numbered, pieces
+from .explained_words import pieces
 from .html import map_view
-from .side_by_side import MOST_WORDS, strongest
+from .side_by_side import MOST_WORDS
 
 
 def described(explanation: Any) -> str:
@@ -41,19 +41,16 @@ def view_of(explanation: Any) -> str:
 
 def _view_of_words(explanation: Any, text: int) -> str:
     words, sentence = explanation.words, explanation.texts[text]
-    own = words.words[text]
-    drops = words.drops[:, text, : len(own)]
-    shown = strongest(drops, MOST_WORDS)
-    maps = words.maps if words.effects is None else words.drop_maps()
-    names = numbered([own[index].text for index in shown])
+    names, drops, maps = words.strongest(text, MOST_WORDS)
+    values = words.drops[:, text].tolist()
     try:
-        sentences = [pieces(sentence, own, row) for row in drops.tolist()]
+        sentences = [pieces(sentence, words.words[text], row) for row in values]
     except ValueError:  # words that overlap
         sentences = None
     return _view(
         explanation,
-        {name: maps[:, text, index] for name, index in zip(names, shown, strict=True)},
-        {name: drops[:, index] for name, index in zip(names, shown, strict=True)},
+        {name: maps[:, place] for place, name in enumerate(names)},
+        {name: drops[:, place] for place, name in enumerate(names)},
         sentences=sentences,
     )
 

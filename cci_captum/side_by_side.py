@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from ._checks import check_positive_int
 from .attribution.resizing import Upsample, check_upsample
-from .explained_words import numbered, pieces
+from .explained_words import pieces
 from .images import size_within
 from .visualization import attribution_grid, text_heat
 from .visualization._lettering import signed
@@ -61,7 +60,7 @@ def side_by_side(
     if any((e.names, e.texts) != (first.names, first.texts) for e in explanations):
         raise ValueError("explanations: expected the same images and texts in all")
     alone = len(explanations) == 1 and first.effects is not None
-    photos = [photo.resize(drawn_size(photo)) for photo in first.photos]
+    photos, usual = _drawn(first, upsample)
     asked = not isinstance(outline, bool) or outline
     if asked and (without := [e.method for e in explanations if e.effects is None]):
         raise ValueError(f"outline: expected methods that hide clusters, got {', '.join(without)}")
@@ -76,11 +75,9 @@ def side_by_side(
             scores[column] = explanation.similarities[:, place]
             if asked:
                 outlines[column] = outlined(explanation.effects, place, outline)
-    usual: dict[str, Any] = {
+    usual |= {
         "titles": ["image", *titles_of(first.texts, [e.method for e in explanations])],
-        "row_titles": first.row_titles,
         "scores": scores,
-        **_where(first, photos, upsample),
         "outlines": outlines,
         "scale": "per-row" if alone else "per-map",
         "unit": "drop" if alone else None,
@@ -100,27 +97,19 @@ def words_apart(
         upsample: See `Explanation.on_photo`.
         options: Further ones of `attribution_grid`.
     """
-    words = explanation.words
-    drops = words.drops[:, text, : len(words.words[text])]
-    shown = strongest(drops, most)
-    maps = words.maps if words.effects is None else words.drop_maps()
-    photos = [photo.resize(drawn_size(photo)) for photo in explanation.photos]
-    own_scale = words.effects is None
-    usual: dict[str, Any] = {
-        "titles": [
-            f"image, {explanation.method}",
-            *numbered([words.words[text][index].text for index in shown]),
-        ],
-        "row_titles": explanation.row_titles,
+    names, drops, maps = explanation.words.strongest(text, most)
+    own_scale = explanation.words.effects is None
+    photos, usual = _drawn(explanation, upsample)
+    usual |= {
+        "titles": [f"image, {explanation.method}", *names],
         "scores": {
-            str(index): [f"adds {signed(drop, 3)}" for drop in drops[:, index].tolist()]
-            for index in shown
+            str(place): [f"adds {signed(drop, 3)}" for drop in column]
+            for place, column in enumerate(drops.T.tolist())
         },
-        **_where(explanation, photos, upsample),
         "scale": "per-map" if own_scale else "per-row",
         "unit": None if own_scale else "in a region",
     }
-    columns = {str(index): maps[:, text, index] for index in shown}
+    columns = {str(place): maps[:, place] for place in range(len(names))}
     return attribution_grid(photos, columns, **(usual | options))
 
 
@@ -142,20 +131,18 @@ def texts_coloured(explanation: Any, **options: Any) -> Figure:
     return text_heat(coloured, **({"row_titles": titles} | options))
 
 
-def strongest(drops: Tensor, most: int | None) -> list[int]:
-    """The columns of drops (B, W), or as many as `most` of the largest absolute value, in order."""
-    if most is None:
-        return list(range(drops.shape[1]))
-    check_positive_int("most", most, " or None")
-    return sorted(drops.abs().amax(dim=0).topk(min(most, drops.shape[1])).indices.tolist())
-
-
-def _where(explanation: Any, photos: Sequence[Image.Image], upsample: Upsample) -> dict[str, Any]:
-    """Options of `attribution_grid`: where maps lie in photos as they are drawn, enlarged how."""
+def _drawn(explanation: Any, upsample: Upsample) -> tuple[list[Image.Image], dict[str, Any]]:
+    """Photos as they are drawn, and options of `attribution_grid`: where maps lie in them."""
     check_upsample(upsample)
+    photos = [photo.resize(drawn_size(photo)) for photo in explanation.photos]
     boxes = []
     for index, (photo, drawn) in enumerate(zip(explanation.photos, photos, strict=True)):
         sides = (drawn.width / photo.width, drawn.height / photo.height) * 2
         area = explanation.map_area(index)
         boxes.append(tuple(edge * side for edge, side in zip(area, sides, strict=True)))
-    return {"fields_of_view": boxes, "interpolation": upsample}
+    options = {
+        "row_titles": explanation.row_titles,
+        "fields_of_view": boxes,
+        "interpolation": upsample,
+    }
+    return photos, options

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 from PIL import Image
 
-from .._colours import DIVERGING_STOPS, diverging
+from .._colours import DIVERGING_STOPS, diverging, is_dark
 from ._inputs import (
     Box,
     Score,
@@ -197,7 +197,7 @@ def _piece(text: str, value: float | None, full: float) -> dict[str, str]:
     if value is None:
         return {"text": text, "value": ""}
     red, green, blue = diverging(value / full)
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
+    dark = is_dark(red / 255, green / 255, blue / 255)
     return {
         "text": text,
         "value": _text(value),

@@ -13,6 +13,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from .._colours import LUMINANCE
 from .._regions import outline
 from ..attribution.field_of_view import FieldOfView, place
 from ._inputs import Array, to_colormap
@@ -79,7 +80,7 @@ def sharpened(picture: Array) -> Array:
 
 def backdrop(picture: Array, strength: float) -> Array:
     """The brightness (H, W) of a picture (H, W, 3), pulled towards white unless strength is 1."""
-    return 1 - strength * (1 - picture @ np.array([0.299, 0.587, 0.114]))
+    return 1 - strength * (1 - picture @ np.array(LUMINANCE))
 
 
 def paint(

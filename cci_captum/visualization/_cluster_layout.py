@@ -12,7 +12,7 @@ from ._bars import Bars
 from ._inputs import Array
 from ._lettering import Lettering
 from ._numbers import Numbers, place_numbers
-from ._page import GAP, MARGIN, NARROWEST, SIDE
+from ._page import GAP, MARGIN, NARROWEST, beside_rows
 
 _HEADS = ("image", "clusters", "drop when hidden")
 _BARS = 1.3  # widths of a cell
@@ -171,8 +171,7 @@ def _around(
 ) -> tuple[list[list[str]], list[float], float]:
     """Titles of rows, wrapped; inches left of each column; the least inches of the bars."""
     small = lettering.small
-    sides = [lettering.wrap(text, SIDE, lettering.label) for text in row_titles]
-    left = MARGIN + (lettering.widest(sides, lettering.label) + GAP if sides else 0)
+    sides, left = beside_rows(row_titles, lettering)
     middle = left + cell_width + GAP
     right = middle + cell_width + GAP + max(row.bars.beside(small) for row in rows)
     return sides, [left, middle, right], max(row.bars.least_width(small) for row in rows)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._inputs import to_array
 from ._lettering import Lettering, signed, text_height
-from ._page import GAP, MARGIN, NARROWEST, SIDE, colorbar_width, largest
+from ._page import GAP, MARGIN, NARROWEST, beside_rows, colorbar_width, largest
 
 
 class GridTexts(NamedTuple):
@@ -120,8 +120,7 @@ class GridLayout(NamedTuple):
 
 def _around(texts: GridTexts, lettering: Lettering) -> tuple[list[list[str]], float, float]:
     """Titles of rows, wrapped; inches left of the first cell, and those of the colour bar."""
-    sides = [lettering.wrap(text, SIDE, lettering.label) for text in texts.row_titles]
-    left = MARGIN + (lettering.widest(sides, lettering.label) + GAP if sides else 0)
+    sides, left = beside_rows(texts.row_titles, lettering)
     if texts.ticks is None:
         return sides, left, 0.0
     return sides, left, 0.04 + colorbar_width(texts.ticks, lettering.small)

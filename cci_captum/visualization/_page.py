@@ -215,6 +215,15 @@ def largest(lay_out: Callable[[float], _L], least: float, most: float, height: f
     return found
 
 
+def beside_rows(
+    titles: Sequence[str], lettering: Lettering, gap: float = GAP
+) -> tuple[list[list[str]], float]:
+    """Titles of rows, wrapped, and the inches left of what they are titles of."""
+    size = lettering.label
+    sides = [lettering.wrap(text, SIDE, size) for text in titles]
+    return sides, MARGIN + (lettering.widest(sides, size) + gap if sides else 0)
+
+
 def colorbar_width(ticks: Sequence[str], size: float) -> float:
     """Inches that a colour bar takes with its ticks and its label."""
     return 0.09 + 0.1 + max(text_width(tick, size) for tick in ticks) + text_height(1, size)

@@ -13,14 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from .._checks import check_pieces
+from .._colours import is_dark
 from ._inputs import positive_number, to_colormap, to_texts
 from ._lettering import Lettering, signed, text_height, text_width
-from ._page import DIVERGING, GAP, INK, MARGIN, SIDE, Page
+from ._page import DIVERGING, GAP, INK, MARGIN, Page, beside_rows
 
 _WIDTH = 6.5  # inches: the widest a figure is made of its own accord
 _PAD = 0.03  # inches of colour left and right of a word
-_LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue
-_DARK = 0.55  # below this luminance of its ground a word is white
 
 
 class _Part(NamedTuple):
@@ -95,8 +94,7 @@ def text_heat(
         full = positive_number("scale", scale)
     label, small, large = letters.label, letters.small, letters.title
     titles = to_texts("row_titles", row_titles, len(texts))
-    sides = [letters.wrap(title, SIDE, label) for title in titles]
-    left = MARGIN + (letters.widest(sides, label) + 2 * GAP if sides else 0)
+    sides, left = beside_rows(titles, letters, 2 * GAP)
     longest = max((part.width for parts in lines_of for part in parts), default=0.0)
     room = max(_WIDTH - left - MARGIN, longest) if width is None else width - left - MARGIN
     if not longest <= room < float("inf"):
@@ -194,7 +192,7 @@ def _draw(
         if part.value is not None:
             colour = _colour(part.value / full, colours)
             _ground(page, (x, top, part.width, height), colour)
-            ink = "white" if np.dot(colour[:3], _LUMINANCE) < _DARK else INK
+            ink = "white" if is_dark(*colour[:3]) else INK
         middle = x + part.width / 2
         page.text(middle, top + 0.1 * height, [part.text], letters.title, "center", ink)
         if part.label:  # below the middle of what stands here of its piece
