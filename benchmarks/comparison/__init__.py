@@ -10,9 +10,11 @@ with needed_by("compare"):
     import pyarrow  # noqa: F401
 
     from .compare import compare
+    from .folder_store import FolderStore
     from .measures import MEASURES
     from .randomization import CHECKS
     from .results import Comparison
-    from .store import FolderStore, MemoryStore
+    from .run import Run
+    from .store import MemoryStore
 
-__all__ = ["CHECKS", "MEASURES", "Comparison", "FolderStore", "MemoryStore", "compare"]
+__all__ = ["CHECKS", "MEASURES", "Comparison", "FolderStore", "MemoryStore", "Run", "compare"]

@@ -1,4 +1,4 @@
-"""What a run is: its blocks of images, the keys of its units, and all that decides its numbers."""
+"""What a run is: its blocks of items, the keys of its units, and all that decides its numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -40,9 +41,44 @@ class Key(NamedTuple):
     definition: str = ""
 
 
-def blocks(count: int, size: int) -> list[range]:
-    """The places of a data set's images, so many to a block."""
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+@dataclass(frozen=True)
+class Plan:
+    """What a run measures by a model, and all that decides its numbers.
+
+    Attributes:
+        configuration: See `configuration`.
+        model: The model's name.
+        items: How many there are.
+        block_size: Of these explained together.
+        methods: Name -> definition, as in `Key`; the first is "", what is known without any.
+
+    Example:
+        >>> plan = Plan({"seed": 0}, "tiny", 5, 2, {"": "", "cci": "CCI"})
+        >>> plan.blocks
+        [range(0, 2), range(2, 4), range(4, 5)]
+        >>> plan.keys(1)[1]
+        Key(model='tiny', block=1, method='cci', definition='CCI')
+    """
+
+    configuration: Mapping[str, Any]
+    model: str
+    items: int
+    block_size: int
+    methods: Mapping[str, str]
+
+    @property
+    def blocks(self) -> list[range]:
+        """The places of the items of each block."""
+        starts = range(0, self.items, self.block_size)
+        return [range(start, min(start + self.block_size, self.items)) for start in starts]
+
+    def keys(self, block: int) -> list[Key]:
+        """The units of a block."""
+        return [Key(self.model, block, *method) for method in self.methods.items()]
+
+    def all_keys(self) -> list[Key]:
+        """The units of all blocks, block by block."""
+        return [key for block in range(len(self.blocks)) for key in self.keys(block)]
 
 
 def configuration(task: Task, protocols: Sequence[Protocol], **settings: Any) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ..tasks import KINDS, Batch, Task
 from .measures import MEASURES
-from .plan import Key
 from .results import Comparison
 from .summary import add_ranks
 from .unit import CURVES, MAP
@@ -56,28 +55,30 @@ def samples_of(task: Task, batch: Batch | None, errors: Mapping[int, str]) -> pd
 
 
 def comparison_of(
-    units: Mapping[Key, pd.DataFrame], items: int, settings: Mapping[str, Any]
+    known: Sequence[pd.DataFrame],
+    measured: Sequence[pd.DataFrame],
+    count: int,
+    settings: Mapping[str, Any],
 ) -> Comparison:
     """All units of a run as a comparison.
 
     Args:
-        units: As of `cci_captum.benchmarks.comparison.unit.measure`; those without a method as of
-            `samples_of`.
-        items: How many items there are.
+        known: Of the items, as of `samples_of`.
+        measured: Of methods, as of `cci_captum.benchmarks.comparison.unit.measure`.
+        count: How many items there are.
         settings: Names and numbers for the report, with the "notes" that the data had before.
 
     Raises:
         ValueError: If no item was read, or no method gave any map; with the first reason.
     """
     kind = KINDS[settings["task"]]
-    known = pd.concat([unit for key, unit in units.items() if not key.method], ignore_index=True)
-    known = known.sort_values("index", ignore_index=True)
-    readable = known["error"] == ""
-    errors = known.loc[~readable, ["index", "error"]].reset_index(drop=True)
-    parts = [unit for key, unit in units.items() if key.method and len(unit)]
+    items = pd.concat(known, ignore_index=True).sort_values("index", ignore_index=True)
+    readable = items["error"] == ""
+    errors = items.loc[~readable, ["index", "error"]].reset_index(drop=True)
+    parts = [unit for unit in measured if len(unit)]
     if not parts:
         raise ValueError(
-            f"data: none of the {items} {kind.items} of {settings['data']} "
+            f"data: none of the {count} {kind.items} of {settings['data']} "
             f"could be read; the first: {errors['error'].iloc[0]}"
         )
     whole = pd.concat(parts, ignore_index=True)
@@ -88,14 +89,14 @@ def comparison_of(
             f"methods: expected a map of at least one, got none; {first['method']}, the first, has "
             f"{first['error']}"
         )
-    measured = _sorted(whole[~failed], settings)
-    results = add_ranks(measured, kind)
+    maps = _sorted(whole[~failed], settings)
+    results = add_ranks(maps, kind)
     results = results[_RESULTS + [name for name in MEASURES if name in results]]
-    lists = [name for name in CURVES if name in measured]
-    curves = measured[_KEYS + lists].rename(columns=lambda name: name.removesuffix("_curve"))
-    maps = measured.loc[measured["map_height"].notna(), ["index", "method", "check", *MAP]]
+    lists = [name for name in CURVES if name in maps]
+    curves = maps[_KEYS + lists].rename(columns=lambda name: name.removesuffix("_curve"))
+    maps = maps.loc[maps["map_height"].notna(), ["index", "method", "check", *MAP]]
     failures = whole.loc[failed, ["index", "image", "method", "check", "error"]]
-    samples = known.loc[readable].drop(columns=[*_OF_READING]).reset_index(drop=True)
+    samples = items.loc[readable].drop(columns=[*_OF_READING]).reset_index(drop=True)
     tables = {
         "results": results,
         "curves": curves,
@@ -106,7 +107,7 @@ def comparison_of(
     }
     for frame in tables.values():
         frame.insert(0, "model", settings["model"])
-    of_reading = known.loc[known["note"] != "", "note"].tolist()
+    of_reading = items.loc[items["note"] != "", "note"].tolist()
     # Of images that were read before the run, data have notes already, of whichever was first.
     notes = [note for note in settings["notes"] if note not in of_reading] + of_reading[:1]
     return Comparison(**tables, settings={**settings, "notes": notes, kind.items: len(samples)})

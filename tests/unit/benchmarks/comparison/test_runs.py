@@ -22,7 +22,7 @@ from toy_comparison import NAMES, PREPROCESS, SEED, Toy, by_hand, run, toy_sampl
 from cci_captum import CCI, KMeans, ZeroShotClassifier
 from cci_captum.baselines import RISE, GradECLIP
 from cci_captum.benchmarks.comparison import Comparison, FolderStore, MemoryStore, figures, report
-from cci_captum.benchmarks.comparison.plan import Key, blocks, configuration, differences
+from cci_captum.benchmarks.comparison.plan import Key, Plan, configuration, differences
 from cci_captum.benchmarks.data import ImageFolders
 from cci_captum.benchmarks.faithfulness import PROTOCOLS
 from cci_captum.benchmarks.tasks import Classification
@@ -322,8 +322,8 @@ def test_curves_take_less_than_3_kb_a_map_and_protocol(
 
 
 def test_blocks_hold_every_place_once() -> None:
-    assert blocks(5, 2) == [range(2), range(2, 4), range(4, 5)]
-    assert blocks(4, 9) == [range(4)]
+    assert Plan({}, "", 5, 2, {}).blocks == [range(2), range(2, 4), range(4, 5)]
+    assert Plan({}, "", 4, 9, {}).blocks == [range(4)]
 
 
 def test_a_configuration_is_the_same_in_another_process(
@@ -342,9 +342,9 @@ def test_stores_of_files_and_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="store: expected a folder, got the file"):
         FolderStore(tmp_path / "file")
     memory, key = MemoryStore(), Key("", 0, "cci")
-    memory.begin({"seed": 1})
-    assert not memory.has(key)
+    memory.begin(Plan({"seed": 1}, "", 1, 1, {"cci": ""}))
+    assert memory.missing([key]) == [key]
     memory.add(key, pd.DataFrame({"index": [1]}))
-    assert memory.has(key) and memory.load(key)["index"].tolist() == [1]
+    assert not memory.missing([key]) and memory.load([key])[0]["index"].tolist() == [1]
     with pytest.raises(ValueError, match="in memory, found those of another: seed 1, not 2"):
-        memory.begin({"seed": 2})
+        memory.begin(Plan({"seed": 2}, "", 1, 1, {"cci": ""}))

@@ -1,0 +1,271 @@
+"""Units in a folder, which outlives the process and may be shared by many."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cci_captum.names import readable
+
+from .parts import (
+    BLOCK,
+    Footer,
+    Listing,
+    UnreadableError,
+    family_of,
+    merged_path,
+    read_footer,
+    read_table,
+    sync,
+    unit_path,
+    write_families,
+    write_table,
+    write_text,
+)
+from .plan import Key, Plan, fingerprint
+from .store import check_same, configured
+
+_CONFIGURATION = "configuration.json"
+_LOOK_AGAIN = 5.0  # seconds between two looks for merged files
+_HOUR = 3600.0  # after which an unfinished file is nobody's
+
+
+class Compacted(NamedTuple):
+    """What `FolderStore.compact` did: numbers of files."""
+
+    before: int
+    after: int
+
+
+class FolderStore:
+    """Units as Parquet files in a folder: each is there whole, or not at all.
+
+    A file gets its name when its content is on the disk, so that a process can be killed at any
+    moment. Any number of processes may add units, the same ones too: they write the same. A file
+    that is cut off or damaged is set aside, with a warning, and its unit measured again.
+
+    Args:
+        folder: Made where there is none.
+
+    Raises:
+        ValueError: If the path is that of a file.
+
+    Example:
+        >>> import tempfile
+        >>> store = FolderStore(tempfile.mkdtemp())
+        >>> plan = Plan({"seed": 0}, "tiny", 1, 32, {"": "", "cci": ""})
+        >>> store.begin(plan)
+        >>> key = Key("tiny", 0, "cci")
+        >>> store.missing(plan.keys(0)) == plan.keys(0)
+        True
+        >>> store.add(key, pd.DataFrame({"index": [0], "energy": [0.5]}))
+        >>> store.missing([key]), store.load([key])[0]["energy"].tolist()
+        ([], [0.5])
+        >>> FolderStore(store.folder).begin(Plan({"seed": 1}, "tiny", 1, 32, {"": ""}))
+        ... # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ValueError: store: expected results of the same run ...
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"store: expected a folder, got the file {readable(self.folder)}")
+        self._fingerprints: dict[str, str] = {}  # of each model that was begun
+        self._whole: set[Key] = set()  # that were seen to be there
+        self._merged: dict[str, dict[int, Path]] = {}
+        self._footers: dict[Path, Footer] = {}  # of merged files
+        self._looked = -_LOOK_AGAIN
+
+    def begin(self, plan: Plan) -> None:
+        """See `Store`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        known = replace(plan, configuration=json.loads(json.dumps(plan.configuration)))
+        missing = {}
+        for name, part in zip(_names(plan.model), configured(known), strict=True):
+            path = self.folder / name
+            stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+            check_same(stored, part, readable(self.folder))
+            if stored is None:
+                missing[path] = json.dumps(part, indent=2) + "\n"
+        for path, text in missing.items():
+            write_text(path, text)
+        write_families(self.folder, plan)
+        self._fingerprints[plan.model] = fingerprint(known.configuration)
+
+    def missing(self, keys: Iterable[Key]) -> list[Key]:
+        """See `Store`.
+
+        Raises:
+            ValueError: If a file of another run is where a unit should be.
+        """
+        left = [key for key in keys if key not in self._whole and not self._is_unit(key)]
+        if left and time.monotonic() - self._looked >= _LOOK_AGAIN:
+            self._look_for_merged()
+        found = [key for key in left if key.block in self._merged.get(family_of(key), {})]
+        self._whole.update(found)
+        return [key for key in left if key not in self._whole]
+
+    def add(self, key: Key, unit: pd.DataFrame) -> None:
+        """See `Store`.
+
+        Raises:
+            OSError: If it cannot be written; what is there stays.
+        """
+        table = pa.Table.from_pandas(unit, preserve_index=False)
+        footer = Footer(self._fingerprints[key.model], (key.block,))
+        write_table(unit_path(self.folder, key), table, footer, key=key)
+        self._whole.add(key)
+
+    def load(self, keys: Iterable[Key]) -> list[pd.DataFrame]:
+        """See `Store`.
+
+        Raises:
+            ValueError: If one is not there, or damaged.
+        """
+        tables: list[pa.Table] = []
+        together: dict[Path, list[int]] = {}  # merged files, with the blocks to take of them
+        try:
+            for key in keys:
+                path = unit_path(self.folder, key)
+                try:
+                    tables.append(read_table(path))
+                except FileNotFoundError:  # merged, perhaps since it was seen
+                    together.setdefault(self._merged_file(key), []).append(key.block)
+            tables += [_of_blocks(read_table(path), blocks) for path, blocks in together.items()]
+        except UnreadableError as error:
+            raise ValueError(
+                f"store: {error}; move it away, and run the same again: it is measured anew"
+            ) from error
+        return [table.to_pandas() for table in tables]
+
+    def compact(self) -> Compacted:
+        """Merge the units of each method into one file; also while others add units.
+
+        A block that is in several files counts once. Files that a killed process left unfinished
+        more than an hour ago are removed.
+
+        Returns:
+            How many files of units there were, and are.
+
+        Raises:
+            OSError: If a file cannot be written; what is there stays.
+            ValueError: If a file is damaged, or the units of a method are of several runs.
+        """
+        listing = Listing.of(self.folder)
+        before = after = 0
+        for family in listing.units.keys() | listing.merged.keys():
+            files = [*listing.merged.get(family, ()), *listing.units.get(family, {}).values()]
+            before += len(files)
+            after += self._merge(family, files)
+        for path in listing.unfinished:
+            with suppress(OSError):
+                if abs(time.time() - path.stat().st_mtime) > _HOUR:
+                    path.unlink()
+        return Compacted(before, after)
+
+    def _merge(self, family: str, files: list[Path]) -> int:
+        """How many files these became."""
+        if len(files) < 2:
+            return len(files)
+        try:
+            footers = {path: read_footer(path) for path in files}
+            if len(found := {footer.configuration for footer in footers.values()}) > 1:
+                raise ValueError(
+                    f"store: expected units of one run in {readable(self.folder)}, got those of "
+                    f"{len(found)}, such as {readable(files[-1])}"
+                )
+            taken: set[int] = set()
+            tables = []
+            for path, footer in footers.items():
+                tables.append(_numbered(read_table(path), footer, taken))
+                taken.update(footer.blocks)
+        except UnreadableError as error:
+            raise ValueError(f"store: {error}; move it away, and run the same again") from error
+        blocks = tuple(sorted(taken))
+        order = pa.concat_tables(tables, promote_options="permissive")
+        target = merged_path(self.folder, family, blocks)
+        write_table(target, order.sort_by(BLOCK), Footer(found.pop(), blocks))
+        for path in files:
+            if path != target:
+                path.unlink(missing_ok=True)
+        sync(self.folder)
+        return 1
+
+    def _is_unit(self, key: Key) -> bool:
+        """Whether a unit is there in a file of its own, whole."""
+        path = unit_path(self.folder, key)
+        try:
+            footer = read_footer(path)
+        except FileNotFoundError:
+            return False
+        except UnreadableError as error:
+            aside = path.with_name(f"{path.name}.unreadable")
+            with suppress(FileNotFoundError):  # another process was faster
+                path.replace(aside)
+                warnings.warn(
+                    f"store: {error}; it is kept as {aside.name}, and measured again", stacklevel=4
+                )
+            return False
+        if footer.configuration != self._fingerprints[key.model]:
+            raise ValueError(
+                f"store: expected units of this run in {readable(self.folder)}, found {path.name}, "
+                "which is of another; move it away"
+            )
+        self._whole.add(key)
+        return True
+
+    def _look_for_merged(self) -> None:
+        self._looked = time.monotonic()
+        self._merged = {}
+        for family, files in Listing.of(self.folder).merged.items():
+            for path in files:
+                with suppress(FileNotFoundError, UnreadableError):  # merged again meanwhile
+                    if path not in self._footers:
+                        self._footers[path] = read_footer(path)
+                    blocks = self._footers[path].blocks
+                    self._merged.setdefault(family, {}).update(dict.fromkeys(blocks, path))
+
+    def _merged_file(self, key: Key) -> Path:
+        for _ in range(2):
+            path = self._merged.get(family_of(key), {}).get(key.block)
+            if path is not None and path.exists():
+                return path
+            self._look_for_merged()
+        raise ValueError(f"store: expected the unit {tuple(key)} in {readable(self.folder)}")
+
+
+def _names(model: str) -> tuple[str, str]:
+    """Files of what all models share, and of what is this model's."""
+    digest = hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return _CONFIGURATION, f"model-{digest}.json"
+
+
+def _numbered(table: pa.Table, footer: Footer, taken: set[int]) -> pa.Table:
+    """Rows with their block; without those of blocks that were taken already."""
+    if BLOCK not in table.column_names:
+        (block,) = footer.blocks
+        table = table.append_column(BLOCK, pa.array([block] * table.num_rows, pa.int64()))
+    return _rows_of(table, set(footer.blocks) - taken)
+
+
+def _of_blocks(table: pa.Table, blocks: list[int]) -> pa.Table:
+    return _rows_of(table, set(blocks)).drop_columns(BLOCK)
+
+
+def _rows_of(table: pa.Table, blocks: set[int]) -> pa.Table:
+    wanted = pa.array(sorted(blocks), pa.int64())
+    return table.filter(pc.is_in(table[BLOCK], value_set=wanted))
