@@ -11,7 +11,7 @@ from ..tasks import KINDS, Batch, Task
 from .measures import MEASURES
 from .results import Comparison
 from .summary import add_ranks
-from .unit import CURVES, MAP
+from .unit import CURVES, MAP, SMALLER
 
 _KEYS = ["image", "index", "source", "method", "check", "protocol"]
 _RESULTS = [*_KEYS, "target", "predicted"]
@@ -110,7 +110,20 @@ def comparison_of(
     of_reading = items.loc[items["note"] != "", "note"].tolist()
     # Of images that were read before the run, data have notes already, of whichever was first.
     notes = [note for note in settings["notes"] if note not in of_reading] + of_reading[:1]
+    notes += _notes_of_memory(whole)
     return Comparison(**tables, settings={**settings, "notes": notes, kind.items: len(samples)})
+
+
+def _notes_of_memory(rows: pd.DataFrame) -> list[str]:
+    """Which methods went on in smaller forward passes."""
+    if SMALLER not in rows:
+        return []
+    smaller = rows[rows[SMALLER].notna()].drop_duplicates(["index", "method", "check"])
+    return [
+        f"memory ran out for {len(own)} maps of {method}{' under ' + check if check else ''}: they "
+        f"took forward passes of at most {int(own[SMALLER].min())} images"
+        for (method, check), own in smaller.groupby(["method", "check"], sort=False)
+    ]
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:

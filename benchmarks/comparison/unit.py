@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from copy import copy
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +28,7 @@ from ..faithfulness import DeletionInsertion, FaithfulnessCurves, PreparedImages
 from ..faithfulness.curves import DIRECTIONS
 from ..faithfulness.protocols import Ties
 from ..maps import raw_map
+from ..memory import is_of_device, within_memory
 from ..tasks import Batch, Kind, Question
 from .measures import AREAS, LOCALIZATION
 from .randomization import rank_correlation
@@ -38,6 +41,9 @@ CURVES = tuple(f"{area.name}_curve" for area in AREAS)
 
 MAP = ("map", "map_height", "map_width")
 """Columns of a kept map."""
+
+SMALLER = "smaller_batch"
+"""Column of the most images in one forward pass, where memory ran out for more; else NaN."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +72,23 @@ class Context:
         harnesses: One a protocol.
         ties: Orders of ties under which areas are measured beside the protocol's own.
         internal_batch_size: Most images in one forward pass.
+        fits: Row -> the most that memory had room for, once it ran out.
     """
 
     kind: Kind
     harnesses: Sequence[DeletionInsertion]
     ties: Sequence[Ties]
     internal_batch_size: int
+    fits: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def size_of(self, row: Row) -> int:
+        """Most images in one forward pass of a row."""
+        return self.fits.get((row.method, row.check), self.internal_batch_size)
+
+    def note_size(self, row: Row, size: int) -> None:
+        """Go on with what memory had room for."""
+        if size < self.size_of(row):
+            self.fits[row.method, row.check] = size
 
 
 class Block(NamedTuple):
@@ -99,6 +116,9 @@ class _Maps(NamedTuple):
 def measure(context: Context, block: Block, rows: Sequence[Row]) -> pd.DataFrame:
     """Everything that is measured of a method on a block of images.
 
+    Where memory runs out, a row goes on with half the images in a forward pass, which `SMALLER`
+    says; with one alone it is an error like others.
+
     Args:
         context: What all units share.
         block: The images.
@@ -110,24 +130,33 @@ def measure(context: Context, block: Block, rows: Sequence[Row]) -> pd.DataFrame
         and "map_width", at most `KEPT` of each. Without protocols there is one row, with protocol
         "", for what is measured of the map alone. An item without a map has one row for the check,
         with protocol "" and the reason in "error".
+
+    Raises:
+        RuntimeError: If the device fails: of what follows nothing could be right.
     """
     parts, as_is = [], dict[int, Tensor]()
     for row in rows:
         try:
             labels = block.labels[row.check]
-            pieces = list(_explained(row, block.batch, labels, context.internal_batch_size))
+            pieces = list(_explained(row, block.batch, labels, context))
         except Exception as error:
+            if is_of_device(error):
+                raise
             pieces = [(block.batch, error)]
         for images, found in pieces:
             if not isinstance(found, Exception):
                 try:
                     held = block.held if images is block.batch else {}
-                    parts.append(_judged(context, images, held, row, found, as_is))
+                    judged = _judged(context, images, held, row, found, as_is)
+                    if (row.method, row.check) in context.fits:
+                        judged[SMALLER] = context.size_of(row)
+                    parts.append(judged)
                     continue
                 except Exception as error:
+                    if is_of_device(error):
+                        raise
                     found = error
-            reason = f"{type(found).__name__}: {found}"
-            parts.append(_keys(images, row, "").assign(error=reason))
+            parts.append(_keys(images, row, "").assign(error=f"{type(found).__name__}: {found}"))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -148,7 +177,7 @@ def _keys(batch: Batch, row: Row, protocol: str) -> pd.DataFrame:
 
 
 def _explained(
-    row: Row, batch: Batch, labels: list[int], internal_batch_size: int
+    row: Row, batch: Batch, labels: list[int], context: Context
 ) -> Iterator[tuple[Batch, _Maps | Exception]]:
     """Maps of the images that have finite ones, and the error of each of the others."""
     if isinstance(row.explainer, Exception):
@@ -157,7 +186,10 @@ def _explained(
     while left:
         images = batch.only(left)
         try:
-            found = _explain(row, images, [labels[place] for place in left], internal_batch_size)
+            own = [labels[place] for place in left]
+            explain = partial(_explain, row, images, own)
+            found, size = within_memory(explain, context.size_of(row))
+            context.note_size(row, size)
         except NotFiniteError as error:
             reason = ValueError(f"expected finite {error.what}, got NaN or infinity")
             yield images.only(error.images), reason
@@ -224,7 +256,12 @@ def _judged(
             original = harness.protocol.resolution == "original"
             held[name] = harness.prepare(batch.photos if original else batch.inputs)
         others = [] if row.check else [order for order in context.ties if order != own]
-        by_order = harness.under_ties(held[name], found.maps, batch.targets, ties=(own, *others))
+        orders = (own, *others)
+        by_order, size = within_memory(
+            partial(_curves, harness, held[name], found.maps, batch.targets, orders),
+            context.size_of(row),
+        )
+        context.note_size(row, size)
         curves = by_order[own]
         assert curves.tied is not None  # the harness knows it
         columns = _areas(curves) | {"tied": curves.tied.tolist()}
@@ -240,6 +277,21 @@ def _judged(
     if not parts:
         parts.append(_keys(batch, row, "").assign(**measured, **_kept(found.maps, True)))
     return pd.concat(parts, ignore_index=True)
+
+
+def _curves(
+    harness: DeletionInsertion,
+    images: PreparedImages,
+    maps: Tensor,
+    targets: list[int],
+    ties: Sequence[Ties],
+    internal_batch_size: int,
+) -> dict[Ties, FaithfulnessCurves]:
+    """See `DeletionInsertion.under_ties`."""
+    if internal_batch_size != harness.internal_batch_size:
+        harness = copy(harness)
+        harness.internal_batch_size = internal_batch_size
+    return harness.under_ties(images, maps, targets, ties=ties)
 
 
 def _similarities(indices: list[int], maps: Tensor, as_is: Mapping[int, Tensor]) -> list[float]:

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from cci_captum.attribution.forward import run_forward
 from cci_captum.models._encoders import device_of
 from cci_captum.models.preprocessing import Preprocess, seen_box
 from cci_captum.vision_towers import find_vision_tower
 
 from ..data import ImageData
 from ..faithfulness import Curve
+from ..memory import within_memory
 from .kinds import Kind
 
 
@@ -155,3 +157,13 @@ class Task(ABC):
     def inputs(self, photos: Sequence[Image.Image]) -> Tensor:
         """(B, 3, H, W) of what `seen` left of B photos, where the model takes them."""
         return torch.stack([self.preprocess(photo) for photo in photos]).to(self.device)
+
+    @torch.no_grad()
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Of forward_func for (B, 3, H, W) inputs; in parts where memory has no room for all."""
+
+        def in_parts(size: int) -> Tensor:
+            parts = inputs.split(size)
+            return torch.cat([run_forward(self.forward_func, part, ()) for part in parts])
+
+        return within_memory(in_parts, len(inputs))[0]

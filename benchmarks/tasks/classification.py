@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cci_captum._checks import check_choice
-from cci_captum.attribution.forward import run_forward
 from cci_captum.attribution.seeds import generator_of
 from cci_captum.models.clip import ZeroShotClassifier
 from cci_captum.models.preprocessing import Preprocess, resize_mask, seen_box
@@ -175,7 +174,7 @@ class Classification(Task):
 
     @torch.no_grad()
     def _predicted(self, inputs: Tensor) -> list[int]:
-        outputs = run_forward(self.forward_func, inputs, ())
+        outputs = self.outputs(inputs)
         classes = len(self.data.class_names)
         if outputs.shape != (len(inputs), classes):
             raise ValueError(

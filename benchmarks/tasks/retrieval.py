@@ -220,7 +220,7 @@ class Retrieval(Task):
     @torch.no_grad()
     def _predicted(self, inputs: Tensor) -> list[int]:
         """The caption that each image retrieves, -1 where none alone is first."""
-        rows = predicted(self.retrieval(inputs)).tolist()
+        rows = predicted(self.outputs(inputs)).tolist()
         return [self._kept[row] if row >= 0 else -1 for row in rows]
 
     def _name(self, m: int, sample: Sample) -> str:

@@ -55,6 +55,7 @@ FLOORS = (
     (
         "cci_captum.benchmarks.markdown",
         "cci_captum.benchmarks.measures",
+        "cci_captum.benchmarks.memory",
         "cci_captum.benchmarks.ranking",
         "cci_captum.benchmarks.statistics",
         "cci_captum.benchmarks.versions",
@@ -68,6 +69,7 @@ FLOORS = (
     ("cci_captum.benchmarks.maps",),
     ("cci_captum.benchmarks.localization", "cci_captum.benchmarks.tasks"),
     ("cci_captum.benchmarks.comparison", "cci_captum.benchmarks.speed"),
+    ("cci_captum.benchmarks.runner",),
     ("cci_captum.benchmarks.commands",),
     ("cci_captum.benchmarks.cli",),
     ("cci_captum.benchmarks",),
