@@ -14,8 +14,10 @@ from typing import Any, NoReturn, TextIO
 from cci_captum._extras import MissingExtraError
 from cci_captum._version import __version__
 
-from .commands import compare, demo, env, explain, methods, retrieval
-from .commands._common import CommandError
+from .commands import compare, demo, env, explain, methods, retrieval, run
+from .commands._common import CommandError, StoppedError
+
+_STOPPED = 75  # as runner.STOPPED, which takes seconds to import
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (demo, explain, compare, retrieval, methods, env):
         command.add_to(subparsers)
+    run.add_to(subparsers, parser.parse_args)
     return parser
 
 
@@ -47,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 on success, 2 for an error the user can put right (one line on
-        stderr), 130 when interrupted.
+        stderr), 75 when a signal asked it to end and the same command goes on, 130 when
+        interrupted.
     """
     try:
         with redirect_stdout(_Printed(sys.stdout)), warnings.catch_warnings():
@@ -61,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"cci-captum: error: {message}", file=sys.stderr)
         return 2
+    except StoppedError as error:
+        print(f"cci-captum: stopped by {error}; the same command goes on", file=sys.stderr)
+        return _STOPPED
     except KeyboardInterrupt:
         print("cci-captum: interrupted", file=sys.stderr)
         return 130

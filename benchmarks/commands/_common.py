@@ -21,6 +21,10 @@ class CommandError(Exception):
     """Something the user can put right; shown as one line, without a traceback."""
 
 
+class StoppedError(Exception):
+    """The process was asked to end, and did so between two units."""
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """A type of argparse's: an int that is not less."""
 

@@ -1,24 +1,23 @@
-"""What `compare` and `retrieval` share: options, the run model by model, and what they write."""
+"""What `compare` and `retrieval` share: options, what they ask for, the run model by model."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.names import is_text, readable
+from cci_captum.names import readable
 
 from . import _choices
 from ._choices import Model
 from ._common import (
     CommandError,
+    StoppedError,
     add_method_option,
     add_shared_options,
     at_least,
@@ -26,19 +25,23 @@ from ._common import (
     choose_methods,
     load_model,
 )
-from ._outputs import DPI, Outputs
+from ._working import Working
+from ._written import Written, line_of, options_of
 
 if TYPE_CHECKING:
+    import torch
+
     from cci_captum.models.clip import LoadedCLIP
 
-    from ..comparison import Comparison, FolderStore
+    from ..comparison import Comparison, FolderStore, Run
+    from ..comparison.plan import Plan
     from ..tasks import Task
 
 METHODS = ("cci", "grad-eclip", "maskclip", "gradcam")
 """What is compared where the user names no method."""
 
-_PARTS = "parts"
-_PAGES = ("settings.json", "summary.md")
+PARTS = "parts"
+"""Where units are, in the folder of a run."""
 
 
 def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
@@ -103,10 +106,11 @@ def choose_models(arguments: argparse.Namespace) -> list[Model]:
     return _choices.models(arguments.model or ["tiny"], arguments.pretrained)
 
 
-class Plan:
+class Request:
     """What the user asked for, checked before any model is loaded.
 
     Args:
+        command: Its name.
         arguments: With the options of `add_options`.
         models: As `choose_models` gives them.
         masks: Whether there are masks for the methods that need them.
@@ -116,7 +120,7 @@ class Plan:
     """
 
     def __init__(
-        self, arguments: argparse.Namespace, models: Sequence[Model], *, masks: bool
+        self, command: str, arguments: argparse.Namespace, models: Sequence[Model], *, masks: bool
     ) -> None:
         self.arguments = arguments
         self.methods = [
@@ -133,66 +137,121 @@ class Plan:
         self.checks = _choices.checks(arguments.checks)
         self.ties = _choices.ties(arguments.ties)
         self.models = models
-        self.pictures = _pictures(self.models, self.protocols)
-        self.outputs = Outputs()
-        self.outputs.expect_in(arguments.out, "--out", [*_tables(), *_PAGES, *self._drawn()])
+        self.failed: dict[Model, str] = {}
+        self._working: Working = arguments.working or Working()
+        options = {**options_of(arguments), "method": [*map(str, self.methods)]}
+        line = line_of(command, options)
+        self._asked = {"command": command, **options, "out": str(arguments.out)}
+        self._written = Written(arguments.out, line, models, self.protocols, self.reference)
 
-    def run(self, command: str, task_of: Callable[[LoadedCLIP], Task]) -> None:
-        """Compare by one model after the other, and write tables, page and pictures.
+    def run(
+        self, task_of: Callable[[LoadedCLIP], Task], *, tolerant: bool = False
+    ) -> list[Comparison]:
+        """Measure by one model after the other, and write tables, page and pictures.
+
+        Where other workers measure what is left, the last of them writes.
 
         Args:
-            command: Its name.
             task_of: What is compared, of a model; TypeError and ValueError are the user's to mend.
+            tolerant: Whether a model that cannot be loaded or explained is noted in `failed`, and
+                the others go on.
+
+        Returns:
+            What was measured, of each model; nothing where it was not written.
+
+        Raises:
+            StoppedError: If the process was asked to end.
         """
-        from ..comparison import Comparison
+        working = self._working
+        device = choose_device(working.device(self.arguments.device))
+        store = self._store()
+        plans: list[Plan] = []
+        found: dict[str, Comparison] = {}
+        out = self.arguments.out
+        with self._errors(), working.of(out, store.folder, device, self._asked):
+            for model in self.models:
+                try:
+                    run = self._run(model, task_of, device)
+                except CommandError as error:
+                    if not tolerant:
+                        raise
+                    self.failed[model] = str(error)
+                    continue
+                store.begin(run.plan)
+                plans.append(run.plan)
+                last = self._written.last_picture(model)
+                if working.measure(run, store) and working.first_to("draw", last):
+                    found[run.plan.model] = run.comparison(store)
+                    self._written.draw(found[run.plan.model], model, run.task)
+                if working.stop:
+                    raise StoppedError(working.stop.signal)
+            return self._write(store, plans, found)
 
-        device = choose_device(self.arguments.device)
-        store = _store(self.arguments)
+    def _run(
+        self, model: Model, task_of: Callable[[LoadedCLIP], Task], device: torch.device
+    ) -> Run:
+        from ..comparison import Run
 
-        def of(model: Model) -> Comparison:  # which is let go before the next one is loaded
-            clip = load_model(*model, device)
-            try:
-                task = task_of(clip)
-            except (TypeError, ValueError) as error:
-                raise CommandError(str(error)) from error
-            comparison = self._compared(task, clip.name, store)
-            self._draw(comparison, task, model)
-            return comparison
-
-        found = [of(model) for model in self.models]
-        self._write(found[0] if len(found) == 1 else Comparison.join(found), command)
-
-    def _reference(self, comparison: Comparison) -> str | None:
-        """What others are compared with; None, the first, where that has no map at all."""
-        return self.reference if self.reference in comparison.methods else None
-
-    def _drawn(self) -> list[str]:
-        """Files of all pictures."""
-        return [file for own in self.pictures.values() for file in own.values()]
-
-    def _compared(self, task: Task, model: str, store: FolderStore) -> Comparison:
-        from ..comparison import compare
-
+        clip = load_model(*model, device)
         try:
-            return compare(
+            return Run(
                 self.methods,
-                task,
+                task_of(clip),
                 self.protocols,
                 checks=self.checks,
                 ties=self.ties,
                 seed=self.arguments.seed,
                 batch_size=self.arguments.batch_size,
-                show_progress=True,
-                store=store,
-                model=model,
+                model=clip.name,
             )
         except (TypeError, ValueError) as error:
-            known = str(error).startswith("store: ")
-            remedy = "; take another folder, or --restart" if known else ""
-            text = re.sub("^store: ", "--out: ", str(error))
+            raise CommandError(str(error)) from error
+
+    def _write(
+        self, store: FolderStore, plans: list[Plan], found: dict[str, Comparison]
+    ) -> list[Comparison]:
+        """All models together, by the one worker that comes first once nothing is missing."""
+        from ..comparison import Comparison
+        from ..comparison.tables import loaded
+
+        left = sum(len(store.missing(plan.all_keys())) for plan in plans)
+        if left:
+            print(f"cci-captum: other workers are measuring the last {left} units", file=sys.stderr)
+        if left or not plans or not self._working.first_to("write", self._written.last):
+            return []
+        whole = [found.get(plan.model) or loaded(plan, store) for plan in plans]
+        joined = whole[0] if len(whole) == 1 else Comparison.join(whole)
+        self._written.write(joined)
+        return whole
+
+    def _store(self) -> FolderStore:
+        """Where units are kept; emptied where the user says so."""
+        from ..comparison import FolderStore
+
+        parts = self.arguments.out / PARTS
+        if self.arguments.restart:
+            if not self._working.alone:
+                raise CommandError(
+                    "--restart: expected it of one worker, which would throw away what others "
+                    f"measure; remove {readable(parts)} before they start"
+                )
+            empty(parts)
+        return FolderStore(parts)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """What a run refuses or cannot write, as errors of `--out`; what is kept when it ends."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if not str(error.args[-1] if error.args else "").startswith("store: "):
+                raise
+            text = re.sub("^store: ", "--out: ", str(error.args[-1]))
+            other = "results of the same run" in text
+            remedy = "; take another folder, or --restart" if other else ""
             raise CommandError(f"{text}{remedy}") from error
         except KeyboardInterrupt:
-            parts = readable(self.arguments.out / _PARTS)
+            parts = readable(self.arguments.out / PARTS)
             print(
                 f"\ncci-captum: what was measured is in {parts}; the same command goes on from "
                 "there",
@@ -200,105 +259,9 @@ class Plan:
             )
             raise
 
-    def _draw(self, comparison: Comparison, task: Task, model: Model) -> None:
-        """The pictures of one model."""
-        from ..comparison import figures
 
-        drawn: dict[str, Callable[[], Any]] = {
-            "curves": lambda: figures.curves(comparison),
-            "scatter": lambda: figures.pairs(comparison, self._reference(comparison)),
-            "grid": lambda: figures.grid(comparison, task),
-        }
-        for kind, file in self.pictures[model].items():
-            self.outputs.write(self.arguments.out / file, partial(_save_figure, draw=drawn[kind]))
-
-    def _write(self, comparison: Comparison, command: str) -> None:
-        """The tables and the page, and a few lines for the terminal."""
-        from ..comparison import report
-        from ..markdown import code
-
-        settings = self._settings(command)
-        reference, note = self._reference(comparison), code(settings["command"])
-        saved: dict[str, Callable[[Path], object]] = {
-            **{
-                f"{name}.parquet": partial(frame.to_parquet, index=False)
-                for name, frame in comparison.tables().items()
-            },
-            "settings.json": lambda path: _write_settings(path, comparison, settings),
-            "summary.md": lambda path: path.write_text(
-                report.page(comparison, reference, note), encoding="utf-8"
-            ),
-        }
-        for name, save in saved.items():
-            self.outputs.write(self.arguments.out / name, save)
-        print(report.text(comparison))
-        if len(comparison.failures):
-            count = len(comparison.failures)
-            print(f"\n{count} maps are missing: summary.md says which, and why")
-        self.outputs.finish()
-        pictures = ", ".join(self._drawn())
-        print(f"\nwrote summary.md, {pictures} and tables to {readable(self.arguments.out)}")
-
-    def _settings(self, command: str) -> dict[str, Any]:
-        """What makes the run again: the command, and what it ran with."""
-        import torch
-
-        from cci_captum._version import __version__
-
-        options = {
-            name: value
-            for name, value in vars(self.arguments).items()
-            if name not in ("command", "run", "out", "restart") and value not in (None, "")
-        }
-        words = []
-        for name, value in (options | {"method": self.methods}).items():
-            for one in value if isinstance(value, list) else [value]:
-                words += [f"--{name.replace('_', '-')}", _word(one)]
-        return {
-            "command": shlex.join(["cci-captum", command, *words]),
-            "cci_captum": __version__,
-            "torch": torch.__version__,
-        }
-
-
-def _tables() -> list[str]:
-    from ..comparison.results import TABLES
-
-    return [f"{name}.parquet" for name in TABLES]
-
-
-def _pictures(models: Sequence[Model], protocols: Sequence[str]) -> dict[Model, dict[str, str]]:
-    """Model -> what a picture shows -> its file."""
-    kinds = ("curves", "scatter", "grid") if protocols else ("grid",)
-    ends = dict.fromkeys(models, "")
-    if len(models) > 1:
-        for place, model in enumerate(models, 1):
-            ends[model] = f"-{place}-{re.sub('[^A-Za-z0-9.]+', '-', model[0]).strip('-')}"
-    return {model: {kind: f"{kind}{end}.png" for kind in kinds} for model, end in ends.items()}
-
-
-def _save_figure(path: Path, draw: Callable[[], Any]) -> None:
-    draw().savefig(path, dpi=DPI)
-
-
-def _store(arguments: argparse.Namespace) -> FolderStore:
-    """Where units are kept; emptied where the user says so."""
-    from ..comparison import FolderStore
-
-    parts = arguments.out / _PARTS
-    if arguments.restart and parts.is_dir():
+def empty(parts: Path) -> None:
+    """Throw units away."""
+    if parts.is_dir():
         for path in [*parts.glob("*.parquet"), *parts.glob("*.json")]:
             path.unlink()
-    return FolderStore(parts)
-
-
-def _word(value: Any) -> str:
-    """A value as the command line takes it; escaped where no text file can hold it."""
-    text = str(value)
-    return text if is_text(text) else readable(text)
-
-
-def _write_settings(path: Path, comparison: Comparison, settings: Mapping[str, Any]) -> None:
-    errors = comparison.errors.to_dict("records")
-    whole = {**settings, **comparison.settings, "errors": errors}
-    path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")

@@ -46,14 +46,14 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="which class (%(default)s)",
     )
     _comparing.add_options(parser, out="cci-captum-compare")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, working=None)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then compare, and write tables and pictures."""
     models = _comparing.choose_models(arguments)
     masks = arguments.explained == "true" and has_masks(arguments)
-    plan = _comparing.Plan(arguments, models, masks=masks)
+    request = _comparing.Request("compare", arguments, models, masks=masks)
     check_data(arguments)
 
     def task_of(clip: LoadedCLIP) -> Task:
@@ -68,4 +68,4 @@ def run(arguments: argparse.Namespace) -> None:
         )
         return Classification(data, classifier, clip.preprocess, arguments.explained)
 
-    plan.run("compare", task_of)
+    request.run(task_of)

@@ -38,12 +38,14 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="test, val, train or restval of Karpathy and Fei-Fei; a folder of webdataset (test)",
     )
     _comparing.add_options(parser, out="cci-captum-retrieval")
-    parser.set_defaults(run=run, classes=None, masks=None)
+    parser.set_defaults(run=run, working=None, classes=None, masks=None)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then compare, and write tables and pictures."""
-    plan = _comparing.Plan(arguments, _comparing.choose_models(arguments), masks=False)
+    request = _comparing.Request(
+        "retrieval", arguments, _comparing.choose_models(arguments), masks=False
+    )
     check_data(arguments)
 
     def task_of(clip: LoadedCLIP) -> Task:
@@ -60,4 +62,4 @@ def run(arguments: argparse.Namespace) -> None:
             show_progress=True,
         )
 
-    plan.run("retrieval", task_of)
+    request.run(task_of)

@@ -30,16 +30,36 @@ from .parts import (
     read_table,
     sync,
     unit_path,
-    write_families,
     write_table,
     write_text,
 )
-from .plan import Key, Plan, fingerprint
+from .plan import OF_MODEL, Key, Plan, fingerprint
 from .store import check_same, configured
 
 _CONFIGURATION = "configuration.json"
+_OF_PLAN = ("model", "items", "block_size", "methods", "settings")
 _LOOK_AGAIN = 5.0  # seconds between two looks for merged files
 _HOUR = 3600.0  # after which an unfinished file is nobody's
+
+
+def read_plans(folder: Path) -> list[Plan]:
+    """What a folder's units are of, model by model, sorted by name.
+
+    Raises:
+        FileNotFoundError: If the folder has none.
+    """
+    found = []
+    for path in folder.glob("plan-*.json"):
+        known = json.loads(path.read_text(encoding="utf-8"))
+        configurations = [
+            json.loads((folder / name).read_text(encoding="utf-8"))
+            for name in _names(known["model"])
+        ]
+        del configurations[1]["model"]
+        found.append(Plan({**configurations[0], OF_MODEL: configurations[1]}, **known))
+    if not found:
+        raise FileNotFoundError(f"store: expected a run in {readable(folder)}, found none")
+    return sorted(found, key=lambda plan: plan.model)
 
 
 class Compacted(NamedTuple):
@@ -101,9 +121,11 @@ class FolderStore:
             check_same(stored, part, readable(self.folder))
             if stored is None:
                 missing[path] = json.dumps(part, indent=2) + "\n"
+        path, text = self.folder / _plan_name(plan.model), _plan_text(plan)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:  # more methods, say
+            missing[path] = text
         for path, text in missing.items():
             write_text(path, text)
-        write_families(self.folder, plan)
         self._fingerprints[plan.model] = fingerprint(known.configuration)
 
     def missing(self, keys: Iterable[Key]) -> list[Key]:
@@ -249,9 +271,21 @@ class FolderStore:
 
 
 def _names(model: str) -> tuple[str, str]:
-    """Files of what all models share, and of what is this model's."""
-    digest = hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return _CONFIGURATION, f"model-{digest}.json"
+    """Files of what all models share of a configuration, and of what is this model's."""
+    return _CONFIGURATION, f"model-{_digest(model)}.json"
+
+
+def _plan_name(model: str) -> str:
+    return f"plan-{_digest(model)}.json"
+
+
+def _plan_text(plan: Plan) -> str:
+    known = {name: getattr(plan, name) for name in _OF_PLAN}
+    return json.dumps(known, indent=2) + "\n"
+
+
+def _digest(model: str) -> str:
+    return hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _numbered(table: pa.Table, footer: Footer, taken: set[int]) -> pa.Table:

@@ -1,7 +1,7 @@
 """The files of a folder of units: their names, what their footers say, how they are written.
 
-A family is a method of a model: `<family>.json` says which, and of how many blocks; each unit of it
-is `<family>-<block>.parquet`, and `<family>-merged-<digest>.parquet` holds many.
+A family is a method of a model: each unit of it is `<family>-<block>.parquet`, and
+`<family>-merged-<digest>.parquet` holds many.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from cci_captum.names import readable
 
-from .plan import Key, Plan
+from .plan import Key
 
 BLOCK = "_block"
 """Column of a merged file: which block a row is of."""
@@ -31,7 +31,6 @@ BLOCK = "_block"
 _NAME = re.compile(
     r"(?P<family>[0-9a-f]{16})(-(?P<block>[0-9]{6,})|-merged-(?P<digest>[0-9a-f]{16}))\.parquet"
 )
-_FAMILY = re.compile(r"[0-9a-f]{16}\.json")
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}")
 
 
@@ -49,34 +48,6 @@ class Footer(NamedTuple):
 
     configuration: str
     blocks: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Family:
-    """A method of a model, on all blocks of a run.
-
-    Attributes:
-        model: The model's name.
-        method: Name of the method; "" is what is known of the items without any.
-        definition: See `Key`.
-        items: How many the run has.
-        block_size: Of these in a block.
-    """
-
-    model: str
-    method: str
-    definition: str
-    items: int
-    block_size: int
-
-    @property
-    def blocks(self) -> int:
-        """How many there are."""
-        return -(-self.items // self.block_size)
-
-    def items_of(self, block: int) -> int:
-        """How many a block has."""
-        return min(self.block_size, self.items - block * self.block_size)
 
 
 @dataclass
@@ -126,22 +97,6 @@ def merged_path(folder: Path, family: str, blocks: Iterable[int]) -> Path:
     return folder / f"{family}-merged-{digest}.parquet"
 
 
-def write_families(folder: Path, plan: Plan) -> None:
-    """Say which methods of which model a folder's units are of."""
-    for key in plan.keys(0):
-        path = folder / f"{family_of(key)}.json"
-        if not path.exists():
-            family = Family(key.model, key.method, key.definition, plan.items, plan.block_size)
-            write_text(path, json.dumps(family.__dict__, indent=2) + "\n")
-
-
-def read_families(folder: Path) -> dict[str, Family]:
-    """Family -> what it is, in the order of models and methods as they were begun."""
-    paths = [path for path in folder.glob("*.json") if _FAMILY.fullmatch(path.name)]
-    paths.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
-    return {path.stem: Family(**json.loads(path.read_text(encoding="utf-8"))) for path in paths}
-
-
 def read_footer(path: Path) -> Footer:
     """What a file says of itself.
 
@@ -181,9 +136,15 @@ def write_table(path: Path, table: pa.Table, footer: Footer, **facts: Any) -> No
         footer: What it says of itself.
         facts: What else it says; as JSON.
     """
-    own = {"configuration": footer.configuration, "blocks": json.dumps(footer.blocks)}
+    own: dict[str, Any] = {
+        "configuration": footer.configuration,
+        "blocks": json.dumps(footer.blocks),
+    }
     own |= {name: json.dumps(value) for name, value in facts.items()}
-    table = table.replace_schema_metadata((table.schema.metadata or {}) | own)
+    known = table.schema.metadata or {}
+    if b"pandas" in known:
+        own["pandas"] = known[b"pandas"]
+    table = table.replace_schema_metadata(own)
     _write(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
 
 

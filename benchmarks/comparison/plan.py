@@ -7,7 +7,7 @@ import json
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -51,6 +51,7 @@ class Plan:
         items: How many there are.
         block_size: Of these explained together.
         methods: Name -> definition, as in `Key`; the first is "", what is known without any.
+        settings: Names and numbers for the report, which change nothing.
 
     Example:
         >>> plan = Plan({"seed": 0}, "tiny", 5, 2, {"": "", "cci": "CCI"})
@@ -65,6 +66,7 @@ class Plan:
     items: int
     block_size: int
     methods: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def blocks(self) -> list[range]:

@@ -21,7 +21,7 @@ from .plan import Key, Plan, configuration, definition_of
 from .randomization import CHECKS, with_random_weights
 from .results import Comparison
 from .store import Store
-from .tables import comparison_of, samples_of
+from .tables import loaded, samples_of
 from .unit import Block, Context, Row, measure
 
 Factory = Callable[[nn.Module], Any]
@@ -93,7 +93,6 @@ class Run:
         if isinstance(ties, str) or not set(ties) <= set(TIES):
             raise ValueError(f"ties: expected some of {', '.join(TIES)}, got {ties!r}")
         orders = tuple(order for order in TIES if order in ties)
-        self._notes = list(getattr(task.data, "notes", ()))  # those of reading are with the items
         self._checks, self._seed = _checks(checks), seed
         harnesses = _harnesses(protocols, task, seed, internal_batch_size)
         factories = _factories(methods, task.has_masks)
@@ -109,7 +108,19 @@ class Run:
             internal_batch_size=internal_batch_size,
         )
         named = {"": "", **{name: definition_of(make) for name, make in factories.items()}}
-        self.plan = Plan(configured, model, len(task), batch_size, named)
+        settings = {
+            **task.settings(),
+            "model": model,
+            "seed": seed,
+            "methods": list(self._rows),
+            "checks": self._checks,
+            "protocols": [harness.protocol.name for harness in harnesses],
+            "fractions": {h.protocol.name: _fractions(h.protocol) for h in harnesses},
+            "ties": list(orders),
+            "device": str(task.device),
+            "notes": list(getattr(task.data, "notes", ())),  # those of reading are with the items
+        }
+        self.plan = Plan(configured, model, len(task), batch_size, named, settings)
 
     def maps_of(self, key: Key) -> int:
         """How many maps of an item a unit has: of the method as it is, and under its checks."""
@@ -145,23 +156,7 @@ class Run:
         Raises:
             ValueError: If one is missing, no item was read, or no method gave any map.
         """
-        harnesses = self._context.harnesses
-        settings = {
-            **self.task.settings(),
-            "model": self.plan.model,
-            "seed": self._seed,
-            "methods": list(self._rows),
-            "checks": self._checks,
-            "protocols": [harness.protocol.name for harness in harnesses],
-            "fractions": {h.protocol.name: _fractions(h.protocol) for h in harnesses},
-            "ties": list(self._context.ties),
-            "device": str(self.task.device),
-            "notes": self._notes,
-        }
-        keys = self.plan.all_keys()
-        items = store.load(key for key in keys if not key.method)
-        maps = store.load(key for key in keys if key.method)
-        return comparison_of(items, maps, self.plan.items, settings)
+        return loaded(self.plan, store)
 
 
 def _task(

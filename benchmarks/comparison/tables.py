@@ -9,7 +9,9 @@ import pandas as pd
 
 from ..tasks import KINDS, Batch, Task
 from .measures import MEASURES
+from .plan import Plan
 from .results import Comparison
+from .store import Store
 from .summary import add_ranks
 from .unit import CURVES, MAP, SMALLER
 
@@ -52,6 +54,19 @@ def samples_of(task: Task, batch: Batch | None, errors: Mapping[int, str]) -> pd
     rows += [{"index": place, "note": "", "error": error} for place, error in errors.items()]
     frame = pd.DataFrame(rows)
     return _plain(frame.reindex(columns=list(dict.fromkeys([*_SAMPLES, *frame, *_OF_READING]))))
+
+
+def loaded(plan: Plan, store: Store) -> Comparison:
+    """All units of a plan, as a comparison.
+
+    Raises:
+        ValueError: If one is missing, no item was read, or no method gave any map; with the first
+            reason.
+    """
+    keys = plan.all_keys()
+    items = store.load(key for key in keys if not key.method)
+    maps = store.load(key for key in keys if key.method)
+    return comparison_of(items, maps, plan.items, plan.settings)
 
 
 def comparison_of(

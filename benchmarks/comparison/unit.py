@@ -313,10 +313,10 @@ def _lists(curves: FaithfulnessCurves) -> dict[str, list[Any]]:
     found = {}
     for direction in DIRECTIONS:
         curve = getattr(curves, direction)
-        for field in fields(curve):
-            values = getattr(curve, field.name)
+        for each in fields(curve):
+            values = getattr(curve, each.name)
             if values is not None:
-                found[f"{direction}_{field.name}_curve"] = list(values.double().cpu().numpy())
+                found[f"{direction}_{each.name}_curve"] = list(values.double().cpu().numpy())
     return found
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 from selection import exhaustive_unless
-from toy_comparison import NAMES, PREPROCESS, Toy, run, toy_sample
 from torch import Tensor, nn
+from toy_comparison import NAMES, PREPROCESS, Toy, run, toy_sample
 
 from cci_captum import CCI, ZeroShotClassifier
 from cci_captum.benchmarks.comparison import FolderStore, report
@@ -118,8 +118,7 @@ def test_a_device_that_fails_ends_the_run_and_stores_nothing(
     with pytest.raises(RuntimeError, match="illegal memory access"):
         compared(model, data, methods={"cci": CCI, "failing": Failing}, store=store)
     model.room = 99
-    units = [path for path in tmp_path.glob("*.parquet")]
-    assert len(units) == 2  # the images, and cci
+    assert len(list(tmp_path.glob("*.parquet"))) == 2  # the images, and cci
 
 
 def test_halves_until_it_fits() -> None:

@@ -1,0 +1,191 @@
+"""How a command works through a run: alone, or as one of many workers that share a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._common import CommandError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..comparison import FolderStore, Run
+    from ..comparison.plan import Key
+    from ..runner import Claims, Place, Record, Stop
+
+PLAN = "plan.json"
+WORKERS = "workers"
+_EVERY = 30.0  # seconds between two lines of progress
+
+
+class Working:
+    """One worker, for as long as a command runs.
+
+    Args:
+        place: Which of how many it is; None is the only one.
+        keep_records: Whether the folder says who worked in it, and what was asked for, so that
+            `cci-captum run` goes on from there.
+        threads: Of torch; None is as many as the folder's plan says, else this worker's share of
+            the cores.
+        readers: Processes that read images ahead; None is 2 with a GPU, else none.
+
+    Attributes:
+        stop: Whether the process was asked to end.
+    """
+
+    def __init__(
+        self,
+        place: Place | None = None,
+        *,
+        keep_records: bool = False,
+        threads: int | None = None,
+        readers: int | None = None,
+    ) -> None:
+        self._place, self._keep_records, self._threads = place, keep_records, threads
+        self._readers = readers
+        self.stop: Stop
+        self._claims: Claims
+        self._record: Record | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process was not told of others."""
+        return self._place is None or self._place.world == 1
+
+    @property
+    def _speaks(self) -> bool:
+        """Whether this worker says how far all of them are."""
+        return self._place is not None and self._place.world > 1 and self._place.rank == 0
+
+    def device(self, name: str) -> str:
+        """The GPU that is this worker's, where the user says "auto" or "cuda"."""
+        import torch
+
+        if self._place is None or name not in ("auto", "cuda") or not torch.cuda.is_available():
+            return name
+        return f"cuda:{self._place.local_rank % torch.cuda.device_count()}"
+
+    @contextmanager
+    def of(
+        self, out: Path, parts: Path, device: torch.device, asked: dict[str, Any]
+    ) -> Iterator[None]:
+        """While a command runs.
+
+        Args:
+            out: Folder of the run.
+            parts: Folder of its units.
+            device: What this worker computes on.
+            asked: The command and its options, for the folder's plan.
+        """
+        from ..runner import Claims, Place, Record, Stop
+
+        claims = parts / "claims"
+        with ExitStack() as stack:
+            self.stop = stack.enter_context(Stop())
+            if self._keep_records:
+                self._set_threads(out, device, asked)
+            stack.callback(_remove_empty, claims)
+            self._claims = stack.enter_context(Claims(claims))
+            if self._keep_records:
+                record = Record(out / WORKERS, self._place or Place(), device, self.stop)
+                self._record = stack.enter_context(record)
+            yield
+
+    def measure(self, run: Run, store: FolderStore) -> bool:
+        """Measure what is missing and nobody else measures; whether nothing is missing then."""
+        from cci_captum._progress import tqdm
+
+        from ..runner import Worker
+
+        plan, last = run.plan, time.monotonic()
+        sizes = [len(places) for places in plan.blocks]
+        missing = store.missing(plan.all_keys())
+        total = plan.items * sum(map(run.maps_of, plan.keys(0)))
+        there = total - sum(sizes[key.block] * run.maps_of(key) for key in missing)
+        bar = tqdm(
+            total=total, initial=there, desc=self._title(), unit="map", disable=not self.alone
+        )
+
+        def done(key: Key, items: int) -> None:
+            nonlocal last
+            bar.set_postfix_str(key.method)
+            bar.update(items * run.maps_of(key))
+            if self._record is not None and key.method:
+                self._record.count(items)
+            now = time.monotonic()
+            if self._speaks and now - last >= _EVERY:
+                last = now
+                self._say_progress(store.folder)
+
+        with bar:
+            return Worker(run, store, self._claims, self.stop, self._place, done).work()
+
+    def first_to(self, name: str, path: Path) -> bool:
+        """Whether a file is this worker's to write, with others that belong to it.
+
+        Args:
+            name: Of what is done, for a claim.
+            path: Written last: no worker did so since this one began.
+        """
+        if not self._claims.take(f"{name} {path.name}"):
+            return False
+        return self._record is None or not path.exists() or not self._record.began_before(path)
+
+    def _title(self) -> str:
+        return "compare"
+
+    def _say_progress(self, parts: Path) -> None:
+        from ..runner import Progress
+
+        with suppress(OSError, ValueError):  # of files that others are writing
+            print(f"cci-captum: {Progress.of(parts).line()}", file=sys.stderr, flush=True)
+
+    def _set_threads(self, out: Path, device: torch.device, asked: dict[str, Any]) -> None:
+        """Compute as the folder's first worker did: another number of threads rounds otherwise."""
+        import torch
+
+        from ..comparison.parts import write_text
+
+        path = out / PLAN
+        stored = read_plan(path) if path.exists() else {}
+        usual = torch.get_num_threads()
+        if self._place is not None and not self.alone and "OMP_NUM_THREADS" not in os.environ:
+            usual = max((os.cpu_count() or 1) // self._place.local_world, 1)
+        threads = self._threads or stored.get("threads") or usual
+        if device.type == "cpu" and stored.get("threads", threads) != threads:
+            raise CommandError(
+                f"--threads: the run in {out} was begun with {stored['threads']}, which round "
+                f"otherwise than {threads}; leave it out, or take another folder"
+            )
+        torch.set_num_threads(threads)
+        text = json.dumps({**asked, "threads": threads}, indent=2) + "\n"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """What a plan asks for: "command", and its options by their names."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CommandError(f"PLAN: cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise CommandError(f"PLAN: expected JSON in {path}: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("command"), str):
+        raise CommandError(
+            f'PLAN: expected an object with a "command", such as {{"command": "compare", "data": '
+            f'"scenes", "out": "run"}}, in {path}'
+        )
+    return found
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()

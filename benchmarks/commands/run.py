@@ -1,0 +1,194 @@
+"""`cci-captum run`: long runs, by any number of workers that come and go, and how far they are."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cci_captum.names import readable
+
+from ._common import CommandError, StoppedError, at_least
+from ._comparing import PARTS, empty
+from ._working import PLAN, WORKERS, Working, read_plan
+from ._written import Written, line_of
+
+MEASURE = ("compare", "retrieval", "variants")
+"""Commands that workers can share."""
+
+Parse = Callable[[Sequence[str]], argparse.Namespace]
+
+
+def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], parse: Parse) -> None:
+    """Add the command to the parser.
+
+    Args:
+        subparsers: Of all commands.
+        parse: Reads the words of a whole command.
+    """
+    parser = subparsers.add_parser(
+        "run",
+        help="long runs: many workers, resumed, watched",
+        description="Run compare, retrieval or variants as one of many workers that share --out: "
+        "started by --workers, torchrun, accelerate launch or srun, at any time, on any number of "
+        "machines. Each measures what is missing, and ends after the unit in progress when it is "
+        "sent SIGTERM or SIGUSR1 (exit code 75); the same command goes on. Words: "
+        "compare|retrieval|variants and their options; PLAN.json, such as the plan.json of a run; "
+        "status DIR; compact DIR, which merges the files of units; report DIR, which writes tables "
+        "and summary without a model.",
+    )
+    parser.add_argument(
+        "what", metavar="compare|retrieval|variants|PLAN.json|status|compact|report"
+    )
+    parser.add_argument(
+        "rest",
+        nargs=argparse.REMAINDER,
+        metavar="...",
+        help="--workers N processes on this machine (1); --threads T of each, on the CPU (those "
+        "the run began with, or its share of the cores); --readers N processes of each that read "
+        "images (2 with a GPU, else none); and the options of what is run",
+    )
+    parser.set_defaults(run=lambda arguments: run(arguments, parse))
+
+
+def run(arguments: argparse.Namespace, parse: Parse) -> None:
+    """Work, or look at the work."""
+    looks = {"status": _status, "compact": _compact, "report": _report}
+    if arguments.what in looks:
+        if len(arguments.rest) != 1:
+            raise CommandError(
+                f"{arguments.what}: expected one folder, got {len(arguments.rest)} words"
+            )
+        looks[arguments.what](Path(arguments.rest[0]))
+        return
+    words = [arguments.what, *arguments.rest]
+    if arguments.what not in MEASURE:
+        if not arguments.what.endswith(".json"):
+            raise CommandError(
+                f"run: expected {', '.join(MEASURE)}, a PLAN.json, status, compact or report, got "
+                f"{arguments.what!r}"
+            )
+        words = [*_words_of(Path(arguments.what)), *arguments.rest]
+    own, rest = _own_options().parse_known_args(words)
+    asked = parse(rest)
+    if own.workers > 1:
+        _launch(own, rest, asked)
+        return
+    from ..runner import Place
+
+    try:
+        place = Place.find()
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    asked.working = Working(place, keep_records=True, threads=own.threads, readers=own.readers)
+    asked.run(asked)
+
+
+def _own_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--workers", type=at_least(1), default=1)
+    parser.add_argument("--threads", type=at_least(1))
+    parser.add_argument("--readers", type=at_least(0))
+    return parser
+
+
+def _words_of(path: Path) -> list[str]:
+    """The command line that a plan stands for."""
+    asked = read_plan(path)
+    command = asked.pop("command").split()
+    if command[0] not in MEASURE:
+        raise CommandError(
+            f"PLAN: expected one of {', '.join(MEASURE)} as command in {path}, got {command[0]!r}"
+        )
+    words = list(command)
+    for name, value in asked.items():
+        option = f"--{name.replace('_', '-')}"
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, bool):
+                words += [option] if one else []
+            elif isinstance(one, (str, int, float)):
+                words += [option, str(one)]
+            else:
+                raise CommandError(
+                    f"PLAN: expected a text or number as {name} in {path}, got {one!r}"
+                )
+    return words
+
+
+def _launch(own: argparse.Namespace, rest: Sequence[str], asked: argparse.Namespace) -> None:
+    """Start workers with the same words, and wait for them."""
+    from ..runner import STOPPED, Place, exit_code, launch
+
+    if Place.find().world > 1:
+        raise CommandError("--workers: expected 1 where a launcher starts them, got more")
+    if asked.restart:
+        empty(asked.out / PARTS)
+    words = ["run", *(word for word in rest if word != "--restart")]
+    for option, value in (("--threads", own.threads), ("--readers", own.readers)):
+        words += [option, str(value)] if value is not None else []
+    codes = launch(words, own.workers)
+    for rank, code in enumerate(codes):
+        if code not in (0, STOPPED):
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            print(f"cci-captum: worker {rank} ended with {how}", file=sys.stderr)
+    if exit_code(codes) == STOPPED:
+        raise StoppedError("a signal")
+    if exit_code(codes) and not _progress(asked.out).complete:
+        raise CommandError("run: not all workers ended well; the same command goes on from there")
+    if exit_code(codes):
+        _report(asked.out)
+
+
+def _progress(folder: Path) -> Any:
+    from ..runner import Progress
+
+    if not folder.is_dir():
+        raise CommandError(f"status: no such folder: {readable(folder)}")
+    try:
+        return Progress.of(folder / PARTS, folder / WORKERS)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"status: expected the folder of a run: {error}") from error
+
+
+def _status(folder: Path) -> None:
+    print(_progress(folder).text())
+
+
+def _report(folder: Path) -> None:
+    from ..comparison import Comparison, FolderStore
+    from ..comparison.folder_store import read_plans
+    from ..comparison.tables import loaded
+
+    progress = _progress(folder)
+    if not progress.complete:
+        raise CommandError(f"report: expected a run that is done, got {progress.line()}")
+    store = FolderStore(folder / PARTS)
+    plans = read_plans(store.folder)
+    asked = read_plan(folder / PLAN) if (folder / PLAN).exists() else {"command": "compare"}
+    options = {name: value for name, value in asked.items() if name not in ("command", "threads")}
+    models = [(plan.model, None) for plan in plans]
+    line = line_of(asked["command"], options)
+    written = Written(folder, line, models, plans[0].settings["protocols"])
+    found = []
+    try:
+        for plan in plans:
+            store.begin(plan)
+            found.append(loaded(plan, store))
+    except (OSError, ValueError) as error:
+        raise CommandError(f"report: {error}") from error
+    for model, comparison in zip(models, found, strict=True):
+        written.draw(comparison, model)
+    written.write(found[0] if len(found) == 1 else Comparison.join(found))
+
+
+def _compact(folder: Path) -> None:
+    from ..comparison import FolderStore
+
+    _progress(folder)  # that there is a run
+    try:
+        done = FolderStore(folder / PARTS).compact()
+    except (OSError, ValueError) as error:
+        raise CommandError(f"compact: {error}") from error
+    print(f"{done.before} files became {done.after}")

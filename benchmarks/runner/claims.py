@@ -1,0 +1,179 @@
+"""Which blocks are being measured, and by whom, so that workers do not measure the same ones.
+
+Without claims every result is the same, and time is lost: with 64 workers of different speed on
+1563 blocks 8 % of the work is done twice, on 200 blocks 42 %, since near the end all take what is
+left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+LEASE = 120.0
+"""Seconds after which a claim whose owner gives no sign of life is anyone's."""
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """When another's claim was last seen to change, by this process's clock."""
+
+    touched: int
+    since: float
+    alive: bool = False
+
+
+class Claims:
+    """Files that one process alone can make; their owner touches them while it lives.
+
+    No clock is trusted: a claim is abandoned where its owner is a process of this machine that is
+    gone, or where the file was seen to stay untouched for the length of the lease, by this
+    process's own monotonic clock.
+
+    Args:
+        folder: Where claims are; made where there is none.
+        lease: Seconds; see `LEASE`.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with Claims(folder) as mine, Claims(folder) as others:
+        ...     mine.take("block 7"), others.take("block 7"), others.is_taken("block 7")
+        (True, False, True)
+    """
+
+    def __init__(self, folder: Path, lease: float = LEASE) -> None:
+        self._folder, self._lease = folder, lease
+        self._held: set[Path] = set()
+        self._seen: dict[Path, _Sight] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="claims", daemon=True)
+        self._me = json.dumps(_identity(os.getpid()))
+
+    def __enter__(self) -> Claims:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        for path in list(self._held):
+            self._release(path)
+
+    def take(self, name: str) -> bool:
+        """Claim a thing; whether it is this worker's now.
+
+        Raises:
+            OSError: If no file can be made.
+        """
+        path = self._path(name)
+        for _ in range(2):
+            try:
+                number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            except FileExistsError:
+                if not self._is_abandoned(path):
+                    return False
+                # Two may do this at once, and both have the claim: that costs a block measured
+                # twice, and nothing else.
+                path.unlink(missing_ok=True)
+                continue
+            with os.fdopen(number, "w") as file:
+                file.write(self._me)
+            self._held.add(path)
+            return True
+        return False
+
+    def release(self, name: str) -> None:
+        """Give a claim back."""
+        self._release(self._path(name))
+
+    def is_taken(self, name: str) -> bool:
+        """Whether another worker, which may live, has claimed a thing."""
+        path = self._path(name)
+        return path not in self._held and path.exists() and not self._is_abandoned(path)
+
+    def is_alive(self, name: str) -> bool:
+        """Whether the owner of a claim was seen to touch it, since this process first saw it."""
+        path = self._path(name)
+        return not self._is_abandoned(path) and self._seen[path].alive
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name.replace(' ', '-')}.claim"
+
+    def _release(self, path: Path) -> None:
+        self._held.discard(path)
+        with suppress(OSError):
+            path.unlink()
+
+    def _is_abandoned(self, path: Path) -> bool:
+        try:
+            touched = path.stat().st_mtime_ns
+            owner = json.loads(path.read_text(encoding="utf-8") or "{}")
+        except FileNotFoundError:
+            return True
+        except (OSError, ValueError):  # not known now
+            owner, touched = {}, 0
+        if _is_gone(owner):
+            return True
+        now = time.monotonic()
+        sight = self._seen.setdefault(path, _Sight(touched, now))
+        if sight.touched != touched:
+            self._seen[path] = _Sight(touched, now, alive=True)
+            return False
+        return now - sight.since > self._lease
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._lease / 6):
+            for path in list(self._held):
+                with suppress(OSError):
+                    os.utime(path)
+
+
+def _identity(pid: int) -> dict[str, Any]:
+    """What tells a process from all others, on any machine, at any time."""
+    return {"pid": pid, "machine": _machine(), "started": _started(pid)}
+
+
+def _machine() -> list[str]:
+    """This machine since it was started, and what part of it sees the same processes."""
+    found = [socket.gethostname()]
+    with suppress(OSError):
+        found.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+        found.append(os.readlink("/proc/self/ns/pid"))
+    return found
+
+
+def _started(pid: int) -> str:
+    """When a process was started, where the system tells; its number may be used again."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition(")")[2].split()[19]
+
+
+def _is_gone(owner: dict[str, Any]) -> bool:
+    """Whether an owner is a process of this machine that no longer runs."""
+    if owner.get("machine") != _machine() or os.name != "posix":
+        return False
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # of another user
+        return False
+    return _started(owner["pid"]) != owner["started"]

@@ -1,0 +1,58 @@
+"""Several workers on this machine, each a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from .place import OWN
+from .stopping import STOPPED, Stop
+
+
+def launch(command: Sequence[str], workers: int) -> list[int]:
+    """Run a command of `cci-captum` in several processes, and wait for all.
+
+    A signal that asks this process to end is handed on; a worker that dies leaves the others.
+
+    Args:
+        command: Its words, without "cci-captum".
+        workers: How many.
+
+    Returns:
+        The exit code of each; negative is the number of a signal.
+    """
+    environ = dict(os.environ)
+    with Stop() as stop:
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-m", "cci_captum.benchmarks.cli", *command],
+                env={**environ, OWN: f"{rank}/{workers}"},
+            )
+            for rank in range(workers)
+        ]
+        told = False
+        waiting = list(running)
+        while waiting:
+            try:
+                waiting[0].wait(timeout=0.2)
+                waiting.pop(0)
+            except subprocess.TimeoutExpired:
+                if stop and not told:
+                    told = True
+                    for process in running:
+                        with suppress(ProcessLookupError):
+                            process.send_signal(signal.SIGTERM)
+            except KeyboardInterrupt:  # which the terminal sends to all of them
+                continue
+    return [process.returncode for process in running]
+
+
+def exit_code(codes: Sequence[int]) -> int:
+    """Of all workers together: 0 where each ended well."""
+    if all(code == 0 for code in codes):
+        return 0
+    return STOPPED if STOPPED in codes else 1

@@ -1,0 +1,114 @@
+"""A worker: it measures what is missing of a run, whoever else does the same."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from ..comparison import FolderStore, Run
+from ..comparison.plan import Key
+from .claims import Claims
+from .place import Place
+from .stopping import Stop
+
+_PAUSE = 1.0  # seconds between two looks at what others are measuring
+
+
+def order_of(blocks: int, place: Place) -> list[int]:
+    """Blocks in the order in which a worker takes them.
+
+    Its own share first, one after the other; then those of others, in an order of its own, so that
+    two that come to help meet rarely.
+
+    Args:
+        blocks: How many there are.
+        place: Which worker it is.
+
+    Example:
+        >>> order_of(6, Place(rank=1, world=3))[:2]
+        [2, 3]
+    """
+    own = range(place.rank * blocks // place.world, (place.rank + 1) * blocks // place.world)
+    others = [block for block in range(blocks) if block not in own]
+    random.Random(place.rank).shuffle(others)
+    return [*own, *others]
+
+
+class Worker:
+    """A worker of a run.
+
+    Args:
+        run: What is to be measured.
+        store: Begun with the run's plan.
+        claims: Of the workers that share the store; inside its context.
+        stop: Where it is set, the worker ends after the unit in progress.
+        place: Which worker it is; None is the only one.
+        done: Called after each unit that it measured, with the number of its items.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        store: FolderStore,
+        claims: Claims,
+        stop: Stop,
+        place: Place | None = None,
+        done: Callable[[Key, int], None] = lambda key, items: None,
+    ) -> None:
+        self._run, self._store, self._claims, self._stop = run, store, claims, stop
+        self._place, self._done = place or Place(), done
+        self._model = hashlib.sha256(run.plan.model.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def work(self) -> bool:
+        """Measure units until none is missing but those that others are measuring.
+
+        Returns:
+            Whether none is missing at all.
+
+        Raises:
+            OSError: If a unit cannot be stored, or an image cannot be read now.
+            RuntimeError: If the device fails.
+        """
+        order = order_of(len(self._run.plan.blocks), self._place)
+        left = self._without_claimed(order)
+        while left and not self._stop:
+            left = [block for block in self._without_claimed(left) if self._missing(block)]
+            if all(self._claims.is_alive(self._claim(block)) for block in left):
+                break  # others end these
+            time.sleep(_PAUSE)
+        return not self._store.missing(self._run.plan.all_keys())
+
+    def _without_claimed(self, blocks: Sequence[int]) -> list[int]:
+        """Measure these, but for those that others measure, which are returned."""
+        return [block for block in blocks if not self._stop and not self._measure(block)]
+
+    def _measure(self, block: int) -> bool:
+        """Measure what is missing of a block; False if another worker does."""
+        if not self._missing(block):
+            return True
+        if not self._claims.take(self._claim(block)):
+            return False
+        try:
+            places = self._run.plan.blocks[block]
+            for key, unit in self._run.measure(places, self._still_missing(block)):
+                self._store.add(key, unit)
+                self._done(key, len(places))
+        finally:
+            self._claims.release(self._claim(block))
+        return True
+
+    def _missing(self, block: int) -> list[Key]:
+        return self._store.missing(self._run.plan.keys(block))
+
+    def _still_missing(self, block: int) -> Iterator[Key]:
+        """Units that are missing when they are asked for."""
+        for key in self._run.plan.keys(block):
+            if self._stop:
+                return
+            if self._store.missing([key]):
+                yield key
+
+    def _claim(self, block: int) -> str:
+        return f"{self._model[:16]}-{block:06d}"
