@@ -109,9 +109,7 @@ class Working:
         missing = store.missing(plan.all_keys())
         total = plan.items * sum(map(run.maps_of, plan.keys(0)))
         there = total - sum(sizes[key.block] * run.maps_of(key) for key in missing)
-        bar = tqdm(
-            total=total, initial=there, desc=self._title(), unit="map", disable=not self.alone
-        )
+        bar = tqdm(total=total, initial=there, desc="compare", unit="map", disable=not self.alone)
 
         def done(key: Key, items: int) -> None:
             nonlocal last
@@ -137,9 +135,6 @@ class Working:
         if not self._claims.take(f"{name} {path.name}"):
             return False
         return self._record is None or not path.exists() or not self._record.began_before(path)
-
-    def _title(self) -> str:
-        return "compare"
 
     def _say_progress(self, parts: Path) -> None:
         from ..runner import Progress

@@ -137,8 +137,10 @@ class FolderStore:
         left = [key for key in keys if key not in self._whole and not self._is_unit(key)]
         if left and time.monotonic() - self._looked >= _LOOK_AGAIN:
             self._look_for_merged()
-        found = [key for key in left if key.block in self._merged.get(family_of(key), {})]
-        self._whole.update(found)
+        for key in left:
+            if path := self._merged.get(family_of(key), {}).get(key.block):
+                self._check_of_run(path, self._footers[path], key)
+                self._whole.add(key)
         return [key for key in left if key not in self._whole]
 
     def add(self, key: Key, unit: pd.DataFrame) -> None:
@@ -242,13 +244,16 @@ class FolderStore:
                     f"store: {error}; it is kept as {aside.name}, and measured again", stacklevel=4
                 )
             return False
+        self._check_of_run(path, footer, key)
+        self._whole.add(key)
+        return True
+
+    def _check_of_run(self, path: Path, footer: Footer, key: Key) -> None:
         if footer.configuration != self._fingerprints[key.model]:
             raise ValueError(
                 f"store: expected units of this run in {readable(self.folder)}, found {path.name}, "
                 "which is of another; move it away"
             )
-        self._whole.add(key)
-        return True
 
     def _look_for_merged(self) -> None:
         self._looked = time.monotonic()

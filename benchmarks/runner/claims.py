@@ -127,7 +127,7 @@ class Claims:
             return True
         except (OSError, ValueError):  # not known now
             owner, touched = {}, 0
-        if _is_gone(owner):
+        if isinstance(owner, dict) and _is_gone(owner):
             return True
         now = time.monotonic()
         sight = self._seen.setdefault(path, _Sight(touched, now))

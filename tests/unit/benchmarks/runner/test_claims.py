@@ -1,0 +1,117 @@
+"""Claims: one owner at a time, living or dead, whatever the clock says."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cci_captum.benchmarks.runner import Claims
+from cci_captum.benchmarks.runner.claims import _identity
+
+
+def of_another_machine(path: Path) -> None:
+    owner = _identity(os.getpid())
+    owner["machine"] = ["elsewhere", "0", "0"]
+    path.write_text(json.dumps(owner))
+
+
+def take_many(folder: Path, start: float) -> list[int]:
+    with Claims(folder) as claims:
+        time.sleep(max(start - time.time(), 0))
+        own = [number for number in range(200) if claims.take(f"{number}")]
+        time.sleep(1)  # nobody's claims are given back before all have tried
+    return own
+
+
+def test_each_thing_has_one_owner(tmp_path: Path) -> None:
+    """Three processes that want 200 things at the same time."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(3) as pool:
+        start = time.time() + 0.1
+        found = pool.starmap(take_many, [(tmp_path, start)] * 3)
+    owned = [number for own in found for number in own]
+    assert sorted(owned) == list(range(200))
+    assert not list(tmp_path.iterdir())  # all were given back
+
+
+def test_given_back(tmp_path: Path) -> None:
+    with Claims(tmp_path) as one, Claims(tmp_path) as other:
+        assert one.take("a") and not one.take("a") and not other.take("a")
+        assert other.is_taken("a") and not one.is_taken("a")
+        one.release("a")
+        assert not other.is_taken("a") and other.take("a")
+
+
+def test_a_killed_owner_of_this_machine_is_gone_at_once(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, pathlib; from cci_captum.benchmarks.runner.claims import Claims\n"
+        "c = Claims(pathlib.Path(sys.argv[1])).__enter__(); assert c.take('a')\n"
+        "print('taken', flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert done.stdout == "taken\n" and done.returncode == -9
+    with Claims(tmp_path) as claims:
+        assert not claims.is_taken("a") and claims.take("a")
+
+
+def test_a_number_of_a_process_is_no_process(tmp_path: Path) -> None:
+    """The owner's number was given to another process since."""
+    owner = _identity(os.getpid())
+    (tmp_path / "a.claim").write_text(json.dumps(owner | {"started": "1"}))
+    with Claims(tmp_path) as claims:
+        assert claims.take("a")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"machine": null}'])
+def test_an_unknown_owner_may_live(content: str, tmp_path: Path) -> None:
+    (tmp_path / "a.claim").write_text(content)
+    with Claims(tmp_path) as claims:
+        assert not claims.take("a") and claims.is_taken("a")
+
+
+@pytest.mark.parametrize("jump", [-(10**6), 0, 10**6])
+def test_a_silent_owner_elsewhere_is_waited_for_by_our_own_clock(
+    jump: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever time the file says: another machine's clock, or one that jumped."""
+    path = tmp_path / "a.claim"
+    of_another_machine(path)
+    os.utime(path, (time.time() + jump, time.time() + jump))
+    now = [1000.0]
+    monkeypatch.setattr("cci_captum.benchmarks.runner.claims.time.monotonic", lambda: now[0])
+    claims = Claims(tmp_path, lease=120)
+    assert not claims.take("a") and not claims.is_alive("a")
+    now[0] += 119
+    assert not claims.take("a")
+    os.utime(path, (5 + jump, 5 + jump))  # a sign of life
+    now[0] += 2
+    assert not claims.take("a") and claims.is_alive("a")
+    now[0] += 119
+    assert not claims.take("a")
+    now[0] += 2
+    assert not claims.is_alive("a") and claims.take("a")
+
+
+def test_owners_give_signs_of_life(tmp_path: Path) -> None:
+    with Claims(tmp_path, lease=0.3) as claims:
+        claims.take("a")
+        path = tmp_path / "a.claim"
+        os.utime(path, (0, 0))
+        deadline = time.monotonic() + 20
+        while path.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert path.stat().st_mtime > 0
+
+
+def test_a_folder_that_takes_no_files_is_an_error(tmp_path: Path) -> None:
+    with Claims(tmp_path / "claims") as claims:
+        (tmp_path / "claims").rmdir()
+        with pytest.raises(FileNotFoundError):
+            claims.take("a")
