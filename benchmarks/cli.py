@@ -9,28 +9,20 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from cci_captum._extras import MissingExtraError
 from cci_captum._version import __version__
 
 from .commands import compare, demo, env, explain, methods, retrieval, run
-from .commands._common import CommandError, StoppedError
+from .commands._common import CommandError, Parser, StoppedError
 
 _STOPPED = 75  # as runner.STOPPED, which takes seconds to import
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong usage as every other error is reported: in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        named = message.removeprefix("argument ")  # "--n: ...", as all others
-        raise CommandError(f"{named} (see {self.prog} --help)")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; `run` in its result is the command's function."""
-    parser = _Parser(
+    parser = Parser(
         prog="cci-captum",
         description="Explain CLIP-like models with Cluster-based Concept Importance (CCI).",
     )

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cci_captum.baselines.registry import METHODS
 from cci_captum.baselines.spec import MethodSpec
@@ -23,6 +23,14 @@ class CommandError(Exception):
 
 class StoppedError(Exception):
     """The process was asked to end, and did so between two units."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong usage as every other error is reported: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        named = message.removeprefix("argument ")  # "--n: ...", as all others
+        raise CommandError(f"{named} (see {self.prog} --help)")
 
 
 def at_least(least: int) -> Callable[[str], int]:

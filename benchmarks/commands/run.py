@@ -10,7 +10,7 @@ from typing import Any
 
 from cci_captum.names import readable
 
-from ._common import CommandError, StoppedError, at_least
+from ._common import CommandError, Parser, StoppedError, at_least
 from ._comparing import PARTS, empty
 from ._working import PLAN, WORKERS, Working, read_plan
 from ._written import Written, line_of
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace, parse: Parse) -> None:
 
 
 def _own_options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = Parser(prog="cci-captum run", add_help=False, allow_abbrev=False)
     parser.add_argument("--workers", type=at_least(1), default=1)
     parser.add_argument("--threads", type=at_least(1))
     parser.add_argument("--readers", type=at_least(0))

@@ -22,7 +22,7 @@ from PIL import Image
 import cci_captum
 from cci_captum.baselines import GradECLIP
 from cci_captum.benchmarks import cli
-from cci_captum.benchmarks.commands import _comparing
+from cci_captum.benchmarks.commands import _comparing, _written
 from cci_captum.benchmarks.comparison import FolderStore, compare
 from cci_captum.benchmarks.data import ImageFolders, Scenes
 
@@ -66,7 +66,7 @@ def small_model(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch)
     preprocess = cci_captum.load_clip("tiny").preprocess
     loaded = cci_captum.LoadedCLIP(model, preprocess, tokenizer, "small")
     monkeypatch.setattr(_comparing, "load_model", lambda *_: loaded)
-    monkeypatch.setattr(_comparing, "DPI", 50)
+    monkeypatch.setattr(_written, "DPI", 50)
 
 
 @pytest.mark.exhaustive

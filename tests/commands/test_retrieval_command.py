@@ -16,7 +16,7 @@ from PIL import Image
 
 import cci_captum
 from cci_captum.benchmarks import cli
-from cci_captum.benchmarks.commands import _comparing
+from cci_captum.benchmarks.commands import _comparing, _written
 from cci_captum.benchmarks.comparison import Comparison
 
 FAST = ["--method", "gradcam", "--ties", "none", "--device", "cpu", "--batch-size", "4"]
@@ -33,7 +33,7 @@ def small_models(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
         return cci_captum.LoadedCLIP(model, preprocess, tokenizer, f"{name}{tag}")
 
     monkeypatch.setattr(_comparing, "load_model", load)
-    monkeypatch.setattr(_comparing, "DPI", 50)
+    monkeypatch.setattr(_written, "DPI", 50)
 
 
 def run(*arguments: object) -> int:

@@ -1,0 +1,297 @@
+"""`cci-captum run`: workers that share a folder, whoever starts them, and what it says of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import cci_captum
+from cci_captum.benchmarks import cli
+from cci_captum.benchmarks.commands import _comparing, _written
+from cci_captum.benchmarks.comparison import FolderStore
+from cci_captum.benchmarks.runner import trial
+
+ASKED = ["--method", "gradcam", "--protocol", "tokens", "--ties", "none", "--batch-size", "2"]
+TWO = ["--multi_gpu", "--num_processes", "2"]  # of accelerate: without GPUs, too
+TABLES = ["curves", "errors", "failures", "maps", "results", "samples"]
+CLI = [sys.executable, "-m", "cci_captum.benchmarks.cli"]
+
+
+@pytest.fixture
+def small_model(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of the tiny model, with its preprocessing, one that takes a tenth of the time."""
+    model, _ = make_clip(1, image_size=96, patch_size=16)
+    preprocess = cci_captum.load_clip("tiny").preprocess
+    loaded = cci_captum.LoadedCLIP(model, preprocess, tokenizer, "small")
+    monkeypatch.setattr(_comparing, "load_model", lambda *_: loaded)
+    monkeypatch.setattr(_written, "DPI", 50)
+    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "CCI_CAPTUM_WORKER"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run(*words: object) -> int:
+    return cli.main(["run", *map(str, words)])
+
+
+def compare(out: Path, *more: object) -> list[object]:
+    return ["compare", "--device", "cpu", "--n", 6, *ASKED, "--out", out, *more]
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / f"{name}.parquet").read_bytes() for name in TABLES}
+
+
+@pytest.mark.usefixtures("small_model")
+def test_one_worker_gives_what_compare_gives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([str(word) for word in compare(tmp_path / "plain")]) == 0
+    out = tmp_path / "run"
+    assert run(*compare(out)) == 0
+    assert tables(out) == tables(tmp_path / "plain")
+    both = [(folder / "summary.md").read_text()[:600] for folder in (out, tmp_path / "plain")]
+    assert both[0] == both[1]
+    capsys.readouterr()
+
+    assert run("status", out) == 0
+    said = capsys.readouterr().out
+    assert "small  gradcam       3 of 3 blocks\n" in said
+    assert said.endswith("\n\n3 of 3 blocks (done)\nworkers: 1 done\n")
+    assert run("compact", out) == 0 and capsys.readouterr().out == "12 files became 4\n"
+    before = tables(out)
+    for name in TABLES:
+        (out / f"{name}.parquet").unlink()
+    assert run("report", out) == 0
+    assert tables(out) == before
+    assert run(*compare(out)) == 0  # all is there: written anew, nothing is measured
+    assert tables(out) == before and len(list((out / "parts").glob("*.parquet"))) == 4
+
+
+@pytest.mark.usefixtures("small_model")
+def test_records_and_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, plan = tmp_path / "run", tmp_path / "PLAN.json"
+    asked = {"command": "compare", "n": 6, "device": "cpu", "method": ["gradcam"], "ties": "none"}
+    asked |= {"protocol": "tokens", "batch_size": 2, "out": str(out), "threads": 1}
+    plan.write_text(json.dumps(asked))
+    assert run(plan) == 0
+    (path,) = (out / "workers").iterdir()
+    record = json.loads(path.read_text())
+    assert record["how"] == "done" and record["units"] == 9 and record["images"] == 18
+    for name in ("host", "pid", "rank", "world", "device", "threads", "versions", "revision"):
+        assert name in record
+    assert record["versions"]["torch"] and record["threads"] == 1
+    first = tables(out)
+    stored = json.loads((out / "plan.json").read_text())
+    assert stored["n"] == 6 and stored["threads"] == 1 and stored["command"] == "compare"
+    assert run(out / "plan.json") == 0  # the folder's own plan is the same run
+    assert tables(out) == first and len(list((out / "workers").iterdir())) == 2
+
+    capsys.readouterr()
+    assert run(*compare(out), "--threads", 2) == 2
+    assert "--threads: the run in " in capsys.readouterr().err
+    assert run(*compare(out), "--seed", 1) == 2
+    assert "seed 0, not 1; take another folder, or --restart" in capsys.readouterr().err
+    assert tables(out) == first
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ("{", "PLAN: expected JSON in"),
+        ("[]", 'PLAN: expected an object with a "command"'),
+        ('{"command": "demo"}', "PLAN: expected one of compare, retrieval, variants as command"),
+        ('{"command": "compare", "out": {"a": 1}}', "PLAN: expected a text or number as out in"),
+        ('{"command": "compare", "metod": "cci"}', "unrecognized arguments: --metod"),
+        (None, "PLAN: cannot read"),
+    ],
+)
+def test_plans_that_are_none(
+    plan: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if plan is not None:
+        (tmp_path / "p.json").write_text(plan)
+    assert run(tmp_path / "p.json") == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["demo"], "run: expected compare, retrieval, variants, a PLAN.json, status, compact or"),
+        (["status"], "status: expected one folder, got 0 words"),
+        (["status", "none"], "status: no such folder: none"),
+        (["status", "."], "status: expected the folder of a run"),
+        (["compact", "."], "status: expected the folder of a run"),
+        (["compare", "--workers", "0"], "--workers: expected an int of at least 1, got '0'"),
+        (["compare", "--threads", "x"], "--threads: expected an int of at least 1, got 'x'"),
+    ],
+)
+def test_wrong_words(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*words) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("small_model")
+def test_a_report_needs_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert run(*compare(out)) == 0
+    for path in (out / "parts").glob("*-000001.parquet"):
+        path.unlink()
+    capsys.readouterr()
+    assert run("report", out) == 2
+    assert "report: expected a run that is done, got 2 of 3 blocks (66.7 %)" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.usefixtures("small_model")
+def test_only_one_worker_may_restart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(*compare(tmp_path)) == 0
+    before = tables(tmp_path)
+    monkeypatch.setenv("CCI_CAPTUM_WORKER", "0/2")
+    assert run(*compare(tmp_path), "--restart") == 2
+    assert "--restart: expected it of one worker" in capsys.readouterr().err
+    assert tables(tmp_path) == before
+    assert run(*compare(tmp_path), "--workers", "2") == 2
+    assert "--workers: expected 1 where a launcher starts them" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_model")
+def test_a_disk_that_fills_while_it_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was stored stays; the message says what to do; the same command goes on."""
+    assert run(*compare(tmp_path / "whole")) == 0
+    add, count = FolderStore.add, []
+
+    def full(self: FolderStore, key: Any, unit: pd.DataFrame) -> None:
+        count.append(key)
+        if len(count) == 6:
+            monkeypatch.setattr(os, "fsync", no_space)
+        add(self, key, unit)
+
+    def no_space(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    out, fsync = tmp_path / "out", os.fsync
+    monkeypatch.setattr(FolderStore, "add", full)
+    capsys.readouterr()
+    assert run(*compare(out)) == 2
+    err = capsys.readouterr().err
+    assert "--out: cannot write into " in err and "No space left on device; what is there" in err
+    assert len(list((out / "parts").glob("*.parquet"))) == 5
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert run(*compare(out)) == 0
+    assert tables(out) == tables(tmp_path / "whole")
+
+
+def start(words: Sequence[object], env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [*map(str, words)], env={**os.environ, **(env or {})}, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_ends_after_the_unit(sign: signal.Signals, workers: int, tmp_path: Path) -> None:
+    words = [*CLI, "run", *compare(tmp_path, "--n", 40, "--workers", workers, "--threads", 1)]
+    process = start(words)
+    while len([*tmp_path.glob("parts/*.parquet")]) < 4:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(sign)
+    _, err = process.communicate()
+    assert process.returncode == 75, err
+    assert "the same command goes on" in err
+    done = len([*tmp_path.glob("parts/*.parquet")])
+    assert 4 <= done < 80 and not [*tmp_path.glob("parts/.*")]
+    assert not (tmp_path / "summary.md").exists() and not (tmp_path / "parts/claims").exists()
+    ends = {json.loads(path.read_text())["how"] for path in tmp_path.glob("workers/*")}
+    assert ends <= {"stopped by SIGTERM", "stopped by SIGUSR1", "StoppedError: SIGTERM"}
+
+
+def launched(launcher: str, words: list[object]) -> list[list[object]]:
+    """Commands to run at the same time, with variables of theirs."""
+    module = ["-m", "cci_captum.benchmarks.cli", *words]
+    python = [sys.executable, "-m"]
+    return {
+        "workers": [[*CLI, *words, "--workers", 2]],
+        "torchrun": [[*python, "torch.distributed.run", "--nproc-per-node", 2, *module]],
+        "accelerate": [
+            [*python, "accelerate.commands.accelerate_cli", "launch", *TWO, *module],
+        ],
+        "srun": [[*CLI, *words], [*CLI, *words]],
+    }[launcher]
+
+
+@pytest.mark.exhaustive
+def test_every_launcher_gives_the_same_store(tmp_path: Path) -> None:
+    """Two processes each; srun's are started with the variables that it sets."""
+    units: dict[str, set[str]] = {}
+    contents: dict[str, dict[str, bytes]] = {}
+    for launcher in ("workers", "torchrun", "accelerate", "srun"):
+        out = tmp_path / launcher
+        commands = launched(launcher, ["run", *compare(out, "--n", 12, "--threads", 1)])
+        processes = [
+            start(command, {"SLURM_PROCID": str(rank), "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"})
+            if launcher == "srun"
+            else start(command)
+            for rank, command in enumerate(commands)
+        ]
+        ends = [process.communicate() for process in processes]
+        assert [process.returncode for process in processes] == [0] * len(commands), ends
+        records = [json.loads(path.read_text()) for path in (out / "workers").iterdir()]
+        assert sorted(record["rank"] for record in records) == [0, 1]
+        assert {record["world"] for record in records} == {2}
+        assert sum(record["units"] for record in records) == 3 * 6  # none was measured twice
+        units[launcher] = {path.name for path in (out / "parts").glob("*.parquet")}
+        contents[launcher] = tables(out)
+    assert len({frozenset(names) for names in units.values()}) == 1
+    assert all(content == contents["workers"] for content in contents.values())
+
+
+@pytest.mark.exhaustive
+def test_killed_by_the_command_line(tmp_path: Path) -> None:
+    """As `python -m cci_captum.benchmarks.runner.trial`, shorter."""
+    found = trial.trial(tmp_path, 12, 3, workers=(2, 1, 3))
+    assert not found.different and found.kills
+    shutil.rmtree(tmp_path / "killed")
+
+
+@pytest.mark.exhaustive
+def test_a_worker_that_is_killed_leaves_the_others(tmp_path: Path) -> None:
+    words = [*CLI, "run", *compare(tmp_path, "--n", 40, "--workers", 2, "--threads", 1)]
+    process = start(words)
+    while len([*tmp_path.glob("parts/*.parquet")]) < 4:
+        assert process.poll() is None
+        time.sleep(0.02)
+    victim = next(iter(tmp_path.glob("workers/*.json")))
+    os.kill(json.loads(victim.read_text())["pid"], signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "ended with signal 9" in err
+    assert len([*tmp_path.glob("parts/*-0000??.parquet")]) == 80
+    assert (tmp_path / "summary.md").exists()
