@@ -12,11 +12,10 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import open_clip
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..clip_variants import VARIANT_LISTS, Variant
@@ -39,7 +38,7 @@ class Counts(NamedTuple):
     flops: int
 
 
-def without_weights(architecture: str) -> nn.Module:
+def without_weights(architecture: str) -> Any:
     """open_clip's model of that name on the device "meta": it computes shapes and no values."""
     root = logging.getLogger()
     level = root.level
@@ -66,12 +65,13 @@ def count(architecture: str) -> Counts:
         (151277313, 8.82)
     """
     model = without_weights(architecture)
-    visual = model.visual
-    size = visual.image_size
+    size = model.visual.image_size
     height, width = size if isinstance(size, Sequence) else (size, size)
     with FlopCounterMode(display=False) as counter:
         model.encode_image(torch.empty(1, 3, height, width, device="meta"))
-    image, whole = (sum(p.numel() for p in part.parameters()) for part in (visual, model))
+    image, whole = (
+        sum(parameter.numel() for parameter in part.parameters()) for part in (model.visual, model)
+    )
     return Counts(image, whole, counter.get_total_flops())
 
 
