@@ -50,21 +50,20 @@ def without_weights(architecture: str) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def count(architecture: str) -> Counts:
-    """What an architecture of open_clip has and takes.
+def counts_of(model: Any) -> Counts:
+    """What a model of open_clip on the device "meta" has and takes.
 
     On "meta", attention is the products that it consists of; fused kernels of the CPU are unknown
     to torch's counter and would count as nothing.
 
     Args:
-        architecture: open_clip's name.
+        model: As `without_weights` gives it.
 
     Example:
-        >>> counts = count("ViT-B-32")
+        >>> counts = counts_of(without_weights("ViT-B-32"))
         >>> counts.parameters, round(counts.flops / 1e9, 2)
         (151277313, 8.82)
     """
-    model = without_weights(architecture)
     size = model.visual.image_size
     height, width = size if isinstance(size, Sequence) else (size, size)
     with FlopCounterMode(display=False) as counter:
@@ -103,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.parse_args(argv)
     every = dict.fromkeys(v.architecture for own in VARIANT_LISTS.values() for v in own)
-    counts = {architecture: count(architecture) for architecture in every}
+    counts = {name: counts_of(without_weights(name)) for name in every}
     print(f"torch {torch.__version__}, open_clip {open_clip.__version__}")
     for name, variants in VARIANT_LISTS.items():
         rows = [_row(variant, counts[variant.architecture]) for variant in variants]
