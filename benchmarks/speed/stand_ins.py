@@ -163,12 +163,16 @@ class Cost(NamedTuple):
 
 
 _PROGRAM = """
-import json, resource, sys, time
+import json, re, resource, sys, time
 from cci_captum.benchmarks.data import open_data
 
 def peak():
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    try:  # on Linux; ru_maxrss there begins with the peak of the process that started this one
+        status = open("/proc/self/status").read()
+        return int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) * 1024 / 1e6
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 before, start = peak(), time.perf_counter()
 data = open_data(sys.argv[1])
