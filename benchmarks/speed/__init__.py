@@ -1,1 +1,1 @@
-"""Timings, as ratios within one run; never part of the tests."""
+"""What runs cost: timings, as ratios within one run, and counts. Timings are never tested."""

@@ -53,6 +53,7 @@ FLOORS = (
     ("cci_captum",),  # its __init__: the public names
     ("cci_captum.baselines",),
     (
+        "cci_captum.benchmarks.clip_variants",
         "cci_captum.benchmarks.markdown",
         "cci_captum.benchmarks.measures",
         "cci_captum.benchmarks.memory",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import tracemalloc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 
 from cci_captum import load_clip
 from cci_captum.benchmarks.data import COCOKarpathy, Flickr30k
+from cci_captum.benchmarks.data._captions import from_karpathy
 from cci_captum.benchmarks.faithfulness.retrieval import CaptionRetrieval
 
 FIVE = ["A cat, on a mat.", 'A "cat".', "A cat\nand a dog", " Two  cats. ", "Café, naïve — 猫"]
@@ -321,6 +323,30 @@ def pair(tmp_path: Path) -> Path:
     for name in ("1.jpg", "2.jpg"):
         photo(tmp_path / name)
     return tmp_path
+
+
+def test_tokens_take_no_memory(tmp_path: Path) -> None:
+    """They are most of Karpathy's file, and nobody reads them."""
+    tokens = [f"word{number}" for number in range(12)]
+    sentences = [
+        {"tokens": tokens, "raw": f"Caption {n}.", "imgid": n, "sentid": n} for n in range(5)
+    ]
+    entries = [
+        {"filepath": "train2014", "filename": f"{number}.jpg", "split": "train",
+         "imgid": number, "sentids": [*range(5)], "sentences": sentences}
+        for number in range(2000)
+    ]  # fmt: skip
+    entries[7]["split"] = "test"
+    path = tmp_path / "dataset_coco.json"
+    path.write_text(json.dumps({"dataset": "coco", "images": entries}))
+    tracemalloc.start()
+    try:
+        (photo,) = from_karpathy(path, "test", "coco")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert photo.captions == tuple(f"Caption {n}." for n in range(5))
+    assert peak < 4 * path.stat().st_size
 
 
 def test_lines_without_quotes(pair: Path) -> None:
