@@ -9,6 +9,7 @@ from __future__ import annotations
 from .base import Batch, Question, Task
 from .classification import Classification, Explained
 from .kinds import KINDS, Kind
+from .loaded import Loaded, Reader
 from .retrieval import Retrieval
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "Classification",
     "Explained",
     "Kind",
+    "Loaded",
     "Question",
+    "Reader",
     "Retrieval",
     "Task",
 ]
