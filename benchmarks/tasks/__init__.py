@@ -10,6 +10,7 @@ from .base import Batch, Question, Task
 from .classification import Classification, Explained
 from .kinds import KINDS, Kind
 from .loaded import Loaded, Reader
+from .reading import read_blocks
 from .retrieval import Retrieval
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "Reader",
     "Retrieval",
     "Task",
+    "read_blocks",
 ]
