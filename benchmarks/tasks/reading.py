@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 import torch
@@ -148,9 +148,9 @@ class _Processes:
                     raise
                 raise RuntimeError(
                     f"readers: expected {self._readers} processes to read until the end, but one "
-                    f"ended. Mostly memory is short, where each holds up to {AHEAD} blocks, or room "
-                    "in /dev/shm: use fewer readers or smaller batches. If one ends at once, and "
-                    "data or preprocess are of the script that runs, start its work under "
+                    f"ended. Mostly memory is short, where each holds up to {AHEAD} blocks, or "
+                    "room in /dev/shm: use fewer readers or smaller batches. If one ends at once, "
+                    "and data or preprocess are of the script that runs, start its work under "
                     'if __name__ == "__main__":, or use 0 readers'
                 ) from error
             yield found
@@ -181,8 +181,9 @@ def _as_it_is(found: Any) -> Any:
 
 
 def _start_server() -> None:
-    """Start what readers start from, where it does not run yet: it imports torch for all of them."""
+    """Start what readers start from, where it does not run yet; it imports torch for them all."""
     multiprocessing.set_forkserver_preload(["__main__", __name__])
+    resource_tracker.ensure_running()  # which lets signals through again when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         forkserver.ensure_running()
@@ -193,13 +194,19 @@ def _start_server() -> None:
 def _settle(worker: int, parent: int) -> None:
     """Make a process a reader: quiet, and deaf to all signals to end but its parent's."""
     warnings.simplefilter("ignore")
-    if hasattr(signal, "sigwaitinfo"):
+    if hasattr(signal, "sigtimedwait"):
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         threading.Thread(target=_heed, args=(parent,), daemon=True).start()
 
 
 def _heed(parent: int) -> None:
-    """End this process when its parent sends it SIGTERM."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
+    """End this process when its parent has ended, or sends it SIGTERM.
+
+    torch's workers look at who started them, which is not the parent but what they start from.
+    """
+    own = multiprocessing.parent_process()
+    while own is not None and own.is_alive():
+        told = signal.sigtimedwait({signal.SIGTERM}, 1)
+        if told is not None and told.si_pid == parent:
+            break
     os._exit(0)
