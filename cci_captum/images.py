@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -215,7 +216,8 @@ def errors_named(name: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and could_not_be_read_now(error):
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = str(error).partition("\n")[0]
+        reason = re.sub(r" \(.*", "", first) or type(error).__name__  # without bytes and headers
         raise ValueError(f"cannot be read, {reason}: {name}") from error
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..tasks import KINDS, Batch, Task
+from .left_out import reason_of
 from .measures import MEASURES
 from .plan import Key
 from .results import Comparison
@@ -74,6 +75,7 @@ def comparison_of(
     known = known.sort_values("index", ignore_index=True)
     readable = known["error"] == ""
     errors = known.loc[~readable, ["index", "error"]].reset_index(drop=True)
+    errors.insert(1, "reason", errors["error"].map(reason_of))
     parts = [unit for key, unit in units.items() if key.method and len(unit)]
     if not parts:
         raise ValueError(

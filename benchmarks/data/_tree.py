@@ -279,8 +279,8 @@ def _read_mask(path: Path, size: tuple[int, int]) -> Tensor:
     high, wide = values.shape[:2]
     if (wide, high) != size:
         raise ValueError(
-            f"expected the size of the image as it is shown, {size[0]} x {size[1]}, got {wide} x "
-            f"{high}: {name}"
+            f"expected the size of the image as it is shown, got another: {name} ({wide} x {high}, "
+            f"not {size[0]} x {size[1]})"
         )
     mask = values.reshape(high, wide, -1)[..., : len(bands) - ("A" in bands)].any(axis=-1)
     if not mask.any():

@@ -108,7 +108,7 @@ class Classification(Task):
         )
         if self.explained == "predicted":
             blank = [row for row, label in enumerate(batch.predicted) if label < 0]
-            reason = "no class alone scores highest: nothing is predicted"
+            reason = "no class alone scores highest, so that none is predicted"
             errors |= {batch.indices[row]: reason for row in blank}
             batch = batch.only([row for row in range(len(batch.names)) if row not in blank])
         return batch if batch.names else None, errors

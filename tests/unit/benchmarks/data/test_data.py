@@ -416,7 +416,7 @@ def test_masks_fit_images_as_they_are_shown(tmp_path: Path) -> None:
     mask = ImageFolders(root, masks=masks)[0].mask
     assert mask is not None and tuple(mask.shape) == SIZE
     Image.new("L", SIZE, 255).save(masks / "cat" / "1.png")
-    message = r"expected the size of the image .* 3 x 4, got 4 x 3: the mask .*b/cat/1\.png"
+    message = r"expected the size of the image .*: the mask .*b/cat/1\.png \(4 x 3, not 3 x 4\)"
     with pytest.raises(ValueError, match=message):
         ImageFolders(root, masks=masks)[0]
 
