@@ -126,7 +126,9 @@ class _Processes:
         if _START == "forkserver":
             _start_server()
         try:
-            self._found: Any = iter(loader)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Got pickle error")  # said below
+                self._found: Any = iter(loader)
         except (AttributeError, TypeError, pickle.PicklingError) as error:
             raise TypeError(
                 "readers: expected data and preprocess that other processes can be handed, which "
