@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 
 METHODS = ("cci", "grad-eclip", "maskclip", "gradcam")
 """What is compared where the user names no method."""
+
+_OPTION_OF = {"data": "--data", "store": "--out", "readers": "--readers"}
 
 PARTS = "parts"
 """Where units are, in the folder of a run."""
@@ -243,10 +244,13 @@ class Request:
         """What a run refuses or cannot write, as errors of `--out`; what is kept when it ends."""
         try:
             yield
-        except (OSError, ValueError) as error:
-            if not str(error.args[-1] if error.args else "").startswith("store: "):
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
+            text = str(error.args[-1]) if error.args else str(error)
+            argument, _, rest = text.partition(": ")
+            if argument in _OPTION_OF:
+                text = f"{_OPTION_OF[argument]}: {rest}"
+            elif isinstance(error, (OSError, RuntimeError)):
                 raise
-            text = re.sub("^store: ", "--out: ", str(error.args[-1]))
             other = "results of the same run" in text
             remedy = "; take another folder, or --restart" if other else ""
             raise CommandError(f"{text}{remedy}") from error

@@ -123,7 +123,15 @@ class Working:
                 self._say_progress(store.folder)
 
         with bar:
-            return Worker(run, store, self._claims, self.stop, self._place, done).work()
+            return Worker(
+                run, store, self._claims, self.stop, self._place, done, self._readers_for(run)
+            ).work()
+
+    def _readers_for(self, run: Run) -> int:
+        """Processes that read ahead; a command that is no long run reads as it goes."""
+        if self._readers is not None:
+            return self._readers
+        return 2 if self._keep_records and run.task.device.type == "cuda" else 0
 
     def first_to(self, name: str, path: Path) -> bool:
         """Whether a file is this worker's to write, with others that belong to it.

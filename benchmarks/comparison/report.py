@@ -9,9 +9,11 @@ import pandas as pd
 from cci_captum.baselines.registry import REFERENCES
 from cci_captum.models._cut_texts import CutText, describe_cuts
 from cci_captum.models._equal_names import describe
+from cci_captum.names import readable
 
 from ..markdown import NO_INTERVAL, literal, table, with_interval
 from ..tasks import Kind
+from .left_out import reasons
 from .measures import COSTS, LOCALIZATION, RANKS
 from .results import Comparison, reference_of
 from .summary import photos_of
@@ -68,10 +70,19 @@ def _of_model(comparison: Comparison, reference: str) -> list[str]:
     if len(comparison.failures):
         parts += ["## What failed", _failures(comparison)]
     if len(comparison.errors):
-        rows = comparison.errors[["index", "error"]].itertuples(index=False)
-        parts += [f"## {kind.items.capitalize()} that could not be read"]
-        parts += [table(["place", "error"], rows)]
+        parts += [f"## {kind.items.capitalize()} that could not be read", _left_out(comparison)]
+        parts += [table(["why", kind.items, "the first"], reasons(comparison.errors))]
     return parts
+
+
+def _left_out(comparison: Comparison) -> str:
+    """How many items there are no numbers of."""
+    errors, read = comparison.errors["index"], comparison.samples["index"]
+    items = comparison.kind.items
+    return (
+        f"Left out: {errors.nunique()} of {pd.concat([errors, read]).nunique()} {items}; "
+        "errors.parquet has each."
+    )
 
 
 def _models(comparison: Comparison) -> str:
@@ -95,7 +106,7 @@ def _models(comparison: Comparison) -> str:
 
 
 def text(comparison: Comparison) -> str:
-    """The areas under both curves, and where maps lie, as plain text for a terminal."""
+    """The areas under both curves, where maps lie, and what was left out, for a terminal."""
     kind, models = comparison.kind, comparison.models
     located = [name for name in ("pointing_game", "energy") if name in comparison.results]
     areas = kind.areas(*kind.main)
@@ -122,6 +133,10 @@ def text(comparison: Comparison) -> str:
                 lines.append(f"{title(method):{width}} " + "".join(cells))
     if any("(-)" in line for line in lines):
         lines += ["", NO_INTERVAL]
+    if len(comparison.errors):
+        lines += ["", _left_out(comparison)]
+        for reason in reasons(comparison.errors.drop_duplicates(["index", "error"])):
+            lines.append(f"{reason.count:6} x {readable(reason.text)}: {readable(reason.names)}")
     return "\n".join(line.rstrip() for line in lines)
 
 

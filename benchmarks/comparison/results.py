@@ -68,7 +68,8 @@ class Comparison:
             - "similarity", of checks: Spearman's rank correlation with the map without the check.
         curves: A row an item, method, check and protocol, with the curves as arrays (P,) float64:
             "deletion_score", "deletion_probability", "insertion_top1", ...; see `points`.
-        errors: A row an item that could not be read: "index" and "error".
+        errors: A row an item that could not be read: "index", "reason", what is wrong, and "error",
+            what is wrong and with which image.
         settings: What was compared on what: names and numbers for the report. Of several models
             "models" has their names and "by_model" the settings of each.
         failures: A row an item, method and check without a map: "index", "image", "method",

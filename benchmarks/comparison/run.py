@@ -16,7 +16,7 @@ from cci_captum.models.preprocessing import Preprocess, mean_and_std
 from ..data import ImageData
 from ..faithfulness import TIES, DeletionInsertion, Protocol
 from ..faithfulness.protocols import Ties
-from ..tasks import Batch, Classification, Explained, Task
+from ..tasks import Batch, Classification, Explained, Loaded, Task
 from .plan import Key, Plan, configuration, definition_of
 from .randomization import CHECKS, with_random_weights
 from .results import Comparison
@@ -127,18 +127,19 @@ class Run:
         return len(self._rows.get(key.method, ()))
 
     def measure(
-        self, places: Sequence[int], keys: Iterable[Key]
+        self, places: Sequence[int], keys: Iterable[Key], loaded: Loaded | None = None
     ) -> Iterator[tuple[Key, pd.DataFrame]]:
         """Units of a block, one after the other, as the caller asks for the next.
 
         Args:
             places: Of the block's items.
             keys: Of these units; each is asked for when the one before it was taken.
+            loaded: The items, as `task.reader` reads them; None reads them here.
 
         Yields:
             Key and rows; see `cci_captum.benchmarks.comparison.unit.measure`.
         """
-        batch, errors = self.task.block(places)
+        batch, errors = self.task.batch(self.task.reader(places) if loaded is None else loaded)
         block = None
         if batch is not None:
             block = Block(batch, _labels(self.task, batch, self._checks, self._seed), {})

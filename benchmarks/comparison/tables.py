@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..tasks import KINDS, Batch, Task
+from .left_out import reason_of
 from .measures import MEASURES
 from .plan import Plan
 from .results import Comparison
@@ -90,6 +91,7 @@ def comparison_of(
     items = pd.concat(known, ignore_index=True).sort_values("index", ignore_index=True)
     readable = items["error"] == ""
     errors = items.loc[~readable, ["index", "error"]].reset_index(drop=True)
+    errors.insert(1, "reason", errors["error"].map(reason_of))
     parts = [unit for unit in measured if len(unit)]
     if not parts:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import CaptionData, ImageData, Sample
+from .base import CaptionData, ImageData, MissingImageError, Sample
 from .captioned import COCOKarpathy, Flickr30k
 from .class_names import read_class_names
 from .drawn import Scenes
@@ -21,6 +21,7 @@ __all__ = [
     "ImageFolders",
     "ImageNet",
     "MapStyle",
+    "MissingImageError",
     "Sample",
     "Scenes",
     "Source",

@@ -20,7 +20,7 @@ from cci_captum.images import read_with_scaling
 from cci_captum.names import readable
 
 from ._pixels import Picture, to_image
-from ._tree import some
+from ._tree import size_of, some
 from .class_names import spaced
 
 Key = int | str
@@ -207,16 +207,37 @@ def listing_of(dataset: Any, image: Key | None) -> list[str]:
     parent = _parent(dataset)
     if parent is not None:
         return [*listing_of(parent, image), str([int(index) for index in dataset.indices])]
-    if isinstance(dataset, list | tuple):
-        rows = enumerate(dataset)
-        return [_identity(field_of(row, "image", image, 0, place)) for place, row in rows]
-    samples = getattr(dataset, "samples", None)
-    if isinstance(samples, list) and all(isinstance(row, tuple) and row for row in samples):
-        return [_identity(row[0]) for row in samples]
+    if (images := images_at_hand(dataset, image)) is not None:
+        return [_identity(value) for value in images]
     pixels = getattr(dataset, "data", None)
     if isinstance(pixels, np.ndarray | Tensor):
         return [_identity(pixels)]
     return [re.sub(r" at 0x[0-9a-f]+", "", repr(dataset))]
+
+
+def images_at_hand(dataset: Any, image: Key | None) -> list[Any] | None:
+    """The image of every row, or its path, where no row has to be read for it; else None."""
+    if isinstance(dataset, list | tuple):
+        return [field_of(row, "image", image, 0, place) for place, row in enumerate(dataset)]
+    samples = getattr(dataset, "samples", None)
+    if isinstance(samples, list) and all(isinstance(row, tuple) and row for row in samples):
+        return [row[0] for row in samples]
+    return None
+
+
+def missing_files(dataset: Any, image: Key | None) -> set[int]:
+    """Places of rows whose image is a file that is not there, as far as rows need not be read."""
+    parent = _parent(dataset)
+    if parent is not None:
+        missing = missing_files(parent, image)
+        return {place for place, index in enumerate(dataset.indices) if int(index) in missing}
+    found = set()
+    for place, value in enumerate(images_at_hand(dataset, image) or ()):
+        if _is_encoded(value) and value.get("bytes") is None:
+            value = value.get("path")
+        if isinstance(value, str | os.PathLike) and size_of(Path(value)) is None:
+            found.add(place)
+    return found
 
 
 def _identity(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections import Counter
@@ -14,12 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cci_captum.images import read_with_scaling
+from cci_captum.images import content_of, errors_named, read_with_scaling
 from cci_captum.names import is_text, readable
 
 from ._drawing import check_drawing, drawn, fewer
 from ._notes import ScalingNotes
-from .base import Sample, position
+from .base import MissingImageError, Sample, position
 
 # What Pillow knows by name but cannot read without another program or library.
 _NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
@@ -67,14 +68,14 @@ class FolderData:
             places = drawn([len(files) for files in images.values()], few, seed)
             self._files = [self._files[place] for place in places]
         self.targets = [targets[name.split("/")[0]] for name in self._files]
+        self._sizes = {path: size_of(path) for path in self._paths()}
 
     @property
     def listing(self) -> list[str]:
         """The files, with their masks' and their sizes: a changed file is another image."""
-        files = [self._root / name for name in self._files]
-        masks = [self._masks[name] for name in self._files] if self.has_masks else []
-        named = [*self._files, *(path.name for path in masks)]
-        sizes = [path.stat().st_size for path in (*files, *masks)]
+        paths = self._paths()
+        named = [*self._files, *(path.name for path in paths[len(self) :])]
+        sizes = ["missing" if self._sizes[path] is None else self._sizes[path] for path in paths]
         return [f"{readable(name)} {size}" for name, size in zip(named, sizes, strict=True)]
 
     def __len__(self) -> int:
@@ -83,12 +84,20 @@ class FolderData:
     def __getitem__(self, index: SupportsIndex) -> Sample:
         place = position(index, len(self))
         name = self._files[place]
-        image, scaling = read_with_scaling(self._root / name)
+        path = self._root / name
+        if self._sizes[path] is None:
+            raise MissingImageError(f"a link to a file that is missing: {readable(path)}")
+        image, scaling = read_with_scaling(path)
         note = self._scaling.of(readable(name), scaling)
         mask = None
         if self.has_masks:
-            mask = _read_mask(self._masks[name], self._root / name, image.size)
+            mask = _read_mask(self._masks[name], image.size)
         return Sample(readable(name), image, self.targets[place], mask, note=note)
+
+    def _paths(self) -> list[Path]:
+        """Of all images, then of all masks."""
+        masks = [self._masks[name] for name in self._files] if self.has_masks else []
+        return [*(self._root / name for name in self._files), *masks]
 
 
 def class_folders(root: Path, remedy: str) -> list[str]:
@@ -254,20 +263,26 @@ def _can_be_read(path: Path) -> bool:
     return True
 
 
-def _read_mask(path: Path, image: Path, size: tuple[int, int]) -> Tensor:
-    """(H, W) bool, the pixels that are not zero in any channel but transparency."""
+def size_of(path: Path) -> int | None:
+    """In bytes; None where there is no such file, or nothing at the end of a link."""
     try:
-        with Image.open(path) as file:
-            if file.size != size:
-                raise ValueError(
-                    f"expected the size of the image, {size[0]} x {size[1]} as {readable(image)} "
-                    f"is shown, got {file.size[0]} x {file.size[1]}"
-                )
-            values = np.asarray(file)
-            channels = len(file.getbands()) - ("A" in file.getbands())
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot use the mask {readable(path)}: {error}") from error
-    mask = values.reshape(*values.shape[:2], -1)[..., :channels].any(axis=-1)
+        return path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _read_mask(path: Path, size: tuple[int, int]) -> Tensor:
+    """(H, W) bool, the pixels that are not zero in any channel but transparency."""
+    name = f"the mask {readable(path)}"
+    with errors_named(name), Image.open(io.BytesIO(content_of(path))) as file:
+        values, bands = np.asarray(file), file.getbands()
+    high, wide = values.shape[:2]
+    if (wide, high) != size:
+        raise ValueError(
+            f"expected the size of the image as it is shown, got another: {name} ({wide} x {high}, "
+            f"not {size[0]} x {size[1]})"
+        )
+    mask = values.reshape(high, wide, -1)[..., : len(bands) - ("A" in bands)].any(axis=-1)
     if not mask.any():
-        raise ValueError(f"cannot use the mask {readable(path)}: it is zero everywhere")
+        raise ValueError(f"zero everywhere: {name}")
     return torch.from_numpy(mask)

@@ -39,6 +39,14 @@ class Sample:
     note: str = ""
 
 
+class MissingImageError(FileNotFoundError, ValueError):
+    """There was no such file when the data were listed: a fact about the data, as damage is.
+
+    A file that was there and is not now is a FileNotFoundError alone: a network file system may be
+    away, and what is there must not be told from that.
+    """
+
+
 class ImageData(Protocol):
     """Samples by number, and the classes to tell apart.
 
@@ -46,6 +54,11 @@ class ImageData(Protocol):
     they are before any image is read (what is known of an image once it is read is its
     `Sample.note`); and a `listing`: texts that say which images these are, so that two runs can
     tell.
+
+    A sample that cannot be read raises ValueError, or an OSError without a number as decoders do,
+    if that says something about it: it is left out, and a report says so. An OSError of the
+    system, with its number, or a FileNotFoundError says nothing: a run asks again, and ends if it
+    has to, so that the image is measured when it goes on. See `MissingImageError`.
 
     Attributes:
         name: Says in a report which images these are.

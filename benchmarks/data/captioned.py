@@ -15,7 +15,7 @@ from ._captions import Photo, file_of_captions, files_in, from_karpathy, from_li
 from ._drawing import check_drawing, drawn_alike, fewer
 from ._notes import ScalingNotes
 from ._tree import some
-from .base import Sample, position
+from .base import MissingImageError, Sample, position
 
 SPLITS = ("train", "restval", "val", "test")
 """Of Karpathy and Fei-Fei. What papers train on in COCO is "train" and "restval"."""
@@ -57,7 +57,9 @@ class _Captioned:
         self.templates: str | tuple[str, ...] = "{}"
         self.has_masks = False
         self.targets = [-1] * len(self._photos)
-        self.notes = self._missing()
+        there = files_in(self._images, (photo.file for photo in self._photos))
+        self._missing = {photo.file for photo in self._photos if photo.file not in there}
+        self.notes = self._notes_of_missing()
         for note in self.notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         self._scaling = ScalingNotes(self.notes)
@@ -67,8 +69,8 @@ class _Captioned:
         """The files with their sizes, and the captions."""
         texts = []
         for photo, captions in zip(self._photos, self.captions, strict=True):
-            path = self._images / photo.file
-            size = str(path.stat().st_size) if path.exists() else "missing"
+            gone = photo.file in self._missing
+            size = "missing" if gone else (self._images / photo.file).stat().st_size
             texts += [f"{readable(photo.file)} {size}", *captions]
         return texts
 
@@ -78,19 +80,21 @@ class _Captioned:
     def __getitem__(self, index: SupportsIndex) -> Sample:
         place = position(index, len(self))
         photo = self._photos[place]
-        image, scaling = read_with_scaling(self._images / photo.file)
+        path = self._images / photo.file
+        if photo.file in self._missing:
+            raise MissingImageError(f"no such image: {readable(path)}")
+        image, scaling = read_with_scaling(path)
         name = readable(photo.file)
         note = self._scaling.of(name, scaling)
         return Sample(name, image, -1, captions=self.captions[place], facts=photo.facts, note=note)
 
-    def _missing(self) -> list[str]:
+    def _notes_of_missing(self) -> list[str]:
         """Which files are not there, as notes.
 
         Raises:
             FileNotFoundError: If none is there.
         """
-        there = files_in(self._images, (photo.file for photo in self._photos))
-        missing = [photo.file for photo in self._photos if photo.file not in there]
+        missing = [photo.file for photo in self._photos if photo.file in self._missing]
         if len(missing) == len(self._photos):
             raise FileNotFoundError(
                 f"images: expected files like {readable(missing[0])} in "
@@ -130,7 +134,7 @@ class COCOKarpathy(_Captioned):
 
     Raises:
         FileNotFoundError: If the file or images are not there, or not one image is. When a sample
-            is read: if its image is missing.
+            is read: if its image is missing, a `MissingImageError` if it always was.
         ValueError: If the file is no JSON or another one, lists a file twice or an image without
             captions, or has no images of the split; or another argument is not one of these. When
             a sample is read: if the image is damaged.

@@ -22,11 +22,12 @@ from ._rows import (
     is_picture,
     length_of,
     listing_of,
+    missing_files,
     name_of,
     picture_of,
 )
 from ._tree import some
-from .base import Sample, position
+from .base import MissingImageError, Sample, position
 from .class_names import check_names
 
 
@@ -77,6 +78,7 @@ class MapStyle:
         notes: What was taken for granted in images of more than 8 bits, once one was read.
 
     Raises:
+        OSError: When a sample is read: if the system cannot give the file now; see `ImageData`.
         TypeError: If dataset has no length or no rows by number, or is several splits; or what a
             row holds is no image, label or caption.
         ValueError: If there are no rows, a row has no such field, a label is no class, the classes
@@ -119,6 +121,7 @@ class MapStyle:
         self._own_targets = targets is not None
         self._known_captions: list[tuple[str, ...]] | None = None
         self._check_first_row()
+        self._missing = missing_files(dataset, image)
         found = list(targets) if targets is not None else self._labels_at_hand()
         if targets is not None and len(found or ()) != len(self):
             raise ValueError(
@@ -164,10 +167,15 @@ class MapStyle:
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
         place = position(index, len(self))
-        row = self._dataset[place]
-        value = self._image_of(row, place)
-        name = name_of(value, place)
-        image, scaling = picture_of(value, name)
+        try:
+            row = self._dataset[place]
+            value = self._image_of(row, place)
+            name = name_of(value, place)
+            image, scaling = picture_of(value, name)
+        except FileNotFoundError as error:
+            if place in self._missing:
+                raise MissingImageError(str(error)) from error
+            raise
         note = self._scaling.of(name, scaling)
         target = self._target_of(row, place)
         captions: tuple[str, ...] = ()

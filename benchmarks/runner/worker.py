@@ -6,9 +6,11 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
 from ..comparison import FolderStore, Run
 from ..comparison.plan import Key
+from ..tasks import Loaded, read_blocks
 from .claims import Claims
 from .place import Place
 from .stopping import Stop
@@ -46,6 +48,7 @@ class Worker:
         stop: Where it is set, the worker ends after the unit in progress.
         place: Which worker it is; None is the only one.
         done: Called after each unit that it measured, with the number of its items.
+        readers: Processes that read images ahead; see `read_blocks`.
     """
 
     def __init__(
@@ -56,9 +59,10 @@ class Worker:
         stop: Stop,
         place: Place | None = None,
         done: Callable[[Key, int], None] = lambda key, items: None,
+        readers: int = 0,
     ) -> None:
         self._run, self._store, self._claims, self._stop = run, store, claims, stop
-        self._place, self._done = place or Place(), done
+        self._place, self._done, self._readers = place or Place(), done, readers
         self._model = hashlib.sha256(run.plan.model.encode("utf-8", "surrogatepass")).hexdigest()
 
     def work(self) -> bool:
@@ -69,10 +73,10 @@ class Worker:
 
         Raises:
             OSError: If a unit cannot be stored, or an image cannot be read now.
-            RuntimeError: If the device fails.
+            RuntimeError: If the device fails, or a reader ends.
         """
         order = order_of(len(self._run.plan.blocks), self._place)
-        left = self._without_claimed(order)
+        left = self._without_claimed(order, self._readers)
         while left and not self._stop:
             left = [block for block in self._without_claimed(left) if self._missing(block)]
             if all(self._claims.is_alive(self._claim(block)) for block in left):
@@ -80,11 +84,30 @@ class Worker:
             time.sleep(_PAUSE)
         return not self._store.missing(self._run.plan.all_keys())
 
-    def _without_claimed(self, blocks: Sequence[int]) -> list[int]:
+    def _without_claimed(self, blocks: Sequence[int], readers: int = 0) -> list[int]:
         """Measure these, but for those that others measure, which are returned."""
-        return [block for block in blocks if not self._stop and not self._measure(block)]
+        left: list[int] = []
 
-    def _measure(self, block: int) -> bool:
+        def order() -> Iterator[tuple[int, range]]:
+            for block in blocks:
+                if self._stop:
+                    return
+                if self._claims.is_taken(self._claim(block)):
+                    left.append(block)
+                elif self._missing(block):
+                    yield block, self._run.plan.blocks[block]
+
+        task = self._run.task
+        pin_memory = task.device.type == "cuda"
+        with closing(read_blocks(task.reader, order(), readers, pin_memory)) as found:
+            for block, loaded in found:
+                if not self._measure(block, loaded):
+                    left.append(block)
+                if self._stop:
+                    break
+        return left
+
+    def _measure(self, block: int, loaded: Loaded) -> bool:
         """Measure what is missing of a block; False if another worker does."""
         if not self._missing(block):
             return True
@@ -92,7 +115,7 @@ class Worker:
             return False
         try:
             places = self._run.plan.blocks[block]
-            for key, unit in self._run.measure(places, self._still_missing(block)):
+            for key, unit in self._run.measure(places, self._still_missing(block), loaded):
                 self._store.add(key, unit)
                 self._done(key, len(places))
         finally:

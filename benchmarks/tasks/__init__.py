@@ -9,6 +9,8 @@ from __future__ import annotations
 from .base import Batch, Question, Task
 from .classification import Classification, Explained
 from .kinds import KINDS, Kind
+from .loaded import Loaded, Reader
+from .reading import read_blocks
 from .retrieval import Retrieval
 
 __all__ = [
@@ -17,7 +19,10 @@ __all__ = [
     "Classification",
     "Explained",
     "Kind",
+    "Loaded",
     "Question",
+    "Reader",
     "Retrieval",
     "Task",
+    "read_blocks",
 ]

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from cci_captum.attribution.forward import run_forward
 from cci_captum.models._encoders import device_of
-from cci_captum.models.preprocessing import Preprocess, seen_box
+from cci_captum.models.preprocessing import Preprocess
 from cci_captum.vision_towers import find_vision_tower
 
 from ..data import ImageData
 from ..faithfulness import Curve
 from ..memory import within_memory
 from .kinds import Kind
+from .loaded import Loaded, Reader
 
 
 class Batch(NamedTuple):
@@ -75,10 +76,12 @@ class Task(ABC):
         kind: What is measured.
         has_masks: Whether batches have masks of what is explained.
         device: Where inputs are.
+        reader: Reads items without the model; other processes can be handed it.
     """
 
     kind: ClassVar[Kind]
     has_masks: bool = False
+    reader: Reader
 
     def __init__(self, data: ImageData, preprocess: Preprocess, forward_func: nn.Module) -> None:
         if not isinstance(forward_func, nn.Module):
@@ -96,13 +99,29 @@ class Task(ABC):
     def score(self, outputs: Tensor, targets: Any) -> Curve:
         """What outputs of forward_func say of targets, for `DeletionInsertion`."""
 
-    @abstractmethod
-    def block(self, places: Sequence[int]) -> tuple[Batch | None, dict[int, str]]:
-        """The items at these places that can be explained, and why the others cannot."""
+    def read(self, places: Sequence[int]) -> Loaded:
+        """What is read of the items at these places, on the CPU; see `Reader`.
+
+        Raises:
+            OSError: If an image could not be read now, which says nothing about it.
+            ValueError: If preprocess cuts what it has cut already.
+        """
+        return self.reader(places)
 
     @abstractmethod
+    def batch(self, loaded: Loaded) -> tuple[Batch | None, dict[int, str]]:
+        """Of items that were read those that can be explained, and why the others cannot.
+
+        Inputs and masks go to the device, while the CPU goes on where their memory is pinned.
+        """
+
+    def block(self, places: Sequence[int]) -> tuple[Batch | None, dict[int, str]]:
+        """`read`, then `batch`."""
+        return self.batch(self.read(places))
+
     def photo(self, place: int) -> Image.Image:
         """What the model sees of an item's photo."""
+        return self.reader.photo(place)
 
     @abstractmethod
     def label(self, target: int) -> str:
@@ -138,25 +157,9 @@ class Task(ABC):
         """What a report says of the task: name -> value that JSON can hold."""
         return {"task": self.kind.name, "data": self.data.name, "masks": self.has_masks}
 
-    def seen(self, photo: Image.Image) -> Image.Image:
-        """The part of a photo that reaches the model.
-
-        Raises:
-            ValueError: If preprocess cuts what it has cut already.
-        """
-        part = photo.crop(seen_box(self.preprocess, photo.size))
-        left, top, right, bottom = seen_box(self.preprocess, part.size)
-        if part.width - (right - left) > 1 or part.height - (bottom - top) > 1:
-            raise ValueError(
-                "preprocess: expected a central crop as large as the shorter side is resized to, "
-                f"got one that leaves {right - left} x {bottom - top} pixels of a photo that it "
-                f"has cut to {part.width} x {part.height} already"
-            )
-        return part
-
-    def inputs(self, photos: Sequence[Image.Image]) -> Tensor:
-        """(B, 3, H, W) of what `seen` left of B photos, where the model takes them."""
-        return torch.stack([self.preprocess(photo) for photo in photos]).to(self.device)
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """A tensor of `Loaded` where the model takes it."""
+        return tensor.to(self.device, non_blocking=tensor.is_pinned())
 
     @torch.no_grad()
     def outputs(self, inputs: Tensor) -> Tensor:

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from cci_captum._checks import check_choice
 from cci_captum.attribution.seeds import generator_of
 from cci_captum.models.clip import ZeroShotClassifier
-from cci_captum.models.preprocessing import Preprocess, resize_mask, seen_box
+from cci_captum.models.preprocessing import Preprocess
 
-from ..data import ImageData, Sample
+from ..data import ImageData
 from ..data.part import image_data
 from ..faithfulness import Curve, score
 from ..ranking import predicted
 from .base import Batch, Question, Task
 from .kinds import KINDS
+from .loaded import Loaded, Reader
 
 Explained = Literal["true", "predicted"]
 
@@ -73,6 +73,7 @@ class Classification(Task):
             )
         self.explained = explained
         self.has_masks = data.has_masks and explained == "true"
+        self.reader = Reader(data, preprocess, masks=self.has_masks)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -81,33 +82,35 @@ class Classification(Task):
         """What outputs say of classes; see `cci_captum.benchmarks.faithfulness.score`."""
         return score(outputs, targets)
 
-    def block(self, places: Sequence[int]) -> tuple[Batch | None, dict[int, str]]:
+    def batch(self, loaded: Loaded) -> tuple[Batch | None, dict[int, str]]:
         """See `Task`.
 
         Raises:
-            ValueError: If the scores are not of the data's classes, or preprocess cuts what it
-                has cut already.
+            ValueError: If the scores are not of the data's classes.
         """
-        samples: list[tuple[int, Sample]] = []
-        errors: dict[int, str] = {}
-        for place in places:
-            try:
-                samples.append((place, self.data[place]))
-            except (OSError, ValueError) as error:
-                errors[place] = str(error)
-        if not samples:
+        errors = dict(loaded.errors)
+        if loaded.inputs is None:
             return None, errors
-        batch = self._batch(samples)
+        inputs = self.to_device(loaded.inputs)
+        guesses = self._predicted(inputs)
+        batch = Batch(
+            indices=loaded.places,
+            names=loaded.names,
+            sources=loaded.sources,
+            photos=loaded.photos,
+            inputs=inputs,
+            masks=None if loaded.masks is None else self.to_device(loaded.masks),
+            targets=loaded.targets if self.explained == "true" else guesses,
+            predicted=guesses,
+            facts=loaded.facts,
+            notes=loaded.notes,
+        )
         if self.explained == "predicted":
             blank = [row for row, label in enumerate(batch.predicted) if label < 0]
-            reason = "no class alone scores highest: nothing is predicted"
+            reason = "no class alone scores highest, so that none is predicted"
             errors |= {batch.indices[row]: reason for row in blank}
             batch = batch.only([row for row in range(len(batch.names)) if row not in blank])
         return batch if batch.names else None, errors
-
-    def photo(self, place: int) -> Image.Image:
-        """See `Task`."""
-        return self.seen(self.data[place].image)
 
     def label(self, target: int) -> str:
         """The name of a class."""
@@ -143,34 +146,6 @@ class Classification(Task):
                 settings["cut_texts"] = [text._asdict() for text in module.cut_texts]
                 break
         return settings
-
-    def _batch(self, samples: Sequence[tuple[int, Sample]]) -> Batch:
-        """These samples with their places in the data."""
-        photos = [self.seen(sample.image) for _, sample in samples]
-        inputs = self.inputs(photos)
-        masks = None
-        if self.has_masks:
-            size = (inputs.shape[2], inputs.shape[3])
-            seen = [
-                resize_mask(sample.mask, seen_box(self.preprocess, sample.image.size), size)
-                for _, sample in samples
-                if sample.mask is not None
-            ]
-            masks = torch.stack(seen).to(self.device)
-        guesses = self._predicted(inputs)
-        targets = [sample.target for _, sample in samples]
-        return Batch(
-            indices=[index for index, _ in samples],
-            names=[sample.name for _, sample in samples],
-            sources=[sample.source or sample.name for _, sample in samples],
-            photos=photos,
-            inputs=inputs,
-            masks=masks,
-            targets=targets if self.explained == "true" else guesses,
-            predicted=guesses,
-            facts=[sample.facts for _, sample in samples],
-            notes=[sample.note for _, sample in samples],
-        )
 
     @torch.no_grad()
     def _predicted(self, inputs: Tensor) -> list[int]:

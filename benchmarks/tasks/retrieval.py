@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from cci_captum._checks import check_positive_int
@@ -18,7 +17,7 @@ from cci_captum.models._encoders import text_device
 from cci_captum.models.clip import ImageTextSimilarity
 from cci_captum.models.preprocessing import Preprocess
 
-from ..data import CaptionData, Sample
+from ..data import CaptionData
 from ..data.part import caption_data
 from ..faithfulness import CaptionRetrieval, RetrievalCurve
 from ..faithfulness.gallery import encode_images, encode_texts
@@ -26,6 +25,7 @@ from ..faithfulness.retrieval import KS
 from ..ranking import predicted
 from .base import Batch, Question, Task
 from .kinds import KINDS
+from .loaded import Loaded, Reader
 
 _ROWS = 1024  # images compared with all captions at once
 
@@ -103,6 +103,7 @@ class Retrieval(Task):
         owners = [row_of_image[self._image_of_text[m]] for m in self._kept]
         texts = encode_texts(model, self._tokens[self._kept], batch_size)
         self.retrieval = CaptionRetrieval(model, images, texts, torch.tensor(owners))
+        self.reader = Reader(data, preprocess, images=self._image_of_text, left_out=self._errors)
         self.forward_func = self.retrieval
         self._logits = _Logits(self.retrieval)
         self.recall = self._recall(images)
@@ -114,41 +115,26 @@ class Retrieval(Task):
         """What the cosines of perturbed images say; see `CaptionRetrieval.recalls`."""
         return self.retrieval.recalls(cosines, self._rows(targets))
 
-    def block(self, places: Sequence[int]) -> tuple[Batch | None, dict[int, str]]:
-        """See `Task`; each image is read once."""
-        errors = {m: e for m in places if (e := self._errors.get(self._image_of_text[m]))}
-        samples: dict[int, Sample] = {}
-        for m in places:
-            image = self._image_of_text[m]
-            if m not in errors and image not in samples:
-                try:
-                    samples[image] = self.data[image]
-                except (OSError, ValueError) as error:  # since the gallery was read
-                    errors[m] = str(error)
-        chosen = [m for m in places if m not in errors]
-        if not chosen:
-            return None, errors
-        photos = {image: self.seen(sample.image) for image, sample in samples.items()}
-        inputs = self.inputs(list(photos.values()))
-        guesses = dict(zip(photos, self._predicted(inputs), strict=True))
-        rows = {image: row for row, image in enumerate(photos)}
-        images = [self._image_of_text[m] for m in chosen]
-        return Batch(
-            indices=list(chosen),
-            names=[self._name(m, samples[image]) for m, image in zip(chosen, images, strict=True)],
-            sources=[samples[image].source or samples[image].name for image in images],
-            photos=[photos[image] for image in images],
-            inputs=inputs[[rows[image] for image in images]],
-            masks=None,
-            targets=list(chosen),
-            predicted=[guesses[image] for image in images],
-            facts=[samples[image].facts for image in images],
-            notes=[samples[image].note for image in images],
-        ), errors
-
-    def photo(self, place: int) -> Image.Image:
+    def batch(self, loaded: Loaded) -> tuple[Batch | None, dict[int, str]]:
         """See `Task`."""
-        return self.seen(self.data[self._image_of_text[place]].image)
+        errors = dict(loaded.errors)
+        if loaded.inputs is None:
+            return None, errors
+        inputs = self.to_device(loaded.inputs)
+        guesses = self._predicted(inputs)
+        items = list(zip(loaded.places, loaded.rows, strict=True))
+        return Batch(
+            indices=loaded.places,
+            names=[self._name(m, loaded.names[row]) for m, row in items],
+            sources=[loaded.sources[row] for row in loaded.rows],
+            photos=[loaded.photos[row] for row in loaded.rows],
+            inputs=inputs[loaded.rows],
+            masks=None,
+            targets=list(loaded.places),
+            predicted=[guesses[row] for row in loaded.rows],
+            facts=[loaded.facts[row] for row in loaded.rows],
+            notes=[loaded.notes[row] for row in loaded.rows],
+        ), errors
 
     def label(self, target: int) -> str:
         """The caption."""
@@ -189,13 +175,12 @@ class Retrieval(Task):
 
     def _read(self, progress: tqdm) -> Iterator[Tensor]:
         """Inputs of the images that can be read."""
+        reader = Reader(self.data, self.preprocess)
         for place in range(len(self.data)):
-            try:
-                image = self.data[place].image
-            except (OSError, ValueError) as error:
-                self._errors[place] = str(error)
-            else:
-                yield self.preprocess(self.seen(image))
+            loaded = reader([place])
+            self._errors |= loaded.errors
+            if loaded.inputs is not None:
+                yield loaded.inputs[0]
             progress.update()
         if len(self._errors) == len(self.data):
             raise ValueError(
@@ -223,8 +208,8 @@ class Retrieval(Task):
         rows = predicted(self.outputs(inputs)).tolist()
         return [self._kept[row] if row >= 0 else -1 for row in rows]
 
-    def _name(self, m: int, sample: Sample) -> str:
-        return f"{sample.name} #{m - self._starts[self._image_of_text[m]] + 1}"
+    def _name(self, m: int, image: str) -> str:
+        return f"{image} #{m - self._starts[self._image_of_text[m]] + 1}"
 
     def _rows(self, targets: Any) -> Tensor:
         """(n,) places of captions among those of the gallery."""

@@ -256,7 +256,7 @@ BAD_USAGE = [
     (["missing.png", "--text", "a"], "no such image: missing.png"),
     (["folder", "--text", "a"], "expected an image, got a folder: folder"),
     (["text.jpg", "--text", "a"], "not an image, or of an unknown kind: text.jpg"),
-    (["cut.jpg", "--text", "a"], "cannot read cut.jpg: "),
+    (["cut.jpg", "--text", "a"], "cannot be read, image file is truncated"),
     (["good.png", "--text", " "], "--text: expected some words, got an empty text"),
     (["good.png"], "the following arguments are required: --text"),
     (["--text", "a"], "the following arguments are required: IMAGE"),

@@ -130,7 +130,7 @@ def test_whole_numbers_of_32_bits(
 @pytest.mark.parametrize("values", [[0, 65536], [-1, 5]])
 def test_whole_numbers_out_of_range(tmp_path: Path, values: list[int]) -> None:
     Image.fromarray(np.array([values], dtype=np.int32)).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match=r"a\.tif: expected values from 0 to (255|65535), got"):
+    with pytest.raises(ValueError, match=r"expected values from 0 to (255|65535), got .*a\.tif"):
         read_image(tmp_path / "a.tif")
 
 
@@ -186,7 +186,7 @@ def test_floating_point_is_scaled(tmp_path: Path) -> None:
 
 def test_floating_point_of_unknown_range(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 7.5]], dtype=np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match=r"a\.tif: expected values from 0 to 1, got 0 to 7\.5"):
+    with pytest.raises(ValueError, match=r"expected values from 0 to 1, got 0 to 7\.5: .*a\.tif"):
         read_image(tmp_path / "a.tif")
 
 

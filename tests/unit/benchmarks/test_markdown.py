@@ -92,6 +92,6 @@ def test_a_report_of_files_with_odd_names(tmp_path: Path, make_clip: Any, tokeni
     assert "<b>data|set: 1 x .he|ic</p>" in shown
     assert "no images directly in 'empty_one' of" in shown
     heading = page.index("## Images that could not be read")
-    ((place, error),) = cells(page[heading:].split("\n\n")[1])[1:]
-    assert place == "0" and error.startswith("not an image, or of an unknown kind: ")
-    assert error.endswith(r"/<b>data|set/a|b *c*/two\nlines|.png")
+    ((why, count, name),) = cells(page[heading:].split("\n\n")[2])[1:]
+    assert (why, count) == ("not an image, or of an unknown kind", "1")
+    assert name.endswith(r"/<b>data|set/a|b *c*/two\nlines|.png")

@@ -628,8 +628,8 @@ def test_the_rest_goes_on(world: World) -> None:
     found = run(world.classifier, Toy(samples), ["cci"], batch_size=3)
     expected = run(world.classifier, world.data, ["cci"])
     assert found.errors.to_dict("records") == [
-        {"model": "", "index": 1, "error": "torn"},
-        {"model": "", "index": 6, "error": "empty"},
+        {"model": "", "index": 1, "reason": "torn", "error": "torn"},
+        {"model": "", "index": 6, "reason": "empty", "error": "empty"},
     ]
     assert found.settings["images"] == 5
     assert sorted(found.results["index"].unique()) == [0, 2, 3, 4, 5]

@@ -255,7 +255,7 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(
         3: "OutOfMemoryError: CUDA out of memory",
     }
     assert failures.get_group("refuses")["index"].tolist() == [0, 1, 2, 3, 4]
-    assert found.errors.to_dict("records") == [{"model": "", "index": 5, "error": "torn"}]
+    assert found.errors[["model", "index", "error"]].to_numpy().tolist() == [["", 5, "torn"]]
     page = report.page(found)
     assert "## What failed" in page
     assert r"refuses |  | 5 | TypeError: forward\_func: expected" in page

@@ -1,0 +1,50 @@
+"""`cci-captum compare` on a folder with photos that are odd, and some that cannot be read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from odd_photos import READ, WHY, write_odd_photos
+
+from cci_captum.benchmarks import cli
+from cci_captum.benchmarks.commands import _written
+from cci_captum.benchmarks.markdown import table
+
+
+def test_a_folder_of_odd_photos_runs_through(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can be read is explained; what cannot is counted by reason, everywhere."""
+    monkeypatch.setattr(_written, "DPI", 50)
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    write_odd_photos(photos)
+    options = ["--data", photos, "--method", "gradcam", "--protocol", "tokens", "--ties", "none"]
+    command = ["compare", "--device", "cpu", *options, "--batch-size", 5, "--out", out]
+    assert cli.main([str(word) for word in command]) == 0
+
+    results = pd.read_parquet(out / "results.parquet").query("method == 'gradcam'")
+    assert results["image"].tolist() == [f"odd/{name}" for name in READ]
+    errors = pd.read_parquet(out / "errors.parquet")
+    assert errors["index"].tolist() == [*range(len(READ), len(READ) + len(WHY))]
+    assert dict(zip(sorted(WHY), errors["reason"], strict=True)) == WHY
+    for name, error in zip(sorted(WHY), errors["error"], strict=True):
+        assert error == f"{WHY[name]}: {photos}/unreadable/{name}"
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["images"] == len(READ)
+    assert any("odd/damaged-exif.png: its EXIF data" in note for note in settings["notes"])
+
+    summary, printed = (out / "summary.md").read_text(), capsys.readouterr().out
+    section = summary[summary.index("## Images that could not be read") :].split("\n\n")
+    said = f"Left out: {len(WHY)} of {len(READ) + len(WHY)} images"
+    assert section[1].startswith(said) and f"\n{said}" in printed
+    rows = []
+    for why, count in Counter(WHY.values()).most_common():
+        names = ", ".join(f"{photos}/unreadable/{name}" for name in WHY if WHY[name] == why)
+        assert re.search(rf"^ *{count} x {re.escape(why)}: {re.escape(names)}$", printed, re.M)
+        rows.append((why, count, names))
+    assert section[2].strip() == table(["why", "images", "the first"], rows)
