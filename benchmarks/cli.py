@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from cci_captum._extras import MissingExtraError
 from cci_captum._version import __version__
 
-from .commands import compare, demo, env, explain, methods, retrieval, run
+from .commands import compare, demo, env, explain, methods, retrieval, run, variants
 from .commands._common import CommandError, Parser, StoppedError
 
 _STOPPED = 75  # as runner.STOPPED, which takes seconds to import
@@ -30,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (demo, explain, compare, retrieval, methods, env):
         command.add_to(subparsers)
-    run.add_to(subparsers, parser.parse_args)
+    for command in (run, variants):
+        command.add_to(subparsers, parser.parse_args)
     return parser
 
 

@@ -16,8 +16,8 @@ Model = tuple[str, str | None]
 """Name and tag, as `load_clip` takes them."""
 
 
-def models(names: Sequence[str], pretrained: str | None) -> list[Model]:
-    """The models that the user named, each once, and each one that can be."""
+def models(names: Sequence[str], pretrained: str | None, *, checked: bool = True) -> list[Model]:
+    """The models that the user named, each once; checked: and each one that can be."""
     found: list[Model] = []
     for text in names:
         name, comma, tag = text.partition(",")
@@ -33,7 +33,7 @@ def models(names: Sequence[str], pretrained: str | None) -> list[Model]:
         found = [(found[0][0], pretrained)]
     if twice := [model for place, model in enumerate(found) if model in found[:place]]:
         raise CommandError(f"--model: expected each once, got {twice[0][0]!r} again")
-    for name, weights in found:
+    for name, weights in found if checked else ():
         check_model(name, weights, "--pretrained" if weights in (None, pretrained) else "--model")
     return found
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import gc
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +27,7 @@ from ._common import (
     load_model,
 )
 from ._working import Working
-from ._written import Written, line_of, options_of
+from ._written import Written, line_of, name_of, options_of
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +106,9 @@ def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
 
 def choose_models(arguments: argparse.Namespace) -> list[Model]:
     """The models that the user named; CommandError if there can be none of a name."""
-    return _choices.models(arguments.model or ["tiny"], arguments.pretrained)
+    return _choices.models(
+        arguments.model or ["tiny"], arguments.pretrained, checked=not arguments.variants
+    )
 
 
 class Request:
@@ -138,55 +142,58 @@ class Request:
         self.checks = _choices.checks(arguments.checks)
         self.ties = _choices.ties(arguments.ties)
         self.models = models
-        self.failed: dict[Model, str] = {}
+        self._failed: dict[Model, str] = {}
         self._working: Working = arguments.working or Working()
         options = {**options_of(arguments), "method": [*map(str, self.methods)]}
+        command = f"variants {command}" if arguments.variants else command
         line = line_of(command, options)
         self._asked = {"command": command, **options, "out": str(arguments.out)}
         self._written = Written(arguments.out, line, models, self.protocols, self.reference)
 
-    def run(
-        self, task_of: Callable[[LoadedCLIP], Task], *, tolerant: bool = False
-    ) -> list[Comparison]:
+    def run(self, task_of: Callable[[LoadedCLIP], Task]) -> None:
         """Measure by one model after the other, and write tables, page and pictures.
 
         Where other workers measure what is left, the last of them writes.
 
         Args:
             task_of: What is compared, of a model; TypeError and ValueError are the user's to mend.
-            tolerant: Whether a model that cannot be loaded or explained is noted in `failed`, and
-                the others go on.
-
-        Returns:
-            What was measured, of each model; nothing where it was not written.
 
         Raises:
+            CommandError: If a model cannot be loaded or explained; of `variants`, if none can.
             StoppedError: If the process was asked to end.
         """
-        working = self._working
-        device = choose_device(working.device(self.arguments.device))
+        device = choose_device(self._working.device(self.arguments.device))
         store = self._store()
-        plans: list[Plan] = []
-        found: dict[str, Comparison] = {}
+        found: dict[Model, tuple[Plan, Comparison | None]] = {}
         out = self.arguments.out
-        with self._errors(), working.of(out, store.folder, device, self._asked):
+        with self._errors(), self._working.of(out, store.folder, device, self._asked):
             for model in self.models:
-                try:
-                    run = self._run(model, task_of, device)
-                except CommandError as error:
-                    if not tolerant:
-                        raise
-                    self.failed[model] = str(error)
-                    continue
-                store.begin(run.plan)
-                plans.append(run.plan)
-                last = self._written.last_picture(model)
-                if working.measure(run, store) and working.first_to("draw", last):
-                    found[run.plan.model] = run.comparison(store)
-                    self._written.draw(found[run.plan.model], model, run.task)
-                if working.stop:
-                    raise StoppedError(working.stop.signal)
-            return self._write(store, plans, found)
+                with self._noted(model):
+                    found[model] = self._measured(model, task_of, device, store)
+                gc.collect()  # the model that was, before the next one is loaded
+                if self._working.stop:
+                    raise StoppedError(self._working.stop.signal)
+            self._write(store, found)
+
+    def _measured(
+        self,
+        model: Model,
+        task_of: Callable[[LoadedCLIP], Task],
+        device: torch.device,
+        store: FolderStore,
+    ) -> tuple[Plan, Comparison | None]:
+        """What there was to do by a model, and, where this worker drew its pictures, the result."""
+        try:
+            run = self._run(model, task_of, device)
+        except Exception as error:
+            raise _ModelError(error) from error
+        store.begin(run.plan)
+        complete = self._working.measure(run, store)
+        if not complete or not self._working.first_to("draw", self._written.last_picture(model)):
+            return run.plan, None
+        comparison = _comparison(run.plan, store)
+        self._written.draw(comparison, model, run.task)
+        return run.plan, comparison
 
     def _run(
         self, model: Model, task_of: Callable[[LoadedCLIP], Task], device: torch.device
@@ -209,21 +216,42 @@ class Request:
             raise CommandError(str(error)) from error
 
     def _write(
-        self, store: FolderStore, plans: list[Plan], found: dict[str, Comparison]
-    ) -> list[Comparison]:
+        self, store: FolderStore, found: Mapping[Model, tuple[Plan, Comparison | None]]
+    ) -> None:
         """All models together, by the one worker that comes first once nothing is missing."""
-        from ..comparison import Comparison
-        from ..comparison.tables import loaded
-
-        left = sum(len(store.missing(plan.all_keys())) for plan in plans)
+        left = sum(len(store.missing(plan.all_keys())) for plan, _ in found.values())
         if left:
             print(f"cci-captum: other workers are measuring the last {left} units", file=sys.stderr)
-        if left or not plans or not self._working.first_to("write", self._written.last):
-            return []
-        whole = [found.get(plan.model) or loaded(plan, store) for plan in plans]
-        joined = whole[0] if len(whole) == 1 else Comparison.join(whole)
-        self._written.write(joined)
-        return whole
+            return
+        if not self._working.first_to("write", self._written.last):
+            return
+        whole: dict[Model, Comparison] = {}
+        for model, (plan, comparison) in found.items():
+            with self._noted(model):
+                whole[model] = comparison or _comparison(plan, store)
+        if self.arguments.variants:
+            self._written.write_models(self.models, whole, self._failed)
+        if not whole:
+            model, error = next(iter(self._failed.items()))
+            raise CommandError(
+                f"--model: expected one that can be measured, got none; {name_of(model)}: {error}"
+            )
+        self._written.write(list(whole.values()))
+
+    @contextmanager
+    def _noted(self, model: Model) -> Iterator[None]:
+        """Why a model is left out, where the others go on; else raised."""
+        from ..memory import is_of_device
+
+        try:
+            yield
+        except _ModelError as error:
+            reason = error.reason
+            if not self.arguments.variants or is_of_device(reason):
+                raise reason from None
+            said = re.sub("^--model: ", "", str(reason))
+            expected = isinstance(reason, CommandError)
+            self._failed[model] = said if expected else f"{type(reason).__name__}: {said}"
 
     def _store(self) -> FolderStore:
         """Where units are kept; emptied where the user says so."""
@@ -262,6 +290,24 @@ class Request:
                 file=sys.stderr,
             )
             raise
+
+
+class _ModelError(Exception):
+    """A model cannot be loaded or explained."""
+
+    def __init__(self, reason: Exception) -> None:
+        self.reason = reason
+
+
+def _comparison(plan: Plan, store: FolderStore) -> Comparison:
+    from ..comparison.tables import loaded
+
+    try:
+        return loaded(plan, store)
+    except ValueError as error:
+        if str(error).startswith("store: "):
+            raise
+        raise _ModelError(error) from error  # no method gave a map
 
 
 def empty(parts: Path) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 _PAGES = ("settings.json", "summary.md")
-_NOT_OPTIONS = ("command", "run", "out", "restart", "working")
+_MODELS = ("variants.parquet", "variants.md")
+_NOT_OPTIONS = ("command", "run", "out", "restart", "variants", "working")
 
 
 class Written:
@@ -74,10 +75,34 @@ class Written:
             if kind in drawn:
                 self._outputs.write(self._out / file, partial(_save_figure, draw=drawn[kind]))
 
-    def write(self, comparison: Comparison) -> None:
-        """The tables and the page, and a few lines for the terminal."""
-        from ..comparison import report
+    def write_models(
+        self,
+        models: Sequence[Model],
+        comparisons: Mapping[Model, Comparison],
+        failed: Mapping[Model, str],
+    ) -> None:
+        """A row a model, of those that failed too."""
+        from ..comparison.by_model import by_model, page
         from ..markdown import code
+
+        names = {model: name_of(model) for model in models}
+        names |= {model: each.settings["model"] for model, each in comparisons.items()}
+        errors = {names[model]: error for model, error in failed.items()}
+        frame = by_model(list(comparisons.values()), errors, list(names.values()))
+        one = next(iter(comparisons.values()), None)
+        method = (self._reference(one) or one.methods[0]) if one is not None else ""
+        text = page(frame, method, one.protocols[0] if one is not None else "", code(self._command))
+        table, last = (self._out / name for name in _MODELS)
+        self._outputs.write(table, partial(frame.to_parquet, index=False))
+        self._outputs.write(last, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def write(self, comparisons: Sequence[Comparison]) -> None:
+        """The tables and the page of all models, and a few lines for the terminal."""
+        from ..comparison import Comparison, report
+        from ..markdown import code
+
+        single = len(comparisons) == 1
+        comparison = comparisons[0] if single else Comparison.join(comparisons)
 
         reference, note = self._reference(comparison), code(self._command)
         saved: dict[str, Callable[[Path], object]] = {
@@ -98,7 +123,8 @@ class Written:
             print(f"\n{count} maps are missing: summary.md says which, and why")
         self._outputs.finish()
         pictures = [name for name in self._drawn() if (self._out / name) in self._outputs.written]
-        names = ", ".join(["summary.md", *pictures])
+        pages = [path.name for path in self._outputs.written if path.suffix == ".md"]
+        names = ", ".join([*pages, *pictures])
         print(f"\nwrote {names} and tables to {readable(self._out)}")
 
     def _reference(self, comparison: Comparison) -> str | None:
@@ -117,6 +143,11 @@ def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, value in vars(arguments).items()
         if name not in _NOT_OPTIONS and value not in (None, "")
     }
+
+
+def name_of(model: Model) -> str:
+    """A model as it is called where it was not loaded."""
+    return " ".join(filter(None, model))
 
 
 def line_of(command: str, options: Mapping[str, Any]) -> str:

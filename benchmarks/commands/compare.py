@@ -46,7 +46,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="which class (%(default)s)",
     )
     _comparing.add_options(parser, out="cci-captum-compare")
-    parser.set_defaults(run=run, working=None)
+    parser.set_defaults(run=run, working=None, variants=False)
 
 
 def run(arguments: argparse.Namespace) -> None:

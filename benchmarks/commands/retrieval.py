@@ -38,7 +38,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="test, val, train or restval of Karpathy and Fei-Fei; a folder of webdataset (test)",
     )
     _comparing.add_options(parser, out="cci-captum-retrieval")
-    parser.set_defaults(run=run, working=None, classes=None, masks=None)
+    parser.set_defaults(run=run, working=None, variants=False, classes=None, masks=None)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from ._common import CommandError, Parser, StoppedError, at_least
 from ._comparing import PARTS, empty
 from ._working import PLAN, WORKERS, Working, read_plan
 from ._written import Written, line_of
+from .variants import resolved
 
 MEASURE = ("compare", "retrieval", "variants")
 """Commands that workers can share."""
@@ -72,7 +73,7 @@ def run(arguments: argparse.Namespace, parse: Parse) -> None:
             )
         words = [*_words_of(Path(arguments.what)), *arguments.rest]
     own, rest = _own_options().parse_known_args(words)
-    asked = parse(rest)
+    asked = resolved(parse(rest))
     if own.workers > 1:
         _launch(own, rest, asked)
         return
@@ -157,7 +158,7 @@ def _status(folder: Path) -> None:
 
 
 def _report(folder: Path) -> None:
-    from ..comparison import Comparison, FolderStore
+    from ..comparison import FolderStore
     from ..comparison.folder_store import read_plans
     from ..comparison.tables import loaded
 
@@ -180,7 +181,7 @@ def _report(folder: Path) -> None:
         raise CommandError(f"report: {error}") from error
     for model, comparison in zip(models, found, strict=True):
         written.draw(comparison, model)
-    written.write(found[0] if len(found) == 1 else Comparison.join(found))
+    written.write(found)
 
 
 def _compact(folder: Path) -> None:
