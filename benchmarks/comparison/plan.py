@@ -16,7 +16,7 @@ from torch import nn
 
 from ..faithfulness import Protocol
 from ..tasks import Task
-from ..versions import PACKAGES, version_of
+from ..versions import PACKAGES, revision, version_of
 
 _DECIDE = tuple(name for name in PACKAGES if name != "matplotlib")
 
@@ -110,6 +110,7 @@ def configuration(task: Task, protocols: Sequence[Protocol], **settings: Any) ->
     return {
         "python": platform.python_version(),
         **{name: version_of(name) for name in _DECIDE},
+        "revision": revision(),
         "device": hardware,
         **of_task,
         "protocols": [_described(protocol) for protocol in protocols],
