@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from helpers import ROOT
 from pytest import approx
 from toy_comparison import NAMES, Toy, run, toy_sample
 
@@ -85,6 +86,11 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         hours.main(["--tflops", "0"])
     assert "--tflops more than 0" in capsys.readouterr().err
+
+
+def test_the_page_has_the_table() -> None:
+    page = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    assert f"\n\n{hours.report()}\n\n" in page
 
 
 def test_painting_photos_takes_time() -> None:
