@@ -93,6 +93,15 @@ def test_the_page_has_the_table() -> None:
     assert f"\n\n{hours.report()}\n\n" in page
 
 
+def test_seconds_are_those_of_the_measurements() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    for title, precision in (("float32", "float32"), ("bf16", "bfloat16")):
+        cells = " | ".join(f"1.00 ({row.seconds[precision]} s)" for row in hours.MEASURED)
+        assert f"| {title}: 8 plain passes | {cells} |" in page
+    head = " | ".join(f"{row.architecture}, {row.images} images" for row in hours.MEASURED)
+    assert f"| | {head} |" in page and {row.passes for row in hours.MEASURED} == {8}
+
+
 def test_painting_photos_takes_time() -> None:
     assert hours.core_seconds(16, photos=1) > 0
     with pytest.raises(ValueError, match="side: expected a positive int, got 0"):
