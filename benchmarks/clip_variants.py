@@ -94,8 +94,7 @@ class Variant:
         architecture: open_clip's name of it, a key of `ARCHITECTURES`.
         pretrained: open_clip's tag of the weights.
         reason: Why it is in the list, in a sentence.
-        known: Whether the CCI paper is known to have it (all, or for two of five the part of the
-            name that `reason` says).
+        known: Whether the CCI paper is known to have it; `reason` says what that leaves open.
 
     Example:
         >>> variant = find_variant("ViT-B-16,openai")
@@ -299,6 +298,6 @@ def find_variant(text: str) -> Variant:
     name = text.strip().replace("/", "-").replace(" ", ",")
     if name not in _VARIANTS:
         like = get_close_matches(name, _VARIANTS, n=3)
-        known = f"such as {' or '.join(like)}" if like else "of PAPER_VARIANTS or the like"
+        known = f"such as {' or '.join(like)}" if like else "one of VARIANT_LISTS"
         raise ValueError(f"variant: expected a model of a list, {known}, got {text!r}")
     return _VARIANTS[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from helpers import ROOT
 from pytest import approx
 from toy_comparison import NAMES, Toy, run, toy_sample
 
@@ -85,6 +86,20 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         hours.main(["--tflops", "0"])
     assert "--tflops more than 0" in capsys.readouterr().err
+
+
+def test_the_page_has_the_table() -> None:
+    page = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    assert f"\n\n{hours.report()}\n\n" in page
+
+
+def test_seconds_are_those_of_the_measurements() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    for title, precision in (("float32", "float32"), ("bf16", "bfloat16")):
+        cells = " | ".join(f"1.00 ({row.seconds[precision]} s)" for row in hours.MEASURED)
+        assert f"| {title}: 8 plain passes | {cells} |" in page
+    head = " | ".join(f"{row.architecture}, {row.images} images" for row in hours.MEASURED)
+    assert f"| | {head} |" in page and {row.passes for row in hours.MEASURED} == {8}
 
 
 def test_painting_photos_takes_time() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import ROOT
 from selection import exhaustive_unless
 
 from cci_captum import find_vision_tower
@@ -55,3 +56,6 @@ def test_the_tables_have_a_row_a_model(capsys: pytest.CaptureFixture[str]) -> No
             variant.model for variant in variants
         ]
     assert any("| 86.19 | 149.62 | 35.13 |" in line for line in lines)
+    page = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8").splitlines()
+    place = lines.index("cci-paper: 18 models") + 2
+    assert lines[place] in page and set(lines[place : place + 20]) <= set(page)
