@@ -385,6 +385,24 @@ def test_errors_of_a_process_are_raised_here(error: Exception) -> None:
     assert multiprocessing.active_children() == []
 
 
+@FORKED
+@pytest.mark.usefixtures("forked")
+def test_an_error_of_the_order_comes_after_what_was_asked_for() -> None:
+    """As it does where blocks are read here."""
+    disk = OSError(errno.EIO, "of the store")
+
+    def order() -> Iterator[Any]:
+        yield from ORDER[:2]
+        raise disk
+
+    for readers in (0, 2):
+        blocks = read_blocks(reader(), order(), readers)
+        assert [next(blocks)[0], next(blocks)[0]] == [3, 0]
+        with pytest.raises(OSError, match="of the store") as raised:
+            next(blocks)
+        assert raised.value is disk
+
+
 class Killed(Toy):
     """Image 5 ends the process that reads it, as the system does where memory is short."""
 
