@@ -267,12 +267,12 @@ class _Scaling(NamedTuple):
 def _scaling(image: Image.Image, wide: bool) -> _Scaling:
     """How an image's values are brought to 8 bits; wide: whether Pillow did so, by 16."""
     if wide:
-        bits = 8 + int(np.asarray(image)[..., :3].max()).bit_length()
+        largest = int(np.asarray(image)[..., :3].max())
         note = (
-            f"colours of 16 bits, of which none needs more than {bits}: divided by "
-            f"{_SIXTEEN_BITS}, so that it is dark; if {2**bits - 1} means white, multiply it first"
+            f"colours of 16 bits, of which the largest value is about {largest * 257}: divided by "
+            f"{_SIXTEEN_BITS}, so that it is dark; if less than that means white, multiply it first"
         )
-        return _Scaling(None, note if bits < 16 else "")
+        return _Scaling(None, note if largest < 128 else "")
     if image.mode == "F":
         return _Scaling(1, "")
     of_16_bits = image.mode in _SIXTEEN_BIT_MODES

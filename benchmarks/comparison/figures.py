@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from cci_captum._checks import check_choice
 from cci_captum.baselines.registry import REFERENCES
+from cci_captum.images import size_within
 from cci_captum.visualization import Band, attribution_grid, faithfulness_curves, paired_scatter
 
 from ..statistics import interval, paired_interval
@@ -20,6 +22,8 @@ from .measures import MEASURES
 from .results import Comparison, check_one_model, reference_of
 from .summary import gain_of, photos_of
 from .titles import ARROWS, both_areas, title
+
+_LONGEST = 1024  # of a photo's sides in pixels, in a picture
 
 
 def curves(comparison: Comparison, **options: Any) -> Figure:
@@ -138,7 +142,7 @@ def grid(
             _below(by_item.loc[(name, place)], comparison, label)
             for place, label in zip(places, labels, strict=True)
         ]
-    photos = [task.photo(place) for place in places]
+    photos = [_as_drawn(task.photo(place)) for place in places]
     captions = [f"explained: {label}" for label in labels]
     if comparison.protocols[0] and captions:  # once: what the numbers of all are
         ends = ", ".join(f"{direction} {arrow}" for direction, arrow in ARROWS.items())
@@ -150,6 +154,11 @@ def grid(
         row_titles=[str(known.loc[place, "image"]) for place in places],
         scores={"image": captions, **scores},
     )
+
+
+def _as_drawn(photo: Image.Image) -> Image.Image:
+    """No larger than a picture shows it: matplotlib takes 100 bytes a pixel of what it is given."""
+    return photo.resize(size_within(photo.size, _LONGEST))
 
 
 def _below(row: pd.Series, comparison: Comparison, explained: str) -> str:

@@ -15,12 +15,12 @@ class Reason(NamedTuple):
 
     Attributes:
         text: What is wrong with each.
-        count: How many items.
+        items: How many.
         names: The first few images, or places of items, and how many more there are.
     """
 
     text: str
-    count: int
+    items: int
     names: str
 
 
@@ -59,10 +59,10 @@ def reasons(errors: pd.DataFrame) -> list[Reason]:
         found.append(
             Reason(str(text), len(rows), _first([_name(*row, str(text)) for row in named]))
         )
-    found.sort(key=lambda reason: -reason.count)
+    found.sort(key=lambda reason: -reason.items)
     if len(found) > _REASONS:
         others = found[_REASONS - 1 :]
-        count = sum(reason.count for reason in others)
+        count = sum(reason.items for reason in others)
         found[_REASONS - 1 :] = [Reason(f"{len(others)} other reasons", count, "see the errors")]
     return found
 

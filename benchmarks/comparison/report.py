@@ -136,7 +136,7 @@ def text(comparison: Comparison) -> str:
     if len(comparison.errors):
         lines += ["", _left_out(comparison)]
         for reason in reasons(comparison.errors.drop_duplicates(["index", "error"])):
-            lines.append(f"{reason.count:6} x {readable(reason.text)}: {readable(reason.names)}")
+            lines.append(f"{reason.items:6} x {readable(reason.text)}: {readable(reason.names)}")
     return "\n".join(line.rstrip() for line in lines)
 
 

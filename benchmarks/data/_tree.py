@@ -68,15 +68,19 @@ class FolderData:
             places = drawn([len(files) for files in images.values()], few, seed)
             self._files = [self._files[place] for place in places]
         self.targets = [targets[name.split("/")[0]] for name in self._files]
-        self._sizes = {path: size_of(path) for path in self._paths()}
+        masked = [self._masks[name] for name in self._files] if self.has_masks else []
+        self._sizes = [size_of(root / name) for name in self._files]
+        self._sizes_of_masks = [size_of(path) for path in masked]
 
     @property
     def listing(self) -> list[str]:
         """The files, with their masks' and their sizes: a changed file is another image."""
-        paths = self._paths()
-        named = [*self._files, *(path.name for path in paths[len(self) :])]
-        sizes = ["missing" if self._sizes[path] is None else self._sizes[path] for path in paths]
-        return [f"{readable(name)} {size}" for name, size in zip(named, sizes, strict=True)]
+        masked = [self._masks[name].name for name in self._files] if self.has_masks else []
+        sizes = [*self._sizes, *self._sizes_of_masks]
+        return [
+            f"{readable(name)} {'missing' if size is None else size}"
+            for name, size in zip([*self._files, *masked], sizes, strict=True)
+        ]
 
     def __len__(self) -> int:
         return len(self._files)
@@ -85,7 +89,7 @@ class FolderData:
         place = position(index, len(self))
         name = self._files[place]
         path = self._root / name
-        if self._sizes[path] is None:
+        if self._sizes[place] is None:
             raise MissingImageError(f"a link to a file that is missing: {readable(path)}")
         image, scaling = read_with_scaling(path)
         note = self._scaling.of(readable(name), scaling)
@@ -93,11 +97,6 @@ class FolderData:
         if self.has_masks:
             mask = _read_mask(self._masks[name], image.size)
         return Sample(readable(name), image, self.targets[place], mask, note=note)
-
-    def _paths(self) -> list[Path]:
-        """Of all images, then of all masks."""
-        masks = [self._masks[name] for name in self._files] if self.has_masks else []
-        return [*(self._root / name for name in self._files), *masks]
 
 
 def class_folders(root: Path, remedy: str) -> list[str]:

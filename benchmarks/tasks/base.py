@@ -157,7 +157,7 @@ class Task(ABC):
         """What a report says of the task: name -> value that JSON can hold."""
         return {"task": self.kind.name, "data": self.data.name, "masks": self.has_masks}
 
-    def to_device(self, tensor: Tensor) -> Tensor:
+    def _to_device(self, tensor: Tensor) -> Tensor:
         """A tensor of `Loaded` where the model takes it."""
         return tensor.to(self.device, non_blocking=tensor.is_pinned())
 

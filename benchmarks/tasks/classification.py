@@ -91,7 +91,7 @@ class Classification(Task):
         errors = dict(loaded.errors)
         if loaded.inputs is None:
             return None, errors
-        inputs = self.to_device(loaded.inputs)
+        inputs = self._to_device(loaded.inputs)
         guesses = self._predicted(inputs)
         batch = Batch(
             indices=loaded.places,
@@ -99,7 +99,7 @@ class Classification(Task):
             sources=loaded.sources,
             photos=loaded.photos,
             inputs=inputs,
-            masks=None if loaded.masks is None else self.to_device(loaded.masks),
+            masks=None if loaded.masks is None else self._to_device(loaded.masks),
             targets=loaded.targets if self.explained == "true" else guesses,
             predicted=guesses,
             facts=loaded.facts,

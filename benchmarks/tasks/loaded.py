@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -92,26 +92,27 @@ class Reader:
         asked = {place: self._image(place) for place in places}
         reasons = dict(self.left_out)
         samples: dict[int, Sample] = {}
+        inputs: list[Tensor] = []
         for image in dict.fromkeys(asked.values()):
             if image not in reasons:
                 found = self._sample(image)
                 if isinstance(found, str):
                     reasons[image] = found
                 else:
-                    samples[image] = found
+                    samples[image], shown = self._prepared(found)
+                    inputs.append(shown)
         row_of = {image: row for row, image in enumerate(samples)}
         read = [place for place, image in asked.items() if image in row_of]
-        photos = [self.seen(sample.image) for sample in samples.values()]
-        inputs = [self.preprocess(photo) for photo in photos]
+        masks = [sample.mask for sample in samples.values() if sample.mask is not None]
         return Loaded(
             places=read,
             rows=[row_of[asked[place]] for place in read],
             errors={p: reasons[image] for p, image in asked.items() if image not in row_of},
             names=[sample.name for sample in samples.values()],
             sources=[sample.source or sample.name for sample in samples.values()],
-            photos=photos,
+            photos=[sample.image for sample in samples.values()],
             inputs=torch.stack(inputs) if inputs else None,
-            masks=self._masks(list(samples.values()), inputs) if self.masks and inputs else None,
+            masks=torch.stack(masks) if masks else None,
             targets=[sample.target for sample in samples.values()],
             facts=[sample.facts for sample in samples.values()],
             notes=[sample.note for sample in samples.values()],
@@ -140,16 +141,17 @@ class Reader:
     def _image(self, place: int) -> int:
         return place if self.images is None else self.images[place]
 
-    def _masks(self, samples: Sequence[Sample], inputs: Sequence[Tensor]) -> Tensor:
-        """(N, H, W) bool, as the model sees them."""
-        size = (inputs[0].shape[1], inputs[0].shape[2])
-        return torch.stack(
-            [
-                resize_mask(sample.mask, seen_box(self.preprocess, sample.image.size), size)
-                for sample in samples
-                if sample.mask is not None
-            ]
-        )
+    def _prepared(self, sample: Sample) -> tuple[Sample, Tensor]:
+        """A sample as the model sees it, with its mask in the size of the input, and that input.
+
+        At once, so that of large photos no more is kept than the model sees.
+        """
+        photo = self.seen(sample.image)
+        inputs, mask = self.preprocess(photo), None
+        if self.masks and sample.mask is not None:
+            box = seen_box(self.preprocess, sample.image.size)
+            mask = resize_mask(sample.mask, box, (inputs.shape[1], inputs.shape[2]))
+        return replace(sample, image=photo, mask=mask), inputs
 
     def _sample(self, image: int) -> Sample | str:
         """An image, or what is wrong with it: never what is wrong with a disk or a network."""

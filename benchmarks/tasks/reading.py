@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 import torch
@@ -95,10 +94,11 @@ def _here(reader: Any, order: Iterable[Block], pin_memory: bool) -> Iterator[tup
 def _ahead(
     reader: Any, order: Iterable[Block], readers: int, pin_memory: bool
 ) -> Iterator[tuple[int, Loaded]]:
+    failed: list[Exception] = []
     loader = DataLoader(
         _Blocks(reader),
         batch_size=None,
-        sampler=order,
+        sampler=_until_failure(order, failed),
         num_workers=readers,
         collate_fn=_as_it_is,
         pin_memory=pin_memory,
@@ -116,6 +116,16 @@ def _ahead(
                 noted = True
                 warnings.warn(note, UserWarning, stacklevel=2)  # as data do, where they are read
             yield number, found
+    if failed:
+        raise failed[0]
+
+
+def _until_failure(order: Iterable[Block], failed: list[Exception]) -> Iterator[Block]:
+    """Blocks until order raises something, which is for after those that were asked for."""
+    try:
+        yield from order
+    except Exception as error:
+        failed.append(error)
 
 
 class _Processes:
@@ -184,6 +194,8 @@ def _as_it_is(found: Any) -> Any:
 
 def _start_server() -> None:
     """Start what readers start from, where it does not run yet; it imports torch for them all."""
+    from multiprocessing import forkserver, resource_tracker  # of Unix alone
+
     multiprocessing.set_forkserver_preload(["__main__", __name__])
     resource_tracker.ensure_running()  # which lets signals through again when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)

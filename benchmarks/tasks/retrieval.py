@@ -120,7 +120,7 @@ class Retrieval(Task):
         errors = dict(loaded.errors)
         if loaded.inputs is None:
             return None, errors
-        inputs = self.to_device(loaded.inputs)
+        inputs = self._to_device(loaded.inputs)
         guesses = self._predicted(inputs)
         items = list(zip(loaded.places, loaded.rows, strict=True))
         return Batch(

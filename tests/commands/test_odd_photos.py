@@ -6,14 +6,21 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from odd_photos import READ, WHY, write_odd_photos
+from PIL import Image
+from toy_comparison import PREPROCESS
 
+from cci_captum import ZeroShotClassifier
 from cci_captum.benchmarks import cli
 from cci_captum.benchmarks.commands import _written
+from cci_captum.benchmarks.comparison import compare, figures
+from cci_captum.benchmarks.data import ImageFolders
 from cci_captum.benchmarks.markdown import table
+from cci_captum.benchmarks.tasks import Classification
 
 
 def test_a_folder_of_odd_photos_runs_through(
@@ -48,3 +55,23 @@ def test_a_folder_of_odd_photos_runs_through(
         assert re.search(rf"^ *{count} x {re.escape(why)}: {re.escape(names)}$", printed, re.M)
         rows.append((why, count, names))
     assert section[2].strip() == table(["why", "images", "the first"], rows)
+
+
+def test_a_large_photo_is_drawn_as_large_as_it_is_shown(
+    tmp_path: Path, make_clip: Any, tokenizer: Any
+) -> None:
+    """Not pixel by pixel, at 100 bytes each."""
+    for name, size in (("large", (2400, 2000)), ("small", (50, 40))):
+        (tmp_path / name).mkdir()
+        Image.effect_noise(size, 64).save(tmp_path / name / "1.png")
+    model, _ = make_clip(1, image_size=32, patch_size=8)
+    data = ImageFolders(tmp_path)
+    classifier = ZeroShotClassifier(model, tokenizer, data.class_names, "{}")
+    task = Classification(data, classifier, PREPROCESS)
+    found = compare(["gradcam"], task, ["tokens"], ties=())
+    shown = [
+        image.get_array().shape[:2]
+        for axes in figures.grid(found, task, places=[0, 1]).axes
+        for image in axes.images
+    ]
+    assert max(map(max, shown)) == 1024

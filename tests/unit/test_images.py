@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import struct
 import warnings
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from odd_photos import wide_png, with_exif
+from PIL import Image, features
 
-from cci_captum.images import _to_rgb, crop_to_ratio, read_image
+from cci_captum.images import _to_rgb, crop_to_ratio, decode_with_scaling, read_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -156,7 +160,8 @@ def test_transparent_value_of_a_png_in_few_or_many_bits(tmp_path: Path) -> None:
     colours = np.array([[0, 0, 0], [1000, 2000, 3000]], dtype=">u2")
     options = {"row": colours.tobytes(), "transparent": colours[1].tobytes()}
     write_png(tmp_path / "16.png", 2, bits=16, colours=2, **options)
-    assert pixels(tmp_path / "16.png").tolist() == [[[0, 0, 0], [255, 255, 255]]]
+    with pytest.warns(UserWarning, match="of which the largest value is about 2827"):
+        assert pixels(tmp_path / "16.png").tolist() == [[[0, 0, 0], [255, 255, 255]]]
 
 
 def write_png(
@@ -191,15 +196,56 @@ def test_floating_point_of_unknown_range(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("orientation", "corner"), [(1, RED), (2, GREEN), (3, WHITE), (4, BLUE), (6, BLUE), (8, GREEN)]
+    ("orientation", "corner"),
+    [*enumerate([RED, GREEN, WHITE, BLUE, RED, BLUE, WHITE, GREEN], start=1)],
 )
 def test_exif_orientation(tmp_path: Path, orientation: int, corner: tuple[int, ...]) -> None:
+    quadrants().save(tmp_path / "a.png", exif=exif_of(orientation))
+    image = read_image(tmp_path / "a.png")
+    assert image.size == ((2, 4) if orientation > 4 else (4, 2))
+    assert image.getpixel((0, 0)) == corner
+
+
+def test_damaged_exif_leaves_the_picture_as_it_lies(tmp_path: Path) -> None:
+    """As viewers show it, and said."""
+    content = b"XX\0*" + exif_of(6).tobytes()[10:]
+    (tmp_path / "a.png").write_bytes(with_exif(quadrants(), content))
+    with pytest.warns(UserWarning, match=r"a\.png: its EXIF data are damaged: taken as it lies"):
+        assert (pixels(tmp_path / "a.png") == np.asarray(quadrants())).all()
+
+
+def test_orientation_beside_other_exif_that_is_wrong(tmp_path: Path) -> None:
+    """Read all the same, and not said again of the image that was turned."""
+    exif = exif_of(6)
+    exif[0x0131] = "text"
+    content = exif.tobytes()[6:].replace(b"\x01\x31\0\x02", b"\x01\x00\0\x02")  # as a width
+    (tmp_path / "a.png").write_bytes(with_exif(quadrants(), content))
+    image = read_image(tmp_path / "a.png")
+    assert image.size == (2, 4) and image.getpixel((0, 0)) == BLUE
+    assert 0x0112 not in image.getexif()
+
+
+def exif_of(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    quadrants().save(tmp_path / "a.png", exif=exif)
-    image = read_image(tmp_path / "a.png")
-    assert image.size == ((2, 4) if orientation in (6, 8) else (4, 2))
-    assert image.getpixel((0, 0)) == corner
+    return exif
+
+
+@pytest.mark.parametrize("largest", [4095, 255, 40_000])
+def test_colours_of_16_bits_that_stay_dark_are_said(tmp_path: Path, largest: int) -> None:
+    """As grey is; Pillow gives the upper 8 bits."""
+    values = np.zeros((2, 3, 3), dtype=np.uint16)
+    values[1, 2, 1] = largest
+    (tmp_path / "a.png").write_bytes(wide_png(values))
+    portable = b"P6\n3 2\n65535\n" + values.astype(">u2").tobytes()
+    (tmp_path / "a.ppm").write_bytes(portable)
+    for name in ("a.png", "a.ppm"):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            found = pixels(tmp_path / name)
+        assert abs(int(found.max()) - largest / 257) <= 1
+        said = [re.findall(r"colours of 16 bits, .* about (\d+)", str(w.message)) for w in warned]
+        assert said == [] if largest == 40_000 else abs(int(said[0][0]) - largest) <= 256
 
 
 def test_first_frame_of_an_animation(tmp_path: Path) -> None:
@@ -234,6 +280,46 @@ def test_truncated(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=rf"a\.{suffix}"):
         read_image(path)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_whatever_a_decoder_raises_is_about_the_file() -> None:
+    """Pillow's decoder of AVIF raises RuntimeError for some of these."""
+    whole = BytesIO()
+    quadrants().resize((32, 16)).save(whole, "avif")
+    rng, raised = np.random.default_rng(0), set()
+    for _ in range(300):
+        content = bytearray(whole.getvalue())
+        for place in rng.integers(0, len(content), 3):
+            content[place] = rng.integers(256)
+        try:
+            decode_with_scaling(bytes(content), "a.avif")
+        except ValueError as error:
+            assert str(error).endswith(": a.avif")
+            raised.add(type(error.__cause__))
+    assert RuntimeError in raised
+
+
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    quadrants().save(tmp_path / "a.png")
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(OSError, match=r"cannot read .*a\.png now: Input/output error") as raised:
+        read_image(tmp_path / "a.png")
+    assert raised.value.errno == errno.EIO
+
+
+def test_too_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No image within the limit of pixels is as large as that; nothing of it is read."""
+    quadrants().save(tmp_path / "a.png")
+    with (tmp_path / "a.png").open("ab") as file:
+        file.truncate(2**40)  # takes no room on the disk
+    with pytest.raises(ValueError, match=r"too large, more than 1,431,655,760 bytes; .*a\.png"):
+        read_image(tmp_path / "a.png")
 
 
 def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,7 +332,8 @@ def test_processes_as_they_are_started() -> None:
     check_reads_alike(reader((4, ValueError("torn"))))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_processes_of_one_that_uses_a_gpu() -> None:
     assert float(torch.ones(3, device="cuda").sum()) == 3
     check_reads_alike(reader())
@@ -382,6 +383,24 @@ def test_errors_of_a_process_are_raised_here(error: Exception) -> None:
     first = "data: image 4 of toy could not be read now" if error is EIO else "a bug"
     assert str(raised.value).startswith(first)
     assert multiprocessing.active_children() == []
+
+
+@FORKED
+@pytest.mark.usefixtures("forked")
+def test_an_error_of_the_order_comes_after_what_was_asked_for() -> None:
+    """As it does where blocks are read here."""
+    disk = OSError(errno.EIO, "of the store")
+
+    def order() -> Iterator[Any]:
+        yield from ORDER[:2]
+        raise disk
+
+    for readers in (0, 2):
+        blocks = read_blocks(reader(), order(), readers)
+        assert [next(blocks)[0], next(blocks)[0]] == [3, 0]
+        with pytest.raises(OSError, match="of the store") as raised:
+            next(blocks)
+        assert raised.value is disk
 
 
 class Killed(Toy):
@@ -505,7 +524,6 @@ if __name__ == "__main__":
     [
         ("heeds", signal.SIGTERM, True, 0),
         ("dies", signal.SIGINT, True, 1),
-        ("dies", signal.SIGTERM, False, -signal.SIGTERM),
         ("dies", signal.SIGKILL, False, -signal.SIGKILL),
     ],
 )
