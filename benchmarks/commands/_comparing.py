@@ -260,10 +260,7 @@ class Request:
         parts = self.arguments.out / PARTS
         if self.arguments.restart:
             if not self._working.alone:
-                raise CommandError(
-                    "--restart: expected it of one worker, which would throw away what others "
-                    f"measure; remove {readable(parts)} before they start"
-                )
+                raise refusal_to_restart(parts)
             empty(parts)
         return FolderStore(parts)
 
@@ -308,6 +305,14 @@ def _comparison(plan: Plan, store: FolderStore) -> Comparison:
         if str(error).startswith("store: "):
             raise
         raise _ModelError(error) from error  # no method gave a map
+
+
+def refusal_to_restart(parts: Path) -> CommandError:
+    """That one of several workers may not throw away what others measure."""
+    return CommandError(
+        "--restart: expected it of one worker, which would throw away what others measure; remove "
+        f"{readable(parts)} before they start"
+    )
 
 
 def empty(parts: Path) -> None:

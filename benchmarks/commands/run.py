@@ -6,15 +6,18 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cci_captum.names import readable
 
 from ._common import CommandError, Parser, StoppedError, at_least
-from ._comparing import PARTS, empty
+from ._comparing import PARTS, empty, refusal_to_restart
 from ._working import PLAN, WORKERS, Working, read_plan
 from ._written import Written, line_of
 from .variants import resolved
+
+if TYPE_CHECKING:
+    from ..runner import Place
 
 MEASURE = ("compare", "retrieval", "variants")
 """Commands that workers can share."""
@@ -74,15 +77,15 @@ def run(arguments: argparse.Namespace, parse: Parse) -> None:
         words = [*_words_of(Path(arguments.what)), *arguments.rest]
     own, rest = _own_options().parse_known_args(words)
     asked = resolved(parse(rest))
-    if own.workers > 1:
-        _launch(own, rest, asked)
-        return
     from ..runner import Place
 
     try:
         place = Place.find()
     except ValueError as error:
         raise CommandError(str(error)) from error
+    if own.workers > 1:
+        _launch(own, rest, asked, place)
+        return
     asked.working = Working(place, keep_records=True, threads=own.threads, readers=own.readers)
     asked.run(asked)
 
@@ -118,13 +121,15 @@ def _words_of(path: Path) -> list[str]:
     return words
 
 
-def _launch(own: argparse.Namespace, rest: Sequence[str], asked: argparse.Namespace) -> None:
+def _launch(
+    own: argparse.Namespace, rest: Sequence[str], asked: argparse.Namespace, place: Place
+) -> None:
     """Start workers with the same words, and wait for them."""
-    from ..runner import STOPPED, Place, exit_code, launch
+    from ..runner import STOPPED, exit_code, launch
 
-    if Place.find().world > 1:
-        raise CommandError("--workers: expected 1 where a launcher starts them, got more")
     if asked.restart:
+        if place.world > 1:
+            raise refusal_to_restart(asked.out / PARTS)
         empty(asked.out / PARTS)
     words = ["run", *(word for word in rest if word != "--restart")]
     for option, value in (("--threads", own.threads), ("--readers", own.readers)):

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from .place import OWN
+from .place import OWN, Place
 from .stopping import STOPPED, Stop
 
 
 def launch(command: Sequence[str], workers: int) -> list[int]:
-    """Run a command of `cci-captum` in several processes, and wait for all.
+    """Run a command of `cci-captum` in several processes, in place of this one; wait for all.
 
     A signal that asks this process to end is handed on; a worker that dies leaves the others.
 
@@ -30,9 +30,9 @@ def launch(command: Sequence[str], workers: int) -> list[int]:
         running = [
             subprocess.Popen(
                 [sys.executable, "-m", "cci_captum.benchmarks.cli", *command],
-                env={**environ, OWN: f"{rank}/{workers}"},
+                env={**environ, OWN: place},
             )
-            for rank in range(workers)
+            for place in Place.find(environ).split(workers)
         ]
         told = False
         waiting = list(running)

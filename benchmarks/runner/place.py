@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 
 OWN = "CCI_CAPTUM_WORKER"
-"""Environment variable "RANK/WORLD", before all others; of workers that `--workers` starts."""
+"""Variable of what `--workers` starts, before all others: "RANK/WORLD/LOCAL_RANK/LOCAL_WORLD"."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,9 @@ class Place:
         """
         env = os.environ if environ is None else environ
         if OWN in env:
-            rank, _, world = env[OWN].partition("/")
-            found = _numbers({"rank": rank, "world": world}, OWN)
-            local = {"local_rank": found["rank"], "local_world": found["world"]}
-            return _checked(cls(**found, **local, launcher="--workers"))
+            names = ("rank", "world", "local_rank", "local_world")
+            own = dict(zip_longest(names, env[OWN].split("/")[:4], fillvalue=""))
+            return _checked(cls(**_numbers(own, OWN), launcher="--workers"))
         if "RANK" in env and "WORLD_SIZE" in env:
             texts = {
                 "rank": env["RANK"],
@@ -71,6 +71,19 @@ class Place:
         if "SLURM_PROCID" in env:
             return _checked(cls(**_of_slurm(env), launcher="srun"))
         return cls()
+
+    def split(self, workers: int) -> list[str]:
+        """Values of `OWN`, for so many workers in place of this one.
+
+        Example:
+            >>> Place(rank=2, world=3).split(2)
+            ['4/6/0/2', '5/6/1/2']
+        """
+        return [
+            f"{self.rank * workers + number}/{self.world * workers}/"
+            f"{self.local_rank * workers + number}/{self.local_world * workers}"
+            for number in range(workers)
+        ]
 
 
 def _of_slurm(env: Mapping[str, str]) -> dict[str, int]:

@@ -169,12 +169,13 @@ def test_only_one_worker_may_restart(
 ) -> None:
     assert run(*compare(tmp_path)) == 0
     before = tables(tmp_path)
-    monkeypatch.setenv("CCI_CAPTUM_WORKER", "0/2")
+    monkeypatch.setenv("CCI_CAPTUM_WORKER", "0/2/0/2")
     assert run(*compare(tmp_path), "--restart") == 2
     assert "--restart: expected it of one worker" in capsys.readouterr().err
     assert tables(tmp_path) == before
-    assert run(*compare(tmp_path), "--workers", "2") == 2
-    assert "--workers: expected 1 where a launcher starts them" in capsys.readouterr().err
+    assert run(*compare(tmp_path), "--restart", "--workers", "2") == 2
+    assert "--restart: expected it of one worker" in capsys.readouterr().err
+    assert tables(tmp_path) == before
 
 
 @pytest.mark.usefixtures("small_model")

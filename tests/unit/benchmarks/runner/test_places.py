@@ -35,7 +35,7 @@ ARRAY = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_T
         ({"SLURM_PROCID": "0"} | ARRAY | EVERY_SECOND, (3, 4, 0, 1)),
         # torchrun inside of a Slurm job
         (SRUN | {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, (0, 2, 0, 2)),
-        (SRUN | {"RANK": "0", "WORLD_SIZE": "2", "CCI_CAPTUM_WORKER": "1/3"}, (1, 3, 1, 3)),
+        (SRUN | {"RANK": "0", "WORLD_SIZE": "2", "CCI_CAPTUM_WORKER": "1/3/1/3"}, (1, 3, 1, 3)),
     ],
 )
 def test_places(environ: dict[str, str], expected: tuple[int, ...]) -> None:
@@ -48,7 +48,10 @@ def test_places(environ: dict[str, str], expected: tuple[int, ...]) -> None:
     [
         ({"RANK": "one", "WORLD_SIZE": "2"}, "RANK: expected numbers .*, got rank 'one'"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, "rank: expected less than the 2 workers of torchrun"),
-        ({"CCI_CAPTUM_WORKER": "3"}, "CCI_CAPTUM_WORKER: expected numbers .*, got world ''"),
+        (
+            {"CCI_CAPTUM_WORKER": "3"},
+            "CCI_CAPTUM_WORKER: expected numbers .*, got world ''",
+        ),
     ],
 )
 def test_what_is_no_place(environ: dict[str, str], message: str) -> None:
@@ -88,6 +91,18 @@ def test_in_another_thread_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def test_several_workers_in_place_of_each_task_of_an_array() -> None:
+    places = [
+        Place.find({"CCI_CAPTUM_WORKER": text})
+        for task in range(1, 9)
+        for text in Place.find(SRUN | ARRAY | {"SLURM_ARRAY_TASK_ID": str(task)}).split(4)
+    ]
+    assert [place.rank for place in places][:4] == [20, 21, 22, 23]  # after five tasks of srun
+    assert {place.world for place in places} == {8 * 6 * 4}
+    assert len({place.rank for place in places}) == 8 * 4
+    assert [place.local_rank for place in places[:4]] == [4, 5, 6, 7]
 
 
 def test_exit_codes_of_many() -> None:
