@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from ._common import (
     choose_methods,
     load_model,
 )
-from ._working import Working
+from ._working import PLAN, Working, read_plan
 from ._written import Written, line_of, name_of, options_of
 
 if TYPE_CHECKING:
@@ -162,18 +163,23 @@ class Request:
             CommandError: If a model cannot be loaded or explained; of `variants`, if none can.
             StoppedError: If the process was asked to end.
         """
+        if self._working.only_checks:
+            return
         device = choose_device(self._working.device(self.arguments.device))
-        store = self._store()
         found: dict[Model, tuple[Plan, Comparison | None]] = {}
-        out = self.arguments.out
-        with self._errors(), self._working.of(out, store.folder, device, self._asked):
-            for model in self.models:
-                with self._noted(model):
-                    found[model] = self._measured(model, task_of, device, store)
-                gc.collect()  # the model that was, before the next one is loaded
-                if self._working.stop:
-                    raise StoppedError(self._working.stop.signal)
-            self._write(store, found)
+        with self._errors():
+            store = self._store()
+            with self._working.of(self.arguments.out, store.folder, device, self._asked):
+                for model in self.models:
+                    with self._noted(model):
+                        found[model] = self._measured(model, task_of, device, store)
+                    gc.collect()  # the model that was, before the next one is loaded
+                    if self._working.stop:
+                        break
+                else:
+                    self._write(store, found)
+                    return
+        raise StoppedError(self._working.stop.signal)
 
     def _measured(
         self,
@@ -264,7 +270,7 @@ class Request:
                     "--restart: expected it of one worker, which would throw away what others "
                     f"measure; remove {readable(parts)} before they start"
                 )
-            empty(parts)
+            empty(self.arguments.out)
         return FolderStore(parts)
 
     @contextmanager
@@ -310,8 +316,15 @@ def _comparison(plan: Plan, store: FolderStore) -> Comparison:
         raise _ModelError(error) from error  # no method gave a map
 
 
-def empty(parts: Path) -> None:
-    """Throw units away."""
-    if parts.is_dir():
-        for path in [*parts.glob("*.parquet"), *parts.glob("*.json")]:
-            path.unlink()
+def empty(out: Path) -> None:
+    """Throw units of a run away, and how many threads it was begun with."""
+    from ..comparison.parts import write_text
+
+    parts = out / PARTS
+    for pattern in ("*.parquet", "*.unreadable", "*.json"):
+        for path in parts.glob(pattern):
+            path.unlink(missing_ok=True)
+    if (out / PLAN).exists():
+        asked = read_plan(out / PLAN)
+        if asked.pop("threads", None) is not None:
+            write_text(out / PLAN, json.dumps(asked, indent=2) + "\n")

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
+from cci_captum.baselines.spec import MethodSpec
 from cci_captum.names import readable
 
+from . import _choices
 from ._common import CommandError, Parser, StoppedError, at_least
 from ._comparing import PARTS, empty
 from ._working import PLAN, WORKERS, Working, read_plan
-from ._written import Written, line_of
+from ._written import Written, line_of, name_of
 from .variants import resolved
+
+if TYPE_CHECKING:
+    from ..comparison.plan import Plan
 
 MEASURE = ("compare", "retrieval", "variants")
 """Commands that workers can share."""
 
 Parse = Callable[[Sequence[str]], argparse.Namespace]
+_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2")  # as runner.stopping, which takes seconds to import
 
 
 def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], parse: Parse) -> None:
@@ -64,6 +74,31 @@ def run(arguments: argparse.Namespace, parse: Parse) -> None:
             )
         looks[arguments.what](Path(arguments.rest[0]))
         return
+    with _heeding_signals():
+        _work(arguments, parse)
+
+
+@contextmanager
+def _heeding_signals() -> Iterator[None]:
+    """Until a worker heeds them by itself: a signal may come while packages are imported."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedError(signal.Signals(number).name)
+
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _work(arguments: argparse.Namespace, parse: Parse) -> None:
+    """Be one of the workers, or start them."""
     words = [arguments.what, *arguments.rest]
     if arguments.what not in MEASURE:
         if not arguments.what.endswith(".json"):
@@ -74,15 +109,17 @@ def run(arguments: argparse.Namespace, parse: Parse) -> None:
         words = [*_words_of(Path(arguments.what)), *arguments.rest]
     own, rest = _own_options().parse_known_args(words)
     asked = resolved(parse(rest))
-    if own.workers > 1:
-        _launch(own, rest, asked)
-        return
     from ..runner import Place
 
     try:
         place = Place.find()
     except ValueError as error:
         raise CommandError(str(error)) from error
+    if own.workers > 1:
+        if place.world > 1:
+            raise CommandError("--workers: expected 1 where a launcher starts them, got more")
+        _launch(own, rest, asked)
+        return
     asked.working = Working(place, keep_records=True, threads=own.threads, readers=own.readers)
     asked.run(asked)
 
@@ -98,7 +135,9 @@ def _own_options() -> argparse.ArgumentParser:
 def _words_of(path: Path) -> list[str]:
     """The command line that a plan stands for."""
     asked = read_plan(path)
-    command = asked.pop("command").split()
+    if path.name == PLAN and (path.parent / PARTS).is_dir():
+        asked["out"] = str(path.parent)  # wherever the folder was moved, or this is run
+    command = asked.pop("command").split() or [""]
     if command[0] not in MEASURE:
         raise CommandError(
             f"PLAN: expected one of {', '.join(MEASURE)} as command in {path}, got {command[0]!r}"
@@ -120,13 +159,13 @@ def _words_of(path: Path) -> list[str]:
 
 def _launch(own: argparse.Namespace, rest: Sequence[str], asked: argparse.Namespace) -> None:
     """Start workers with the same words, and wait for them."""
-    from ..runner import STOPPED, Place, exit_code, launch
+    from ..runner import STOPPED, exit_code, launch
 
-    if Place.find().world > 1:
-        raise CommandError("--workers: expected 1 where a launcher starts them, got more")
+    asked.working = Working(only_checks=True)
+    asked.run(asked)  # what is wrong is said once, and before anything is thrown away
     if asked.restart:
-        empty(asked.out / PARTS)
-    words = ["run", *(word for word in rest if word != "--restart")]
+        empty(asked.out)
+    words = ["run", *(word for word in rest if not _is_restart(word))]
     for option, value in (("--threads", own.threads), ("--readers", own.readers)):
         words += [option, str(value)] if value is not None else []
     codes = launch(words, own.workers)
@@ -136,10 +175,21 @@ def _launch(own: argparse.Namespace, rest: Sequence[str], asked: argparse.Namesp
             print(f"cci-captum: worker {rank} ended with {how}", file=sys.stderr)
     if exit_code(codes) == STOPPED:
         raise StoppedError("a signal")
-    if exit_code(codes) and not _progress(asked.out).complete:
-        raise CommandError("run: not all workers ended well; the same command goes on from there")
     if exit_code(codes):
+        try:
+            complete = _progress(asked.out).complete
+        except CommandError:  # none came so far as to begin
+            complete = False
+        if not complete:
+            raise CommandError(
+                "run: not all workers ended well; the same command goes on from there"
+            )
         _report(asked.out)
+
+
+def _is_restart(word: str) -> bool:
+    """Whether a word is --restart, or what argparse takes for it."""
+    return word.startswith("--res") and "--restart".startswith(word)
 
 
 def _progress(folder: Path) -> Any:
@@ -168,10 +218,15 @@ def _report(folder: Path) -> None:
     store = FolderStore(folder / PARTS)
     plans = read_plans(store.folder)
     asked = read_plan(folder / PLAN) if (folder / PLAN).exists() else {"command": "compare"}
-    options = {name: value for name, value in asked.items() if name not in ("command", "threads")}
-    models = [(plan.model, None) for plan in plans]
+    not_options = ("command", "out", "threads")
+    options = {name: value for name, value in asked.items() if name not in not_options}
+    models, plans = _as_named(options, plans)
     line = line_of(asked["command"], options)
-    written = Written(folder, line, models, plans[0].settings["protocols"])
+    reference = options.get("reference")
+    if reference is not None:
+        specs = [MethodSpec.parse(text) for text in options["method"]]
+        reference = _choices.reference(reference, specs, masks=True)
+    written = Written(folder, line, models, plans[0].settings["protocols"], reference)
     found = []
     try:
         for plan in plans:
@@ -182,6 +237,20 @@ def _report(folder: Path) -> None:
     for model, comparison in zip(models, found, strict=True):
         written.draw(comparison, model)
     written.write(found)
+
+
+def _as_named(
+    options: Mapping[str, Any], plans: Sequence[Plan]
+) -> tuple[list[_choices.Model], list[Plan]]:
+    """Models as the user named them, in their order, which names their pictures; their plans."""
+    named = _choices.models(
+        options.get("model", ["tiny"]), options.get("pretrained"), checked=False
+    )
+    plan_of = {plan.model: plan for plan in plans}
+    models = [model for model in named if name_of(model) in plan_of]
+    if len(models) != len(plans):  # not those of the folder's plan alone
+        return [(plan.model, None) for plan in plans], [*plans]
+    return models, [plan_of[name_of(model)] for model in models]
 
 
 def _compact(folder: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_folder_that_takes_no_files_is_an_error(
 
     with Claims(tmp_path / "claims") as claims:
         monkeypatch.setattr("cci_captum.benchmarks.runner.claims.os.fdopen", full)
-        with pytest.raises(OSError, match="store: cannot write into .*No space left on device; wh"):
+        with pytest.raises(OSError, match="No space left on device; what is"):
             claims.take("a")
         assert not list((tmp_path / "claims").iterdir())
         monkeypatch.undo()
