@@ -26,7 +26,8 @@ from ._common import (
     choose_methods,
     load_model,
 )
-from ._working import Working
+from ._restart import empty, refusal_to_restart
+from ._working import PARTS, Working
 from ._written import Written, line_of, name_of, options_of
 
 if TYPE_CHECKING:
@@ -42,9 +43,6 @@ METHODS = ("cci", "grad-eclip", "maskclip", "gradcam")
 """What is compared where the user names no method."""
 
 _OPTION_OF = {"data": "--data", "store": "--out", "readers": "--readers"}
-
-PARTS = "parts"
-"""Where units are, in the folder of a run."""
 
 
 def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
@@ -162,18 +160,23 @@ class Request:
             CommandError: If a model cannot be loaded or explained; of `variants`, if none can.
             StoppedError: If the process was asked to end.
         """
+        if self._working.only_checks:
+            return
         device = choose_device(self._working.device(self.arguments.device))
-        store = self._store()
         found: dict[Model, tuple[Plan, Comparison | None]] = {}
-        out = self.arguments.out
-        with self._errors(), self._working.of(out, store.folder, device, self._asked):
-            for model in self.models:
-                with self._noted(model):
-                    found[model] = self._measured(model, task_of, device, store)
-                gc.collect()  # the model that was, before the next one is loaded
-                if self._working.stop:
-                    raise StoppedError(self._working.stop.signal)
-            self._write(store, found)
+        with self._errors():
+            store = self._store()
+            with self._working.of(self.arguments.out, store.folder, device, self._asked):
+                for model in self.models:
+                    with self._noted(model):
+                        found[model] = self._measured(model, task_of, device, store)
+                    gc.collect()  # the model that was, before the next one is loaded
+                    if self._working.stop:
+                        break
+                else:
+                    self._write(store, found)
+                    return
+        raise StoppedError(self._working.stop.signal)
 
     def _measured(
         self,
@@ -261,7 +264,7 @@ class Request:
         if self.arguments.restart:
             if not self._working.alone:
                 raise refusal_to_restart(parts)
-            empty(parts)
+            empty(self.arguments.out)
         return FolderStore(parts)
 
     @contextmanager
@@ -305,18 +308,3 @@ def _comparison(plan: Plan, store: FolderStore) -> Comparison:
         if str(error).startswith("store: "):
             raise
         raise _ModelError(error) from error  # no method gave a map
-
-
-def refusal_to_restart(parts: Path) -> CommandError:
-    """That one of several workers may not throw away what others measure."""
-    return CommandError(
-        "--restart: expected it of one worker, which would throw away what others measure; remove "
-        f"{readable(parts)} before they start"
-    )
-
-
-def empty(parts: Path) -> None:
-    """Throw units away."""
-    if parts.is_dir():
-        for path in [*parts.glob("*.parquet"), *parts.glob("*.json")]:
-            path.unlink()

@@ -6,8 +6,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
     from ..comparison.plan import Key
     from ..runner import Claims, Place, Record, Stop
 
+PARTS = "parts"
+"""Where units are, in the folder of a run."""
+
 PLAN = "plan.json"
 WORKERS = "workers"
 _EVERY = 30.0  # seconds between two lines of progress
+_PAUSE = 1.0  # seconds between two looks at who writes
 
 
 class Working:
@@ -35,6 +40,7 @@ class Working:
         threads: Of torch; None is as many as the folder's plan says, else this worker's share of
             the cores.
         readers: Processes that read images ahead; None is 2 with a GPU, else none.
+        only_checks: Whether the command does nothing but say what is wrong with what is asked for.
 
     Attributes:
         stop: Whether the process was asked to end.
@@ -47,12 +53,14 @@ class Working:
         keep_records: bool = False,
         threads: int | None = None,
         readers: int | None = None,
+        only_checks: bool = False,
     ) -> None:
         self._place, self._keep_records, self._threads = place, keep_records, threads
-        self._readers = readers
+        self._readers, self.only_checks = readers, only_checks
         self.stop: Stop
         self._claims: Claims
         self._record: Record | None = None
+        self._write_plan: Callable[[], None] = lambda: None  # once the run is known to be the same
 
     @property
     def alone(self) -> bool:
@@ -90,7 +98,7 @@ class Working:
         with ExitStack() as stack:
             self.stop = stack.enter_context(Stop())
             if self._keep_records:
-                self._set_threads(out, device, asked)
+                self._set_threads(out, parts, device, asked)
             stack.callback(_remove_empty, claims)
             self._claims = stack.enter_context(Claims(claims))
             if self._keep_records:
@@ -102,8 +110,10 @@ class Working:
         """Measure what is missing and nobody else measures; whether nothing is missing then."""
         from cci_captum._progress import tqdm
 
+        from ..comparison.parts import unit_path
         from ..runner import Worker
 
+        self._write_plan()
         plan, last = run.plan, time.monotonic()
         sizes = [len(places) for places in plan.blocks]
         missing = store.missing(plan.all_keys())
@@ -116,7 +126,7 @@ class Working:
             bar.set_postfix_str(key.method)
             bar.update(items * run.maps_of(key))
             if self._record is not None and key.method:
-                self._record.count(items)
+                self._record.count(items, unit_path(store.folder, key))
             now = time.monotonic()
             if self._speaks and now - last >= _EVERY:
                 last = now
@@ -138,11 +148,17 @@ class Working:
 
         Args:
             name: Of what is done, for a claim.
-            path: Written last: no worker did so since this one began.
+            path: Written last: no worker did so since this one began, or measured something.
         """
-        if not self._claims.take(f"{name} {path.name}"):
-            return False
-        return self._record is None or not path.exists() or not self._record.began_before(path)
+        claim = f"{name} {path.name}"
+        while not self._claims.take(claim):
+            if self._is_written(path) or self._claims.is_alive(claim) or self.stop:
+                return False
+            time.sleep(_PAUSE)  # until its owner is seen to live, or taken for dead
+        return not self._is_written(path)
+
+    def _is_written(self, path: Path) -> bool:
+        return self._record is not None and path.exists() and self._record.is_older_than(path)
 
     def _say_progress(self, parts: Path) -> None:
         from ..runner import Progress
@@ -150,7 +166,9 @@ class Working:
         with suppress(OSError, ValueError):  # of files that others are writing
             print(f"cci-captum: {Progress.of(parts).line()}", file=sys.stderr, flush=True)
 
-    def _set_threads(self, out: Path, device: torch.device, asked: dict[str, Any]) -> None:
+    def _set_threads(
+        self, out: Path, parts: Path, device: torch.device, asked: dict[str, Any]
+    ) -> None:
         """Compute as the folder's first worker did: another number of threads rounds otherwise."""
         import torch
 
@@ -169,8 +187,10 @@ class Working:
             )
         torch.set_num_threads(threads)
         text = json.dumps({**asked, "threads": threads}, indent=2) + "\n"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
+        if not path.exists() and not any(parts.glob("plan-*.json")):
+            write_text(path, text)  # at once: all who come read the number of threads there
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            self._write_plan = partial(write_text, path, text)  # a run of others may refuse this
 
 
 def read_plan(path: Path) -> dict[str, Any]:

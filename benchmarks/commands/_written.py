@@ -139,7 +139,7 @@ class Written:
 def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the user chose, and what commands choose for them, but for where it is written."""
     return {
-        name: value
+        name: str(value) if isinstance(value, Path) else value
         for name, value in vars(arguments).items()
         if name not in _NOT_OPTIONS and value not in (None, "")
     }

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from cci_captum.baselines.spec import MethodSpec
 from cci_captum.names import readable
 
+from . import _choices
 from ._common import CommandError, Parser, StoppedError, at_least
-from ._comparing import PARTS, empty, refusal_to_restart
-from ._working import PLAN, WORKERS, Working, read_plan
-from ._written import Written, line_of
+from ._restart import empty, refusal_to_restart
+from ._working import PARTS, PLAN, WORKERS, Working, read_plan
+from ._written import Written, line_of, name_of
 from .variants import resolved
 
 if TYPE_CHECKING:
+    from ..comparison.plan import Plan
     from ..runner import Place
 
 MEASURE = ("compare", "retrieval", "variants")
 """Commands that workers can share."""
 
 Parse = Callable[[Sequence[str]], argparse.Namespace]
+_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2")  # as runner.stopping, which takes seconds to import
 
 
 def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], parse: Parse) -> None:
@@ -67,6 +75,31 @@ def run(arguments: argparse.Namespace, parse: Parse) -> None:
             )
         looks[arguments.what](Path(arguments.rest[0]))
         return
+    with _heeding_signals():
+        _work(arguments, parse)
+
+
+@contextmanager
+def _heeding_signals() -> Iterator[None]:
+    """Until a worker heeds them by itself: a signal may come while packages are imported."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedError(signal.Signals(number).name)
+
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _work(arguments: argparse.Namespace, parse: Parse) -> None:
+    """Be one of the workers, or start them."""
     words = [arguments.what, *arguments.rest]
     if arguments.what not in MEASURE:
         if not arguments.what.endswith(".json"):
@@ -101,7 +134,9 @@ def _own_options() -> argparse.ArgumentParser:
 def _words_of(path: Path) -> list[str]:
     """The command line that a plan stands for."""
     asked = read_plan(path)
-    command = asked.pop("command").split()
+    if path.name == PLAN and (path.parent / PARTS).is_dir():
+        asked["out"] = str(path.parent)  # wherever the folder was moved, or this is run
+    command = asked.pop("command").split() or [""]
     if command[0] not in MEASURE:
         raise CommandError(
             f"PLAN: expected one of {', '.join(MEASURE)} as command in {path}, got {command[0]!r}"
@@ -127,11 +162,13 @@ def _launch(
     """Start workers with the same words, and wait for them."""
     from ..runner import STOPPED, exit_code, launch
 
+    asked.working = Working(place, only_checks=True)
+    asked.run(asked)  # what is wrong is said once, and before anything is thrown away
     if asked.restart:
         if place.world > 1:
             raise refusal_to_restart(asked.out / PARTS)
-        empty(asked.out / PARTS)
-    words = ["run", *(word for word in rest if word != "--restart")]
+        empty(asked.out)
+    words = ["run", *(word for word in rest if not _is_restart(word))]
     for option, value in (("--threads", own.threads), ("--readers", own.readers)):
         words += [option, str(value)] if value is not None else []
     codes = launch(words, own.workers)
@@ -141,10 +178,21 @@ def _launch(
             print(f"cci-captum: worker {rank} ended with {how}", file=sys.stderr)
     if exit_code(codes) == STOPPED:
         raise StoppedError("a signal")
-    if exit_code(codes) and not _progress(asked.out).complete:
-        raise CommandError("run: not all workers ended well; the same command goes on from there")
     if exit_code(codes):
+        try:
+            complete = _progress(asked.out).complete
+        except CommandError:  # none came so far as to begin
+            complete = False
+        if not complete:
+            raise CommandError(
+                "run: not all workers ended well; the same command goes on from there"
+            )
         _report(asked.out)
+
+
+def _is_restart(word: str) -> bool:
+    """Whether a word is --restart, or what argparse takes for it."""
+    return word.startswith("--res") and "--restart".startswith(word)
 
 
 def _progress(folder: Path) -> Any:
@@ -173,10 +221,15 @@ def _report(folder: Path) -> None:
     store = FolderStore(folder / PARTS)
     plans = read_plans(store.folder)
     asked = read_plan(folder / PLAN) if (folder / PLAN).exists() else {"command": "compare"}
-    options = {name: value for name, value in asked.items() if name not in ("command", "threads")}
-    models = [(plan.model, None) for plan in plans]
+    not_options = ("command", "out", "threads")
+    options = {name: value for name, value in asked.items() if name not in not_options}
+    models, plans = _as_named(options, plans)
     line = line_of(asked["command"], options)
-    written = Written(folder, line, models, plans[0].settings["protocols"])
+    reference = options.get("reference")
+    if reference is not None:
+        specs = [MethodSpec.parse(text) for text in options["method"]]
+        reference = _choices.reference(reference, specs, masks=True)
+    written = Written(folder, line, models, plans[0].settings["protocols"], reference)
     found = []
     try:
         for plan in plans:
@@ -187,6 +240,20 @@ def _report(folder: Path) -> None:
     for model, comparison in zip(models, found, strict=True):
         written.draw(comparison, model)
     written.write(found)
+
+
+def _as_named(
+    options: Mapping[str, Any], plans: Sequence[Plan]
+) -> tuple[list[_choices.Model], list[Plan]]:
+    """Models as the user named them, in their order, which names their pictures; their plans."""
+    named = _choices.models(
+        options.get("model", ["tiny"]), options.get("pretrained"), checked=False
+    )
+    plan_of = {plan.model: plan for plan in plans}
+    models = [model for model in named if name_of(model) in plan_of]
+    if len(models) != len(plans):  # not those of the folder's plan alone
+        return [(plan.model, None) for plan in plans], [*plans]
+    return models, [plan_of[name_of(model)] for model in models]
 
 
 def _compact(folder: Path) -> None:

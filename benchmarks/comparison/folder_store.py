@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -47,14 +47,12 @@ def read_plans(folder: Path) -> list[Plan]:
 
     Raises:
         FileNotFoundError: If the folder has none.
+        ValueError: If a file that says so is damaged.
     """
     found = []
     for path in folder.glob("plan-*.json"):
-        known = json.loads(path.read_text(encoding="utf-8"))
-        configurations = [
-            json.loads((folder / name).read_text(encoding="utf-8"))
-            for name in _names(known["model"])
-        ]
+        known = _read_json(path)
+        configurations = [_read_json(folder / name) for name in _names(known["model"])]
         del configurations[1]["model"]
         found.append(Plan({**configurations[0], OF_MODEL: configurations[1]}, **known))
     if not found:
@@ -117,7 +115,7 @@ class FolderStore:
         missing = {}
         for name, part in zip(_names(plan.model), configured(known), strict=True):
             path = self.folder / name
-            stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+            stored = _read_json(path) if path.exists() else None
             check_same(stored, part, readable(self.folder))
             if stored is None:
                 missing[path] = json.dumps(part, indent=2) + "\n"
@@ -287,6 +285,16 @@ def _plan_name(model: str) -> str:
 def _plan_text(plan: Plan) -> str:
     known = {name: getattr(plan, name) for name in _OF_PLAN}
     return json.dumps(known, indent=2) + "\n"
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"store: expected JSON in {readable(path)}, got a damaged file ({error}); remove it, "
+            "and run the same again, which writes it anew"
+        ) from error
 
 
 def _digest(model: str) -> str:

@@ -163,6 +163,16 @@ def sync(folder: Path) -> None:
             os.close(number)
 
 
+def cannot_write(folder: Path, error: OSError) -> OSError:
+    """What stops a file of a run from being written, in words that say what to do."""
+    reason = error.strerror or str(error)
+    return OSError(
+        error.errno,
+        f"store: cannot write into {readable(folder)}: {reason}; what is there is kept: put that "
+        "right, and run the same again",
+    )
+
+
 def _write(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file that is there whole or not at all, whatever happens meanwhile."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
@@ -173,12 +183,7 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
         sync(path.parent)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(
-            error.errno,
-            f"store: cannot write into {readable(path.parent)}: {reason}; what is there is kept: "
-            "put that right, and run the same again",
-        ) from error
+        raise cannot_write(path.parent, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()

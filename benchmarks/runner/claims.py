@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..comparison.parts import cannot_write
+
 LEASE = 120.0
 """Seconds after which a claim whose owner gives no sign of life is anyone's."""
 
@@ -59,7 +61,7 @@ class Claims:
         self._me = json.dumps(_identity(os.getpid()))
 
     def __enter__(self) -> Claims:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         self._thread.start()
         return self
 
@@ -81,20 +83,21 @@ class Claims:
             OSError: If no file can be made.
         """
         path = self._path(name)
-        for _ in range(2):
+        for _ in range(3):
             try:
-                number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+                self._make(path)
+            except FileNotFoundError:  # a worker that ended took the folder away: it was empty
+                self._make_folder()
             except FileExistsError:
                 if not self._is_abandoned(path):
                     return False
                 # Two may do this at once, and both have the claim: that costs a block measured
                 # twice, and nothing else.
                 path.unlink(missing_ok=True)
-                continue
-            with os.fdopen(number, "w") as file:
-                file.write(self._me)
-            self._held.add(path)
-            return True
+            except OSError as error:
+                raise cannot_write(self._folder, error) from error
+            else:
+                return True
         return False
 
     def release(self, name: str) -> None:
@@ -109,10 +112,26 @@ class Claims:
     def is_alive(self, name: str) -> bool:
         """Whether the owner of a claim was seen to touch it, since this process first saw it."""
         path = self._path(name)
-        return not self._is_abandoned(path) and self._seen[path].alive
+        return not self._is_abandoned(path) and path in self._seen and self._seen[path].alive
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name.replace(' ', '-')}.claim"
+
+    def _make_folder(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self._folder, error) from error
+
+    def _make(self, path: Path) -> None:
+        number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        self._held.add(path)
+        try:
+            with os.fdopen(number, "w") as file:
+                file.write(self._me)
+        except OSError:  # a full disk has names, but no room
+            self._release(path)
+            raise
 
     def _release(self, path: Path) -> None:
         self._held.discard(path)
@@ -120,13 +139,14 @@ class Claims:
             path.unlink()
 
     def _is_abandoned(self, path: Path) -> bool:
+        owner, touched = {}, self._seen[path].touched if path in self._seen else 0
         try:
             touched = path.stat().st_mtime_ns
             owner = json.loads(path.read_text(encoding="utf-8") or "{}")
         except FileNotFoundError:
             return True
-        except (OSError, ValueError):  # not known now
-            owner, touched = {}, 0
+        except (OSError, ValueError):  # not known now: no sign of life
+            pass
         if isinstance(owner, dict) and _is_gone(owner):
             return True
         now = time.monotonic()

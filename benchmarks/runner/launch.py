@@ -24,6 +24,9 @@ def launch(command: Sequence[str], workers: int) -> list[int]:
 
     Returns:
         The exit code of each; negative is the number of a signal.
+
+    Raises:
+        KeyboardInterrupt: If this process was interrupted, once all have ended.
     """
     environ = dict(os.environ)
     with Stop() as stop:
@@ -34,21 +37,27 @@ def launch(command: Sequence[str], workers: int) -> list[int]:
             )
             for place in Place.find(environ).split(workers)
         ]
-        told = False
+        told = interrupted = False
         waiting = list(running)
         while waiting:
             try:
                 waiting[0].wait(timeout=0.2)
                 waiting.pop(0)
-            except subprocess.TimeoutExpired:
-                if stop and not told:
-                    told = True
-                    for process in running:
-                        with suppress(ProcessLookupError):
-                            process.send_signal(signal.SIGTERM)
-            except KeyboardInterrupt:  # which the terminal sends to all of them
                 continue
-    return [process.returncode for process in running]
+            except subprocess.TimeoutExpired:
+                pass
+            except KeyboardInterrupt:  # which a terminal sends to all of them, others to this one
+                interrupted = True
+            if (stop or interrupted) and not told:
+                told = True
+                for process in running:
+                    with suppress(ProcessLookupError):
+                        process.send_signal(signal.SIGTERM)
+    if interrupted:
+        raise KeyboardInterrupt
+    # A worker that was told before it could heed it, while it was being started, had nothing begun.
+    killed = {-signal.SIGTERM, -getattr(signal, stop.signal or "SIGTERM")} if stop else set()
+    return [STOPPED if p.returncode in killed else p.returncode for p in running]
 
 
 def exit_code(codes: Sequence[int]) -> int:

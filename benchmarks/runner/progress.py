@@ -90,14 +90,14 @@ class Progress:
             >>> Progress.of(store.folder).blocks
             (0, 2)
         """
-        plans, listing = read_plans(parts), Listing.of(parts)
+        plans = read_plans(parts)
+        listing, blocks = _listed(parts, plans)
         methods: list[MethodProgress] = []
         times: list[tuple[float, float]] = []  # of a unit: when it was stored, its share of images
         left = 0.0
         for plan in plans:
             for key in plan.keys(0):
-                done = _blocks_of(listing, key)
-                missing = set(range(len(plan.blocks))) - done
+                missing = set(range(len(plan.blocks))) - blocks[key]
                 methods.append(
                     MethodProgress(
                         plan.model, key.method, len(plan.blocks) - len(missing), len(plan.blocks)
@@ -160,6 +160,20 @@ def _blocks_of(listing: Listing, key: Key) -> set[int]:
     for path in listing.merged.get(family, ()):
         found.update(read_footer(path).blocks)
     return found
+
+
+def _listed(parts: Path, plans: Sequence[Plan]) -> tuple[Listing, dict[Key, set[int]]]:
+    """Files that are there, and the blocks that they hold; again where some were just merged."""
+    for last in (False, False, True):
+        listing = Listing.of(parts)
+        try:
+            blocks = {key: _blocks_of(listing, key) for plan in plans for key in plan.keys(0)}
+        except FileNotFoundError:
+            if last:
+                raise
+        else:
+            break
+    return listing, blocks
 
 
 def _images(plan: Plan, block: int) -> float:

@@ -82,14 +82,19 @@ class Record:
             seconds = round(time.monotonic() - self._began, 3)
             self._write({"ended": _now(), "how": how, "seconds": seconds, **self.counts})
 
-    def began_before(self, path: Path) -> bool:
-        """Whether a file of the run was written since, by the clock of their file system."""
+    def is_older_than(self, path: Path) -> bool:
+        """Whether a file was written since the worker began, or stored its last unit.
+
+        By the clock of their file system.
+        """
         return path.stat().st_mtime_ns >= self._stamp
 
-    def count(self, images: int) -> None:
-        """A unit was measured."""
+    def count(self, images: int, path: Path) -> None:
+        """A unit of so many images was measured, and stored there."""
         self.counts["units"] += 1
         self.counts["images"] += images
+        with suppress(FileNotFoundError):  # merged meanwhile
+            self._stamp = path.stat().st_mtime_ns
 
     def _write(self, more: dict[str, Any]) -> None:
         write_text(self.path, json.dumps({**self._facts, **more}, indent=2) + "\n")

@@ -15,12 +15,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 import cci_captum
-from cci_captum.benchmarks import cli
+from cci_captum.benchmarks import cli, runner
 from cci_captum.benchmarks.commands import _comparing, _written
 from cci_captum.benchmarks.comparison import FolderStore
-from cci_captum.benchmarks.runner import trial
+from cci_captum.benchmarks.runner import Claims, trial
 
 ASKED = ["--method", "gradcam", "--protocol", "tokens", "--ties", "none", "--batch-size", "2"]
 TWO = ["--multi_gpu", "--num_processes", "2"]  # of accelerate: without GPUs, too
@@ -103,6 +105,135 @@ def test_records_and_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert run(*compare(out), "--seed", 1) == 2
     assert "seed 0, not 1; take another folder, or --restart" in capsys.readouterr().err
     assert tables(out) == first
+    assert json.loads((out / "plan.json").read_text()) == stored  # not what was refused
+
+    capsys.readouterr()
+    moved = tmp_path / "elsewhere" / "moved"
+    moved.parent.mkdir()
+    out.rename(moved)
+    assert run(moved / "plan.json") == 0  # the folder is the run, wherever it is
+    assert not out.exists() and tables(moved) == first
+
+
+@pytest.mark.usefixtures("small_model")
+def test_files_as_options(tmp_path: Path) -> None:
+    for name, colour in (("fox", "red"), ("ship", "blue")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.new("RGB", (96, 96), colour).save(tmp_path / "data" / name / "0.png")
+    (tmp_path / "names.txt").write_text("fox\nship\n")
+    files = ["--data", tmp_path / "data", "--classes", tmp_path / "names.txt"]
+    out = tmp_path / "out"
+    assert run("compare", "--device", "cpu", *ASKED, *files, "--out", out) == 0
+    assert json.loads((out / "plan.json").read_text())["classes"] == str(tmp_path / "names.txt")
+    assert run(out / "plan.json") == 0
+
+
+@pytest.mark.usefixtures("small_model")
+def test_what_is_restarted_may_have_other_threads(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        assert run(*compare(tmp_path), "--threads", threads) == 0
+        assert run(*compare(tmp_path), "--threads", threads + 1, "--restart") == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert json.loads((tmp_path / "plan.json").read_text())["threads"] == threads + 1
+
+
+@pytest.mark.usefixtures("small_model")
+def test_nothing_is_thrown_away_for_a_wrong_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several workers, too; and it is said once."""
+    assert run(*compare(tmp_path)) == 0
+    units, started = sorted(tmp_path.glob("parts/*")), list[Sequence[str]]()
+
+    def launch(command: Sequence[str], workers: int) -> list[int]:
+        started.append(command)
+        return [2] * workers
+
+    monkeypatch.setattr(runner, "launch", launch)
+    capsys.readouterr()
+    assert run(*compare(tmp_path, "--workers", 2, "--restart", "--data", "nowhere")) == 2
+    assert capsys.readouterr().err.count("error: --data") == 1
+    assert sorted(tmp_path.glob("parts/*")) == units and not started
+
+    assert run(*compare(tmp_path, "--workers", 2, "--resta")) == 2  # as argparse allows
+    assert "--resta" not in started[0] and not list(tmp_path.glob("parts/*"))
+    err = capsys.readouterr().err
+    assert "error: run: not all workers ended well; the same command goes on" in err
+
+
+@pytest.mark.usefixtures("small_model")
+def test_who_died_while_writing_elsewhere_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = tmp_path / "parts" / "claims"
+    claims.mkdir(parents=True)
+    for name in ("draw-grid.png", "write-summary.md"):
+        (claims / f"{name}.claim").write_text('{"pid": 1, "machine": ["elsewhere"]}')
+    monkeypatch.setattr(Claims.__init__, "__defaults__", (0.5,))
+    assert run(*compare(tmp_path)) == 0
+    assert (tmp_path / "summary.md").exists() and (tmp_path / "grid.png").exists()
+
+
+@pytest.mark.usefixtures("small_model")
+def test_others_that_asked_for_less_write_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their report is no reason to leave out one's own methods."""
+    assert run(*compare(tmp_path)) == 0
+    add, added = FolderStore.add, []
+
+    def theirs(self: FolderStore, key: Any, unit: pd.DataFrame) -> None:
+        if not added:
+            time.sleep(0.05)
+            for name in ("grid.png", "summary.md"):
+                os.utime(tmp_path / name)
+            time.sleep(0.05)
+        added.append(key)
+        add(self, key, unit)
+
+    monkeypatch.setattr(FolderStore, "add", theirs)
+    assert run(*compare(tmp_path, "--method", "maskclip")) == 0
+    assert set(pd.read_parquet(tmp_path / "results.parquet")["method"]) > {"gradcam", "maskclip"}
+
+
+@pytest.mark.usefixtures("small_model")
+def test_a_signal_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While packages are imported."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    monkeypatch.setattr(runner.Place, "find", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        assert run(*compare(tmp_path)) == 75 and not heard
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("small_model")
+def test_reports_compare_with_what_the_run_did(tmp_path: Path) -> None:
+    assert run(*compare(tmp_path, "--reference", "random")) == 0
+    page = (tmp_path / "summary.md").read_text()
+    assert run("report", tmp_path) == 0
+    assert (tmp_path / "summary.md").read_text() == page
+
+
+@pytest.mark.usefixtures("small_model")
+def test_what_is_damaged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*compare(tmp_path)) == 0
+    (tmp_path / "parts" / "configuration.json").write_text("")
+    for words in (compare(tmp_path), ["status", tmp_path]):
+        capsys.readouterr()
+        assert run(*words) == 2
+        assert "configuration.json, got a damaged file" in capsys.readouterr().err
+    (tmp_path / "parts" / "configuration.json").unlink()
+    assert run(*compare(tmp_path)) == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "parts").touch()
+    assert run(*compare(tmp_path / "other")) == 2
+    assert "error: --out: expected a folder, got the file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -110,6 +241,7 @@ def test_records_and_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     [
         ("{", "PLAN: expected JSON in"),
         ("[]", 'PLAN: expected an object with a "command"'),
+        ('{"command": ""}', "PLAN: expected one of compare, retrieval, variants as command in"),
         ('{"command": "demo"}', "PLAN: expected one of compare, retrieval, variants as command"),
         ('{"command": "compare", "out": {"a": 1}}', "PLAN: expected a text or number as out in"),
         ('{"command": "compare", "metod": "cci"}', "unrecognized arguments: --metod"),
@@ -212,6 +344,20 @@ def start(words: Sequence[object], env: dict[str, str] | None = None) -> subproc
     return subprocess.Popen(
         [*map(str, words)], env={**os.environ, **(env or {})}, stdout=pipe, stderr=pipe, text=True
     )
+
+
+@pytest.mark.exhaustive
+def test_an_interrupt_of_the_launcher_alone(tmp_path: Path) -> None:
+    """As where there is no terminal, which would send it to the workers too."""
+    words = [*CLI, "run", *compare(tmp_path, "--n", 40, "--workers", 2, "--threads", 1)]
+    process = start(words)
+    while len([*tmp_path.glob("parts/*.parquet")]) < 4:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    assert len([*tmp_path.glob("parts/*.parquet")]) < 160 and "interrupted" in err
 
 
 @pytest.mark.exhaustive

@@ -110,8 +110,38 @@ def test_owners_give_signs_of_life(tmp_path: Path) -> None:
         assert path.stat().st_mtime > 0
 
 
-def test_a_folder_that_takes_no_files_is_an_error(tmp_path: Path) -> None:
+def test_a_worker_that_ends_takes_the_empty_folder_with_it(tmp_path: Path) -> None:
+    """Between two blocks of another, which has no claim just then."""
     with Claims(tmp_path / "claims") as claims:
         (tmp_path / "claims").rmdir()
-        with pytest.raises(FileNotFoundError):
+        assert claims.take("a") and (tmp_path / "claims" / "a.claim").exists()
+
+
+def test_a_folder_that_takes_no_files_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names can be made on a disk without room, where nothing can be written into them."""
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Claims(tmp_path / "claims") as claims:
+        monkeypatch.setattr("cci_captum.benchmarks.runner.claims.os.fdopen", full)
+        with pytest.raises(OSError, match="No space left on device; what is"):
             claims.take("a")
+        assert not list((tmp_path / "claims").iterdir())
+        monkeypatch.undo()
+        assert claims.take("a")
+
+
+def test_what_cannot_be_read_for_once_is_no_sign_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, claims = tmp_path / "a.claim", Claims(tmp_path)
+    of_another_machine(path)
+    assert claims.is_taken("a") and not claims.is_alive("a")
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(OSError(116, "")))
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: (_ for _ in ()).throw(OSError(116, "")))
+    assert not claims.is_alive("a")
+    monkeypatch.undo()
+    assert claims.is_taken("a") and not claims.is_alive("a")
