@@ -234,6 +234,10 @@ def _report(folder: Path) -> None:
     try:
         for plan in plans:
             store.begin(plan)
+            if left := store.missing(plan.all_keys()):  # damaged; what is of other runs is refused
+                raise CommandError(
+                    f"report: expected a run that is done, got {len(left)} units that are missing"
+                )
             found.append(loaded(plan, store))
     except (OSError, ValueError) as error:
         raise CommandError(f"report: {error}") from error
@@ -262,6 +266,11 @@ def _compact(folder: Path) -> None:
     _progress(folder)  # that there is a run
     try:
         done = FolderStore(folder / PARTS).compact()
+    except FileNotFoundError as error:
+        raise CommandError(
+            f"compact: files were merged or taken away meanwhile; nothing is lost, run it again "
+            f"({error})"
+        ) from error
     except (OSError, ValueError) as error:
         raise CommandError(f"compact: {error}") from error
     print(f"{done.before} files became {done.after}")

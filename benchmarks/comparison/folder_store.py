@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
@@ -112,17 +113,13 @@ class FolderStore:
         """See `Store`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         known = replace(plan, configuration=json.loads(json.dumps(plan.configuration)))
-        missing = {}
         for name, part in zip(_names(plan.model), configured(known), strict=True):
             path = self.folder / name
-            stored = _read_json(path) if path.exists() else None
-            check_same(stored, part, readable(self.folder))
-            if stored is None:
-                missing[path] = json.dumps(part, indent=2) + "\n"
+            if not path.exists():  # of two runs that begin at once one alone writes it
+                write_text(path, json.dumps(part, indent=2) + "\n", only_new=True)
+            check_same(_read_json(path), part, readable(self.folder))
         path, text = self.folder / _plan_name(plan.model), _plan_text(plan)
         if not path.exists() or path.read_text(encoding="utf-8") != text:  # more methods, say
-            missing[path] = text
-        for path, text in missing.items():
             write_text(path, text)
         self._fingerprints[plan.model] = fingerprint(known.configuration)
 
@@ -193,9 +190,10 @@ class FolderStore:
             files = [*listing.merged.get(family, ()), *listing.units.get(family, {}).values()]
             before += len(files)
             after += self._merge(family, files)
+        now = _clock_of(self.folder) if listing.unfinished else 0.0
         for path in listing.unfinished:
             with suppress(OSError):
-                if abs(time.time() - path.stat().st_mtime) > _HOUR:
+                if abs(now - path.stat().st_mtime) > _HOUR:
                     path.unlink()
         return Compacted(before, after)
 
@@ -247,10 +245,11 @@ class FolderStore:
         return True
 
     def _check_of_run(self, path: Path, footer: Footer, key: Key) -> None:
-        if footer.configuration != self._fingerprints[key.model]:
+        own = footer.configuration == self._fingerprints[key.model]
+        if not own or key.block not in footer.blocks:
             raise ValueError(
                 f"store: expected units of this run in {readable(self.folder)}, found {path.name}, "
-                "which is of another; move it away"
+                f"which is of another{' block' if own else ''}; move it away"
             )
 
     def _look_for_merged(self) -> None:
@@ -285,6 +284,16 @@ def _plan_name(model: str) -> str:
 def _plan_text(plan: Plan) -> str:
     known = {name: getattr(plan, name) for name in _OF_PLAN}
     return json.dumps(known, indent=2) + "\n"
+
+
+def _clock_of(folder: Path) -> float:
+    """What time it is by the clock that stamps the folder's files."""
+    path = folder / f".clock.{uuid4().hex}"
+    path.touch()
+    try:
+        return path.stat().st_mtime
+    finally:
+        path.unlink()
 
 
 def _read_json(path: Path) -> Any:

@@ -148,9 +148,9 @@ def write_table(path: Path, table: pa.Table, footer: Footer, **facts: Any) -> No
     _write(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def write_text(path: Path, text: str, *, only_new: bool = False) -> None:
+    """Write a text file, whole or not at all; only_new: unless another process was faster."""
+    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), only_new)
 
 
 def sync(folder: Path) -> None:
@@ -173,20 +173,32 @@ def cannot_write(folder: Path, error: OSError) -> OSError:
     )
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def _write(path: Path, write: Callable[[Path], object], only_new: bool = False) -> None:
     """Write a file that is there whole or not at all, whatever happens meanwhile."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if not (only_new and _linked(temporary, path)):
+            temporary.replace(path)
         sync(path.parent)
     except OSError as error:
         raise cannot_write(path.parent, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _linked(temporary: Path, path: Path) -> bool:
+    """Give a file its name, unless another has it; False where the file system has no links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        return False
+    return True
 
 
 def _check_damaged(path: Path, error: Exception) -> None:

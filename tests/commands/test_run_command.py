@@ -221,6 +221,17 @@ def test_reports_compare_with_what_the_run_did(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_model")
+def test_a_report_is_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*compare(tmp_path / "out")) == 0
+    assert run(*compare(tmp_path / "other", "--seed", 1)) == 0
+    for path in (tmp_path / "other" / "parts").glob("*-000001.parquet"):
+        shutil.copy(path, tmp_path / "out" / "parts")
+    capsys.readouterr()
+    assert run("report", tmp_path / "out") == 2
+    assert "which is of another; move it away" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_model")
 def test_what_is_damaged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*compare(tmp_path)) == 0
     (tmp_path / "parts" / "configuration.json").write_text("")

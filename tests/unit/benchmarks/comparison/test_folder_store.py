@@ -198,6 +198,40 @@ def test_a_merged_file_of_another_run_is_refused(store: FolderStore, tmp_path: P
         opened(store).missing(PLAN.all_keys())
 
 
+def test_a_part_of_another_block_is_refused(store: FolderStore) -> None:
+    """Renamed by hand: it would be counted twice."""
+    first, second = (parts.unit_path(store.folder, Key("m", n, "cci", "CCI")) for n in (0, 1))
+    shutil.copy(first, second)
+    with pytest.raises(ValueError, match=rf"found {second.name}, which is of another block; move"):
+        opened(store).missing(PLAN.all_keys())
+
+
+def test_of_two_runs_that_begin_at_once_one_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    other = replace(PLAN, configuration={**PLAN.configuration, "seed": 1})
+    write, began = parts.write_text, list[bool]()
+
+    def faster(path: Path, text: str, **options: Any) -> None:
+        if not began:
+            began.append(True)
+            FolderStore(tmp_path).begin(other)
+        write(path, text, **options)
+
+    monkeypatch.setattr("cci_captum.benchmarks.comparison.folder_store.write_text", faster)
+    with pytest.raises(ValueError, match="those of another: seed 1, not 0"):
+        FolderStore(tmp_path).begin(PLAN)
+    FolderStore(tmp_path).begin(other)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_clock_of_the_files_says_what_is_old(store: FolderStore, monkeypatch: Any) -> None:
+    writing = store.folder / f".x.parquet.{'a' * 32}"
+    writing.write_bytes(b"half")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 7200)
+    store.compact()
+    assert writing.exists() and [*store.folder.glob(".*")] == [writing]
+
+
 @pytest.mark.parametrize("jump", [-(10**8), 10**8])
 def test_clocks_decide_nothing(jump: int, store: FolderStore, monkeypatch: Any) -> None:
     keys = PLAN.all_keys()
