@@ -99,6 +99,7 @@ class Working:
             self.stop = stack.enter_context(Stop())
             if self._keep_records:
                 self._set_threads(out, parts, device, asked)
+            stack.callback(_remove_empty, parts)  # where it was refused before it began
             stack.callback(_remove_empty, claims)
             self._claims = stack.enter_context(Claims(claims))
             if self._keep_records:
