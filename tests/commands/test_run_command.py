@@ -129,6 +129,7 @@ def test_files_as_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_what_is_restarted_may_have_other_threads(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     try:
@@ -164,6 +165,7 @@ def test_nothing_is_thrown_away_for_a_wrong_word(
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_who_died_while_writing_elsewhere_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +179,7 @@ def test_who_died_while_writing_elsewhere_is_waited_for(
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_others_that_asked_for_less_write_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +216,7 @@ def test_a_signal_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_reports_compare_with_what_the_run_did(tmp_path: Path) -> None:
     assert run(*compare(tmp_path, "--reference", "random")) == 0
     page = (tmp_path / "summary.md").read_text()
@@ -221,6 +225,7 @@ def test_reports_compare_with_what_the_run_did(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_a_report_is_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*compare(tmp_path / "out")) == 0
     assert run(*compare(tmp_path / "other", "--seed", 1)) == 0
@@ -307,6 +312,7 @@ def test_a_report_needs_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_only_one_worker_may_restart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,8 +378,7 @@ def test_an_interrupt_of_the_launcher_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGUSR1])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("sign", "workers"), [(signal.SIGTERM, 2), (signal.SIGUSR1, 1)])
 def test_a_signal_ends_after_the_unit(sign: signal.Signals, workers: int, tmp_path: Path) -> None:
     words = [*CLI, "run", *compare(tmp_path, "--n", 40, "--workers", workers, "--threads", 1)]
     process = start(words)

@@ -105,7 +105,14 @@ def test_nothing_can_be_measured(
         (["--variants", "counteranimal"], COUNTERANIMAL_VARIANTS),
     ],
 )
-def test_whole_lists(words: list[str], variants: Any, asked: list[str], tmp_path: Path) -> None:
+def test_whole_lists(
+    words: list[str],
+    variants: Any,
+    asked: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_written.Written, "draw", lambda *_: None)  # 28 models' pictures
     assert run("retrieval", "--n", 2, *FAST[2:], *words, "--out", tmp_path) == 0
     assert asked == [variant.model for variant in variants]
     table = pd.read_parquet(tmp_path / "variants.parquet")
