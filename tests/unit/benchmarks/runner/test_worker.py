@@ -20,8 +20,9 @@ from toy_comparison import NAMES, PREPROCESS, SEED, Toy, toy_sample
 from cci_captum import CCI, KMeans, ZeroShotClassifier
 from cci_captum.baselines import GradECLIP
 from cci_captum.benchmarks.comparison import Comparison, FolderStore, MemoryStore, Run
+from cci_captum.benchmarks.comparison.plan import Plan
 from cci_captum.benchmarks.comparison.results import TABLES
-from cci_captum.benchmarks.runner import Claims, Place, Progress, Stop, Worker
+from cci_captum.benchmarks.runner import Claims, Place, Progress, Stop, Worker, progress
 
 BLOCKS = 7
 
@@ -215,3 +216,23 @@ def test_progress(run: Run, tmp_path: Path) -> None:
         assert Progress.of(folder).blocks == (5, BLOCKS)
     store.compact()
     assert Progress.of(folder).line() == f"5 of {BLOCKS} blocks (71.4 %)"
+
+
+def test_progress_while_files_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A merged file may become part of another between being listed and being read."""
+    store, plan = FolderStore(tmp_path), Plan({}, "m", 6, 2, {"": "", "cci": ""})
+    store.begin(plan)
+    for key in plan.all_keys()[:-1]:
+        store.add(key, pd.DataFrame({"index": [0]}))
+    store.compact()
+    read = progress.read_footer
+
+    def merged(path: Path) -> Any:
+        monkeypatch.setattr(progress, "read_footer", read)
+        last = plan.all_keys()[-1]
+        store.add(last, pd.DataFrame({"index": [0]}))
+        store.compact()
+        return read(path)
+
+    monkeypatch.setattr(progress, "read_footer", merged)
+    assert Progress.of(tmp_path).complete
