@@ -179,7 +179,7 @@ class Working:
         stored = read_plan(path) if path.exists() else {}
         usual = torch.get_num_threads()
         if self._place is not None and not self.alone and "OMP_NUM_THREADS" not in os.environ:
-            usual = max((os.cpu_count() or 1) // self._place.local_world, 1)
+            usual = max(_cores() // self._place.local_world, 1)
         threads = self._threads or stored.get("threads") or usual
         if device.type == "cpu" and stored.get("threads", threads) != threads:
             raise CommandError(
@@ -208,6 +208,13 @@ def read_plan(path: Path) -> dict[str, Any]:
             f'"scenes", "out": "run"}}, in {path}'
         )
     return found
+
+
+def _cores() -> int:
+    """That this process may use: a job's, where a scheduler binds it to some."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _remove_empty(folder: Path) -> None:
