@@ -359,7 +359,13 @@ def test_a_disk_that_fills_while_it_runs(
 def start(words: Sequence[object], env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [*map(str, words)], env={**os.environ, **(env or {})}, stdout=pipe, stderr=pipe, text=True
+        [*map(str, words)],
+        env={**os.environ, **(env or {})},
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        # A shell starts what runs in its background with this signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -417,7 +423,9 @@ def test_every_launcher_gives_the_same_store(tmp_path: Path) -> None:
     contents: dict[str, dict[str, bytes]] = {}
     for launcher in ("workers", "torchrun", "accelerate", "srun"):
         out = tmp_path / launcher
-        commands = launched(launcher, ["run", *compare(out, "--n", 12, "--threads", 1)])
+        # torchrun takes --n for one of its own options, whose names begin so.
+        asked = ["compare", "--device", "cpu", "--data", "scenes:n=12", *ASKED, "--out", out]
+        commands = launched(launcher, ["run", *asked, "--threads", 1])
         processes = [
             start(command, {"SLURM_PROCID": str(rank), "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"})
             if launcher == "srun"

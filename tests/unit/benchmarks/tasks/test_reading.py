@@ -520,15 +520,16 @@ if __name__ == "__main__":
 @pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="of /proc")
 @pytest.mark.parametrize(
-    ("how", "sign", "group", "code"),
+    ("how", "sign", "group", "codes"),
     [
-        ("heeds", signal.SIGTERM, True, 0),
-        ("dies", signal.SIGINT, True, 1),
-        ("dies", signal.SIGKILL, False, -signal.SIGKILL),
+        ("heeds", signal.SIGTERM, True, {0}),
+        # an interrupt that torch makes an error of its own, or not, by where it comes
+        ("dies", signal.SIGINT, True, {1, -signal.SIGINT}),
+        ("dies", signal.SIGKILL, False, {-signal.SIGKILL}),
     ],
 )
 def test_signals_are_for_the_process_that_reads_for_all(
-    how: str, sign: signal.Signals, group: bool, code: int, tmp_path: Path
+    how: str, sign: signal.Signals, group: bool, codes: set[int], tmp_path: Path
 ) -> None:
     """Readers go on until it ends, and are gone soon after."""
     script = tmp_path / "script.py"
@@ -547,7 +548,7 @@ def test_signals_are_for_the_process_that_reads_for_all(
     time.sleep(0.3)
     os.killpg(process.pid, sign) if group else process.send_signal(sign)
     printed, _ = process.communicate(timeout=60)
-    assert process.returncode == code and printed == ("ended\n" if how == "heeds" else "")
+    assert process.returncode in codes and printed == ("ended\n" if how == "heeds" else "")
     until = time.monotonic() + 30
     while any(Path(f"/proc/{reader}").exists() for reader in readers):
         assert time.monotonic() < until, "orphans"
