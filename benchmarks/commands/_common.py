@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from cci_captum.models.clip import LoadedCLIP
 
 
+Parse = Callable[[Sequence[str]], argparse.Namespace]
+"""Reads the words of a whole command."""
+
+
 class CommandError(Exception):
     """Something the user can put right; shown as one line, without a traceback."""
 

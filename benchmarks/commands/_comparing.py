@@ -300,10 +300,10 @@ class _ModelError(Exception):
 
 
 def _comparison(plan: Plan, store: FolderStore) -> Comparison:
-    from ..comparison.tables import loaded
+    from ..comparison.tables import stored_comparison
 
     try:
-        return loaded(plan, store)
+        return stored_comparison(plan, store)
     except ValueError as error:
         if str(error).startswith("store: "):
             raise

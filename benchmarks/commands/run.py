@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,7 @@ from cci_captum.baselines.spec import MethodSpec
 from cci_captum.names import readable
 
 from . import _choices
-from ._common import CommandError, Parser, StoppedError, at_least
+from ._common import CommandError, Parse, Parser, StoppedError, at_least
 from ._restart import empty, refusal_to_restart
 from ._working import PARTS, PLAN, WORKERS, Working, read_plan
 from ._written import Written, line_of, name_of
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 MEASURE = ("compare", "retrieval", "variants")
 """Commands that workers can share."""
 
-Parse = Callable[[Sequence[str]], argparse.Namespace]
 _SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2")  # as runner.stopping, which takes seconds to import
 
 
@@ -213,7 +212,7 @@ def _status(folder: Path) -> None:
 def _report(folder: Path) -> None:
     from ..comparison import FolderStore
     from ..comparison.folder_store import read_plans
-    from ..comparison.tables import loaded
+    from ..comparison.tables import stored_comparison
 
     progress = _progress(folder)
     if not progress.complete:
@@ -238,7 +237,7 @@ def _report(folder: Path) -> None:
                 raise CommandError(
                     f"report: expected a run that is done, got {len(left)} units that are missing"
                 )
-            found.append(loaded(plan, store))
+            found.append(stored_comparison(plan, store))
     except (OSError, ValueError) as error:
         raise CommandError(f"report: {error}") from error
     for model, comparison in zip(models, found, strict=True):

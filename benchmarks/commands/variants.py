@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
 
-from ._common import CommandError, Parser
+from ._common import CommandError, Parse, Parser
 
 TASKS = ("compare", "retrieval")
 """Commands that can be run over many models."""
-
-Parse = Callable[[Sequence[str]], argparse.Namespace]
 
 
 def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], parse: Parse) -> None:

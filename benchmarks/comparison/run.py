@@ -21,7 +21,7 @@ from .plan import Key, Plan, configuration, definition_of
 from .randomization import CHECKS, with_random_weights
 from .results import Comparison
 from .store import Store
-from .tables import loaded, samples_of
+from .tables import samples_of, stored_comparison
 from .unit import Block, Context, Row, measure
 
 Factory = Callable[[nn.Module], Any]
@@ -157,7 +157,7 @@ class Run:
         Raises:
             ValueError: If one is missing, no item was read, or no method gave any map.
         """
-        return loaded(self.plan, store)
+        return stored_comparison(self.plan, store)
 
 
 def _task(

@@ -57,7 +57,7 @@ def samples_of(task: Task, batch: Batch | None, errors: Mapping[int, str]) -> pd
     return _plain(frame.reindex(columns=list(dict.fromkeys([*_SAMPLES, *frame, *_OF_READING]))))
 
 
-def loaded(plan: Plan, store: Store) -> Comparison:
+def stored_comparison(plan: Plan, store: Store) -> Comparison:
     """All units of a plan, as a comparison.
 
     Raises:

@@ -32,15 +32,12 @@ class Record:
         place: Which worker this is.
         device: What it computes on.
         stop: Whether it was asked to end.
-        facts: What else to say; values that JSON can hold.
 
     Attributes:
         path: The file.
     """
 
-    def __init__(
-        self, folder: Path, place: Place, device: torch.device, stop: Stop, **facts: Any
-    ) -> None:
+    def __init__(self, folder: Path, place: Place, device: torch.device, stop: Stop) -> None:
         host = re.sub("[^A-Za-z0-9.-]+", "-", socket.gethostname())
         self.path = folder / f"{host}-{os.getpid()}-{secrets.token_hex(4)}.json"
         self.counts = {"units": 0, "images": 0}
@@ -58,7 +55,6 @@ class Record:
             "versions": {name: version_of(name) for name in PACKAGES},
             "revision": revision(),
             "command": sys.argv,
-            **facts,
         }
 
     def __enter__(self) -> Record:

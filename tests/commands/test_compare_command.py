@@ -22,7 +22,6 @@ from PIL import Image
 import cci_captum
 from cci_captum.baselines import GradECLIP
 from cci_captum.benchmarks import cli
-from cci_captum.benchmarks.commands import _comparing, _written
 from cci_captum.benchmarks.comparison import FolderStore, compare
 from cci_captum.benchmarks.data import ImageFolders, Scenes
 
@@ -57,16 +56,6 @@ def photos(tmp_path: Path) -> Path:
             mask[:, :40] = 255
             Image.fromarray(mask).save(tmp_path / "masks" / name / f"{number}.png")
     return tmp_path / "photos"
-
-
-@pytest.fixture
-def small_model(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of the tiny model, with its preprocessing, one that takes a tenth of the time."""
-    model, _ = make_clip(1, image_size=96, patch_size=16)
-    preprocess = cci_captum.load_clip("tiny").preprocess
-    loaded = cci_captum.LoadedCLIP(model, preprocess, tokenizer, "small")
-    monkeypatch.setattr(_comparing, "load_model", lambda *_: loaded)
-    monkeypatch.setattr(_written, "DPI", 50)
 
 
 @pytest.mark.exhaustive

@@ -18,9 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-import cci_captum
 from cci_captum.benchmarks import cli, runner
-from cci_captum.benchmarks.commands import _comparing, _written
 from cci_captum.benchmarks.comparison import FolderStore
 from cci_captum.benchmarks.runner import Claims, trial
 
@@ -28,18 +26,6 @@ ASKED = ["--method", "gradcam", "--protocol", "tokens", "--ties", "none", "--bat
 TWO = ["--multi_gpu", "--num_processes", "2"]  # of accelerate: without GPUs, too
 TABLES = ["curves", "errors", "failures", "maps", "results", "samples"]
 CLI = [sys.executable, "-m", "cci_captum.benchmarks.cli"]
-
-
-@pytest.fixture
-def small_model(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of the tiny model, with its preprocessing, one that takes a tenth of the time."""
-    model, _ = make_clip(1, image_size=96, patch_size=16)
-    preprocess = cci_captum.load_clip("tiny").preprocess
-    loaded = cci_captum.LoadedCLIP(model, preprocess, tokenizer, "small")
-    monkeypatch.setattr(_comparing, "load_model", lambda *_: loaded)
-    monkeypatch.setattr(_written, "DPI", 50)
-    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "CCI_CAPTUM_WORKER"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def run(*words: object) -> int:
