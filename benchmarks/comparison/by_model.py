@@ -107,7 +107,7 @@ def _areas(comparison: Comparison) -> dict[str, float]:
     protocols = list(filter(None, comparison.protocols))
     measures = kind.areas(*kind.main) if protocols else ("pointing_game", "energy")
     summary = comparison.summary(measures=[name for name in measures if name in comparison.results])
-    found = {}
+    found: dict[str, float] = {}
     for row in summary[summary["check"] == ""].to_dict("records"):
         said = f"{row['protocol']}: " if row["protocol"] else ""
         name = f"{row['method']}: {said}{row['measure']}"

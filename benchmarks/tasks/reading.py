@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -41,7 +41,7 @@ def read_blocks(
     order: Iterable[Block],
     readers: int = 0,
     pin_memory: bool = False,
-) -> Iterator[tuple[int, Loaded]]:
+) -> Generator[tuple[int, Loaded], None, None]:
     """Blocks of items in the order asked for, each read when it is needed or a little before.
 
     What is read is the same, bit for bit, whatever readers is. Readers are processes without the
@@ -85,7 +85,9 @@ def read_blocks(
     )
 
 
-def _here(reader: Any, order: Iterable[Block], pin_memory: bool) -> Iterator[tuple[int, Loaded]]:
+def _here(
+    reader: Any, order: Iterable[Block], pin_memory: bool
+) -> Generator[tuple[int, Loaded], None, None]:
     for number, places in order:
         loaded = reader(places)
         yield number, loaded.pin_memory() if pin_memory else loaded
@@ -93,7 +95,7 @@ def _here(reader: Any, order: Iterable[Block], pin_memory: bool) -> Iterator[tup
 
 def _ahead(
     reader: Any, order: Iterable[Block], readers: int, pin_memory: bool
-) -> Iterator[tuple[int, Loaded]]:
+) -> Generator[tuple[int, Loaded], None, None]:
     failed: list[Exception] = []
     loader = DataLoader(
         _Blocks(reader),
