@@ -8,9 +8,10 @@ SEED = Integer(least=0)
 SCORE = Option(
     "score",
     "forward_func",
-    Choice(names=("logit", "log-probability", "margin")),
+    Choice(names=("logit", "centred", "log-probability", "margin")),
     "logit",
-    "of a class: its output, the logarithm of its softmax, or its output less the best other's",
+    "of a class: its output, that less the mean of all or less the best other's, or the logarithm "
+    "of its softmax",
     "{}",
 )
 CLUSTERS = (

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .models.classifier import ImageClassifier
     from .models.clip import ImageTextSimilarity, ZeroShotClassifier
     from .models.loading import LoadedCLIP, load_clip
-    from .models.scores import LogProbability, Margin
+    from .models.scores import Centred, LogProbability, Margin
     from .models.words import WordScores
     from .shared import Shared
     from .vision_towers import VisionTower, find_vision_tower, register_vision_tower
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "CCI": "cci",
+    "Centred": "models.scores",
     "ClusterEffects": "effects",
     "Coalitions": "coalitions",
     "ExplainedWords": "explained_words",
@@ -79,6 +80,7 @@ _MODULES = {
 
 __all__ = [
     "CCI",
+    "Centred",
     "ClusterEffects",
     "Coalitions",
     "ExplainedWords",

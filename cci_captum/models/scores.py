@@ -1,8 +1,8 @@
-"""What of a classifier's outputs is explained: the logit, the log probability, or the margin.
+"""What of a classifier's outputs is explained: the logit, or the class among the others.
 
 A logit says how well an image fits a class, whatever it says of the others. A region that lifts all
-classes alike is then important and tells none apart. A log probability and a margin ask for the
-class among the others.
+classes alike is then important and tells none apart. A centred logit, a log probability and a
+margin ask for the class among the others: against their mean, all of them, or the best.
 """
 
 from __future__ import annotations
@@ -14,6 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import check_choice
+
+
+def _centred(outputs: Tensor) -> Tensor:
+    ruled_out = outputs.isneginf()
+    total = outputs.masked_fill(ruled_out, 0.0).sum(dim=-1, keepdim=True)
+    return outputs - total / (~ruled_out).sum(dim=-1, keepdim=True)
+
+
+def _log_probability(outputs: Tensor) -> Tensor:
+    return outputs.log_softmax(dim=-1)
+
+
+def _margin(outputs: Tensor) -> Tensor:
+    values, classes = outputs.topk(2, dim=-1)
+    # By its index: of two equal best classes, each is compared with the other, and so are their
+    # gradients.
+    is_first = torch.arange(outputs.shape[-1], device=outputs.device) == classes[..., :1]
+    return outputs - torch.where(is_first, values[..., 1:], values[..., :1])
 
 
 class _ScoreOverClasses(nn.Module):
@@ -62,8 +80,42 @@ class _ScoreOverClasses(nn.Module):
         return self._score(outputs.to(torch.promote_types(outputs.dtype, torch.float32)))
 
     def _score(self, outputs: Tensor) -> Tensor:
-        """(B, C) scores of outputs (B, C), C at least 2, at least float32."""
+        """(..., C) scores of outputs (..., C), C at least 2, at least float32."""
         raise NotImplementedError(f"{type(self).__name__} has no _score")
+
+
+class Centred(_ScoreOverClasses):
+    """Each class's output above the mean of all classes, `(images, *args) -> (B, C)`.
+
+    z_c - mean over j of z_j, of the classes whose output is not minus infinity. Linear in the
+    outputs, so that drops and averages are those of the outputs less their mean. Whatever lifts all
+    classes alike changes nothing. Its unit is that of the outputs.
+
+    Methods that compare patches with a text's embedding (MaskCLIP, CLIP Surgery, M2IB) read no
+    score: their maps are those of forward_func itself.
+
+    Args:
+        forward_func: Module from images and any further arguments to (B, C) outputs, C at least 2,
+            such as a `ZeroShotClassifier`.
+
+    Attributes:
+        forward_func: The same module.
+
+    Raises:
+        TypeError: If forward_func is no module.
+
+    Example:
+        >>> import torch, cci_captum
+        >>> class Logits(torch.nn.Module):
+        ...     def forward(self, images):
+        ...         return torch.tensor([[1.0, 4.0, 2.5], [3.0, -1.0, 4.0]])
+        >>> cci_captum.Centred(Logits())(torch.zeros(2, 3, 8, 8))
+        tensor([[-1.5000,  1.5000,  0.0000],
+                [ 1.0000, -3.0000,  2.0000]])
+    """
+
+    def _score(self, outputs: Tensor) -> Tensor:
+        return _centred(outputs)
 
 
 class LogProbability(_ScoreOverClasses):
@@ -98,7 +150,7 @@ class LogProbability(_ScoreOverClasses):
     """
 
     def _score(self, outputs: Tensor) -> Tensor:
-        return outputs.log_softmax(dim=1)
+        return _log_probability(outputs)
 
 
 class Margin(_ScoreOverClasses):
@@ -131,11 +183,7 @@ class Margin(_ScoreOverClasses):
     """
 
     def _score(self, outputs: Tensor) -> Tensor:
-        values, classes = outputs.topk(2, dim=1)
-        # By its index: of two equal best classes, each is compared with the other, and so are
-        # their gradients.
-        is_first = torch.arange(outputs.shape[1], device=outputs.device) == classes[:, :1]
-        return outputs - torch.where(is_first, values[:, 1:], values[:, :1])
+        return _margin(outputs)
 
 
 def without_score(forward_func: Any) -> Any:
@@ -162,17 +210,27 @@ def _logit(forward_func: nn.Module) -> nn.Module:
 
 SCORES: dict[str, Callable[[nn.Module], nn.Module]] = {
     "logit": _logit,
+    "centred": Centred,
     "log-probability": LogProbability,
     "margin": Margin,
 }
 """Name -> from a module with (B, C) outputs to one whose outputs are to be explained."""
+
+OF_OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "logit": lambda outputs: outputs,
+    "centred": _centred,
+    "log-probability": _log_probability,
+    "margin": _margin,
+}
+"""Name -> from outputs (..., C) that were measured already to their scores (..., C)."""
 
 
 def find_score(name: str) -> Callable[[nn.Module], nn.Module]:
     """The score of that name.
 
     Args:
-        name: A key of `SCORES`: "logit" (forward_func itself), "log-probability" or "margin".
+        name: A key of `SCORES`: "logit" (forward_func itself), "centred", "log-probability" or
+            "margin".
 
     Returns:
         A function from a module with (B, C) outputs to the module to explain.

@@ -220,7 +220,7 @@ def test_titles(text: str, title: str) -> None:
         ("cci(hide=erase)", "hide of cci: expected one of mask, drop, got 'erase'"),
         (
             "cci(score=logits)",
-            "score of cci: expected one of logit, log-probability, margin, got 'logits'",
+            "score of cci: expected one of logit, centred, log-probability, margin, got 'logits'",
         ),
         ("gradcam(relu=true)", "relu of gradcam: expected yes or no, got 'true'"),
         ("cci(layer=out)", "layer of cci: expected a block's index, input or projected, got 'out'"),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import cci_captum
 from cci_captum import (
     CCI,
+    Centred,
     ImageTextSimilarity,
     KMeans,
     LogProbability,
@@ -22,9 +23,9 @@ from cci_captum import (
     find_vision_tower,
 )
 from cci_captum.baselines import M2IB, METHODS, CLIPSurgery, GradECLIP
-from cci_captum.models.scores import SCORES, find_score, without_score
+from cci_captum.models.scores import OF_OUTPUTS, SCORES, find_score, without_score
 
-BOTH = [LogProbability, Margin]
+OVER_CLASSES = [Centred, LogProbability, Margin]
 EVERY = sorted(METHODS)
 WITH_TEXT = [name for name in EVERY if METHODS[name].needs_text]
 BLACK_BOX = [name for name, m in METHODS.items() if not (m.needs_text or m.needs_masks)]
@@ -76,13 +77,19 @@ def margins(outputs: Tensor) -> np.ndarray:
     return np.stack([z[:, c] - np.delete(z, c, axis=1).max(axis=1) for c in range(z.shape[1])], 1)
 
 
-TRUTH = {LogProbability: log_softmax, Margin: margins}
+def above_mean(outputs: Tensor) -> np.ndarray:
+    """In float64, class by class."""
+    z = outputs.double().numpy()
+    return np.stack([z[:, c] - z.sum(axis=1) / z.shape[1] for c in range(z.shape[1])], 1)
+
+
+TRUTH = {Centred: above_mean, LogProbability: log_softmax, Margin: margins}
 
 
 # The numbers.
 
 
-@pytest.mark.parametrize("score", BOTH)
+@pytest.mark.parametrize("score", OVER_CLASSES)
 @pytest.mark.parametrize("n_classes", [2, 3, 40])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
 def test_scores_are_those_of_a_plain_computation(score, n_classes, scale) -> None:
@@ -109,7 +116,7 @@ def test_equal_best_classes_have_no_margin_and_gradients_of_each_other() -> None
 
 def test_what_all_classes_share_changes_nothing() -> None:
     outputs = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for score in BOTH:
+    for score in OVER_CLASSES:
         one, other = (score(Fixed(o))(outputs) for o in (outputs, outputs + 17))
         assert (one - other).abs().max() < 1e-13
         assert (one - outputs).abs().max() > 0.1
@@ -117,14 +124,14 @@ def test_what_all_classes_share_changes_nothing() -> None:
 
 def test_classes_that_are_ruled_out_harm_no_other() -> None:
     outputs = torch.tensor([[1.0, -torch.inf, 3.0]])
-    for score in BOTH:
+    for score in OVER_CLASSES:
         found = score(Fixed(outputs))(outputs)
         alone = score(Fixed(outputs[:, [0, 2]]))(outputs)
         assert torch.equal(found[:, [0, 2]], alone)
         assert found[0, 1] == -torch.inf
 
 
-@pytest.mark.parametrize("score", BOTH)
+@pytest.mark.parametrize("score", OVER_CLASSES)
 def test_half_precision_is_computed_in_float32(score) -> None:
     generator = torch.Generator().manual_seed(1)
     for dtype in (torch.bfloat16, torch.float16):
@@ -137,24 +144,34 @@ def test_half_precision_is_computed_in_float32(score) -> None:
 # What may be wrapped.
 
 
-@pytest.mark.parametrize("score", BOTH)
+@pytest.mark.parametrize("score", OVER_CLASSES)
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 4, 2), ()])
 def test_other_shapes_are_refused(score, shape) -> None:
     with pytest.raises(ValueError, match=rf"forward_func: {score.__name__} .*at least 2 classes"):
         score(Fixed(torch.zeros(shape)))(torch.zeros(3, 3, 8, 8))
 
 
-@pytest.mark.parametrize("score", BOTH)
+@pytest.mark.parametrize("score", OVER_CLASSES)
 @pytest.mark.parametrize("outputs", [[1.0, 2.0], torch.zeros(3, 2, dtype=torch.int64), None])
 def test_what_is_no_score_is_refused(score, outputs) -> None:
     with pytest.raises(TypeError, match=r"forward_func: .*expected floating point outputs"):
         score(Fixed(outputs))(torch.zeros(3, 3, 8, 8))
 
 
-@pytest.mark.parametrize("score", BOTH)
+@pytest.mark.parametrize("score", OVER_CLASSES)
 def test_functions_are_refused(score) -> None:
     with pytest.raises(TypeError, match=r"forward_func: expected a module, got function; put a"):
         score(lambda images: images)
+
+
+def test_scores_of_outputs_that_were_measured_are_the_modules(classifier, images) -> None:
+    """Of any number of axes before the classes."""
+    logits = torch.stack([classifier(images), 3 * classifier(images.flip(-1))])
+    assert list(OF_OUTPUTS) == list(SCORES)
+    for name, of_outputs in OF_OUTPUTS.items():
+        each = [find_score(name)(Fixed(outputs))(images) for outputs in logits]
+        found = of_outputs(logits)
+        assert torch.equal(found, logits if name == "logit" else torch.stack(each))
 
 
 def test_it_is_a_module_around_the_same_module(classifier, model) -> None:
@@ -166,16 +183,17 @@ def test_it_is_a_module_around_the_same_module(classifier, model) -> None:
 
 
 def test_scores_by_name(classifier) -> None:
-    assert list(SCORES) == ["logit", "log-probability", "margin"]
+    assert list(SCORES) == ["logit", "centred", "log-probability", "margin"]
     assert find_score("logit")(classifier) is classifier
-    assert [type(find_score(n)(classifier)) for n in list(SCORES)[1:]] == [LogProbability, Margin]
-    with pytest.raises(ValueError, match=r"score: expected one of logit, log-p.*margin, got 'p'"):
+    assert [type(find_score(n)(classifier)) for n in list(SCORES)[1:]] == OVER_CLASSES
+    with pytest.raises(ValueError, match=r"score: expected one of logit, centred, .*, got 'p'"):
         find_score("p")
 
 
 def test_public_names() -> None:
-    assert cci_captum.LogProbability is LogProbability
-    assert {"LogProbability", "Margin"} <= set(cci_captum.__all__)
+    for score in OVER_CLASSES:
+        assert getattr(cci_captum, score.__name__) is score
+        assert score.__name__ in cci_captum.__all__
 
 
 # In every method.
@@ -183,7 +201,7 @@ def test_public_names() -> None:
 
 @pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("score", BOTH)
+@pytest.mark.parametrize("score", OVER_CLASSES)
 def test_every_method_takes_it(score, name, classifier, images) -> None:
     target = [0, 4, 2, 2]
     plain = explain(name, classifier, images, target)
@@ -211,7 +229,7 @@ def test_methods_that_compare_with_texts_know_what_they_look_at(name, classifier
 
 
 def test_fit_and_redundant_texts_under_a_score(classifier, images, tokenizer) -> None:
-    for score in BOTH:
+    for score in OVER_CLASSES:
         fits = [M2IB(f, **FAST["m2ib"]).fit(images, 1) for f in (classifier, score(classifier))]
         assert torch.equal(fits[0].losses, fits[1].losses)
         maps = [
@@ -257,7 +275,7 @@ def test_gradients_are_those_of_a_module_written_by_hand(classifier, images) -> 
 
 @pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", BLACK_BOX)
-@pytest.mark.parametrize("score", BOTH)
+@pytest.mark.parametrize("score", OVER_CLASSES)
 def test_shared_texts_are_encoded_once_a_call(score, name, model, images, tokenizer) -> None:
     """As many texts as images, and more; maps are those of a classifier that knows its texts."""
     for words in (["fox", "ship", "lemon", "jar"], list("abcdefg")):
@@ -273,7 +291,7 @@ def test_shared_texts_are_encoded_once_a_call(score, name, model, images, tokeni
         assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-@pytest.mark.parametrize("score", BOTH)
+@pytest.mark.parametrize("score", OVER_CLASSES)
 def test_texts_that_are_not_marked_are_refused_as_without_a_score(
     score, model, images, tokenizer
 ) -> None:
