@@ -1,0 +1,152 @@
+"""Objects on other backgrounds: images taken apart by masks, and put together anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..attribution.inputs import check_images
+from ..attribution.seeds import generator_of
+from ..regions import check_masks
+
+# Where a pixel under the object is taken from, in shares of height and width: far from it first.
+_SHIFTS = tuple(
+    (rows / 8, columns / 8)
+    for reach in (4, 2, 1)
+    for rows in range(0, 8, reach)
+    for columns in range(0, 8, reach)
+    if (rows, columns) != (0, 0)
+)
+
+
+def check_masks_of(images: Tensor, masks: Tensor, argument: str) -> None:
+    """Raise TypeError or ValueError unless there is a mask (H, W) for each image."""
+    check_masks(masks, argument)
+    expected = (len(images), *images.shape[2:])
+    if masks.shape != expected:
+        raise ValueError(f"{argument}: expected shape {expected}, got {tuple(masks.shape)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Donors:
+    """Images of the same data, whose objects and backgrounds take the place of others.
+
+    Args:
+        images: (G, 3, H, W), as the model takes them.
+        masks: (G, H, W) bool, the object's pixels of each.
+        labels: G, the class of each object, so that an image gets none of a class that it is asked
+            about; None: any.
+
+    Raises:
+        TypeError: If images or masks have the wrong type.
+        ValueError: If shapes do not fit, or an image has no object's pixel.
+
+    Example:
+        >>> import torch
+        >>> from cci_captum.diagnosis import Donors
+        >>> masks = torch.zeros(5, 96, 96, dtype=torch.bool)
+        >>> masks[:, 30:60, 30:60] = True
+        >>> donors = Donors(torch.rand(5, 3, 96, 96), masks, labels=(0, 0, 1, 2, 3))
+        >>> sorted(donors.choose(torch.rand(3, 96, 96), 3, avoid=[0], seed=0))
+        [2, 3, 4]
+    """
+
+    images: Tensor
+    masks: Tensor
+    labels: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_images(self.images, "donors.images")
+        check_masks_of(self.images, self.masks, "donors.masks")
+        blank = (~self.masks.flatten(1).any(dim=1)).nonzero().flatten().tolist()
+        if blank:
+            raise ValueError(f"donors.masks: expected an object in each, got none in {blank}")
+        if self.labels is not None and len(self.labels) != len(self.images):
+            raise ValueError(
+                f"donors.labels: expected {len(self.images)}, one an image, got {len(self.labels)}"
+            )
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+    def choose(self, image: Tensor, count: int, avoid: Sequence[int], seed: int) -> list[int]:
+        """Some donors for an image: by the seed and the image's content alone.
+
+        Args:
+            image: (3, H, W), which is no donor of itself.
+            count: How many.
+            avoid: Classes of which none is taken.
+            seed: Of the choice.
+
+        Returns:
+            Their places, each once.
+
+        Raises:
+            ValueError: If there are not as many.
+        """
+        order = torch.randperm(len(self), generator=generator_of(image, seed)).tolist()
+        own = image.to(self.images.device)
+        labels = self.labels or (None,) * len(self)
+        fit = (g for g in order if labels[g] not in avoid and not torch.equal(self.images[g], own))
+        chosen = [place for place, _ in zip(fit, range(count), strict=False)]
+        if len(chosen) < count:
+            raise ValueError(
+                f"donors: expected at least {count} other images, of other classes than "
+                f"{sorted(set(avoid))}, got {len(chosen)} of {len(self)}"
+            )
+        return chosen
+
+
+def without_object(images: Tensor, masks: Tensor) -> Tensor:
+    """Images whose object is covered by their own background.
+
+    Each pixel under the object is taken from the same image, shifted as a torus by half of its
+    height or width, then by quarters and eighths, where that is background; what no shift
+    uncovers gets the background's mean colour, and the image's where there is no background.
+
+    Args:
+        images: (B, 3, H, W).
+        masks: (B, H, W) bool, the objects' pixels.
+
+    Returns:
+        (B, 3, H, W).
+
+    Example:
+        >>> import torch
+        >>> from cci_captum.diagnosis.donors import without_object
+        >>> image = torch.tensor([[[[1.0, 9.0, 2.0, 3.0]]]])
+        >>> without_object(image, torch.tensor([[[False, True, False, False]]]))
+        tensor([[[[1., 3., 2., 3.]]]])
+    """
+    filled, left = images, masks
+    height, width = masks.shape[1:]
+    shifts = dict.fromkeys((int(y * height), int(x * width)) for y, x in _SHIFTS)
+    for shift in shifts:
+        if not bool(left.any()):
+            return filled
+        take = left & ~masks.roll(shift, (1, 2))
+        filled = torch.where(take[:, None], images.roll(shift, (2, 3)), filled)
+        left = left & ~take
+    return torch.where(left[:, None], _mean_colours(images, ~masks), filled)
+
+
+def on_background(images: Tensor, masks: Tensor, backgrounds: Tensor) -> Tensor:
+    """The objects of some images on other backgrounds, pixel by pixel.
+
+    Args:
+        images: (B, 3, H, W).
+        masks: (B, H, W) bool, the objects' pixels.
+        backgrounds: (B, 3, H, W), what is seen everywhere else.
+    """
+    return torch.where(masks[:, None], images, backgrounds)
+
+
+def _mean_colours(images: Tensor, where: Tensor) -> Tensor:
+    """(B, 3, 1, 1) mean colours of the pixels (B, H, W), of all where there is none."""
+    where = where | ~where.flatten(1).any(dim=1)[:, None, None]
+    weights = where[:, None].to(images.dtype)
+    return (images * weights).sum((2, 3), keepdim=True) / weights.sum((2, 3), keepdim=True)
