@@ -5,10 +5,11 @@ Facts only, no torch: classes are imported when a spec makes an attribution.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from cci_captum.spec_text import split_spec
 
 from .options import Option
 from .registry import METHODS, Method, find_method
@@ -16,7 +17,6 @@ from .registry import METHODS, Method, find_method
 if TYPE_CHECKING:
     from cci_captum.attribution.base import ImageAttribution
 
-_WORD = re.compile(r"[^(),=]*")
 _SCORE = "score"
 
 
@@ -94,7 +94,7 @@ class MethodSpec:
         """
         if not isinstance(text, str):
             raise TypeError(f"method: expected a str, got {type(text).__name__}")
-        name, options = _split(text)
+        name, options = split_spec(text, "method")
         spec = cls.__new__(cls)
         _set(spec, find_method(name), options, Option.read)
         return spec
@@ -195,49 +195,3 @@ def _set(
             break
     object.__setattr__(spec, "name", method.name)
     object.__setattr__(spec, "_chosen", tuple(chosen.items()))
-
-
-def _split(text: str) -> tuple[str, dict[str, str]]:
-    """The method's name and the options of a text, as they are written there."""
-    place = 0
-
-    def fail(expected: str) -> ValueError:
-        return ValueError(
-            f"method: expected {expected} at character {place + 1} of {text!r}, got "
-            + (repr(text[place]) if place < len(text) else "the end")
-        )
-
-    def word(what: str) -> str:
-        nonlocal place
-        found = _WORD.match(text, place)
-        assert found is not None  # the pattern takes any text, also none
-        if not found[0].strip():
-            place = found.end()
-            raise fail(what)
-        place = found.end()
-        return found[0].strip()
-
-    name, options = word("a method"), dict[str, str]()
-    if place == len(text):
-        return name, options
-    if text[place] != "(":
-        raise fail('"(" or the end')
-    place += 1
-    while True:
-        option = word("an option")
-        if text[place : place + 1] != "=":
-            raise fail('"="')
-        place += 1
-        value = word("a value")
-        if option in options:
-            raise ValueError(f"method: expected each option once, got {option!r} twice in {text!r}")
-        options[option] = value
-        if text[place : place + 1] not in (",", ")"):
-            raise fail('"," or ")"')
-        place += 1
-        if text[place - 1] == ")":
-            break
-    if text[place:].strip():
-        place += len(text[place:]) - len(text[place:].lstrip())
-        raise fail("the end")
-    return name, options

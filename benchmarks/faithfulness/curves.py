@@ -10,8 +10,7 @@ from torch import Tensor
 
 from cci_captum._extras import needed_by
 from cci_captum.attribution.targets import select_target
-
-from ..ranking import among_best
+from cci_captum.models.ranking import among_best
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +46,7 @@ class Curve:
         score: (B, P) the target's output.
         probability: (B, P) its softmax over the classes; None where there are no classes.
         top1: (B, P) 1 where it is finite and no other class scores as high, else 0; None where
-            there are no classes. See `cci_captum.benchmarks.ranking`.
+            there are no classes. See `cci_captum.models.ranking`.
         top5: (B, P) 1 where at most four others do; None where there are no classes.
     """
 

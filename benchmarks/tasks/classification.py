@@ -12,11 +12,11 @@ from cci_captum._checks import check_choice
 from cci_captum.attribution.seeds import generator_of
 from cci_captum.models.clip import ZeroShotClassifier
 from cci_captum.models.preprocessing import Preprocess
+from cci_captum.models.ranking import predicted
 
 from ..data import ImageData
 from ..data.part import image_data
 from ..faithfulness import Curve, score
-from ..ranking import predicted
 from .base import Batch, Question, Task
 from .kinds import KINDS
 from .loaded import Loaded, Reader
@@ -33,7 +33,7 @@ class Classification(Task):
             `ZeroShotClassifier`.
         preprocess: From a PIL image to an input (3, H, W) of the model.
         explained: The "true" class, or the "predicted" one, which masks know nothing of. An image
-            without one (`cci_captum.benchmarks.ranking.predicted`) is left out, with an error.
+            without one (`cci_captum.models.ranking.predicted`) is left out, with an error.
 
     Raises:
         TypeError: If forward_func is no module, or data are no images.

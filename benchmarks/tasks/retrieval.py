@@ -16,13 +16,13 @@ from cci_captum.models._cut_texts import checked, warn_about_cuts
 from cci_captum.models._encoders import text_device
 from cci_captum.models.clip import ImageTextSimilarity
 from cci_captum.models.preprocessing import Preprocess
+from cci_captum.models.ranking import predicted
 
 from ..data import CaptionData
 from ..data.part import caption_data
 from ..faithfulness import CaptionRetrieval, RetrievalCurve
 from ..faithfulness.gallery import encode_images, encode_texts
 from ..faithfulness.retrieval import KS
-from ..ranking import predicted
 from .base import Batch, Question, Task
 from .kinds import KINDS
 from .loaded import Loaded, Reader

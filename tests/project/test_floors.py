@@ -26,6 +26,7 @@ FLOORS = (
         "cci_captum._progress",
         "cci_captum._regions",
         "cci_captum._version",
+        "cci_captum.spec_text",
     ),
     (
         "cci_captum.vision_towers",
@@ -37,10 +38,11 @@ FLOORS = (
     ),
     ("cci_captum.models", "cci_captum.images", "cci_captum._files"),
     ("cci_captum.attribution",),
-    ("cci_captum.coalitions", "cci_captum.html"),
+    ("cci_captum.coalitions", "cci_captum.html", "cci_captum.regions"),
     ("cci_captum.effects",),
     ("cci_captum.cci", "cci_captum.visualization"),
     (
+        "cci_captum.diagnosis",
         "cci_captum.explained_words",
         "cci_captum.mean_over_seeds",
         "cci_captum.pages",
@@ -57,7 +59,6 @@ FLOORS = (
         "cci_captum.benchmarks.markdown",
         "cci_captum.benchmarks.measures",
         "cci_captum.benchmarks.memory",
-        "cci_captum.benchmarks.ranking",
         "cci_captum.benchmarks.statistics",
         "cci_captum.benchmarks.versions",
     ),

@@ -19,9 +19,9 @@ from cci_captum.benchmarks.comparison import compare
 from cci_captum.benchmarks.data import Sample
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
 from cci_captum.benchmarks.faithfulness.curves import score
-from cci_captum.benchmarks.ranking import among_best, predicted
 from cci_captum.benchmarks.tasks import Classification
 from cci_captum.models.preprocessing import Preprocessing, whole
+from cci_captum.models.ranking import among_best, predicted
 
 NAN, INF = math.nan, math.inf
 BAD = {"nan": NAN, "inf": INF, "-inf": -INF}

@@ -1,0 +1,208 @@
+"""Images and their objects, in whatever form they are given, as batches of inputs and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..attribution.inputs import check_images
+from ..models.preprocessing import Preprocess
+from ..models.seen_area import Area
+from ..photos import Photo, read_photos
+from ..regions import check_masks
+
+
+class Given(NamedTuple):
+    """Some images, ready for the model, on the CPU or where they were given.
+
+    Attributes:
+        names: Of their files, or "image 2".
+        inputs: (b, 3, H, W).
+        masks: (b, H, W) bool, the object's pixels; none where there is a status.
+        statuses: Why an image, or its mask, is not there; "" where both are.
+    """
+
+    names: list[str]
+    inputs: Tensor
+    masks: Tensor
+    statuses: list[str]
+
+
+class Source:
+    """All images of a diagnosis; read when they are asked for.
+
+    Args:
+        images: See `diagnose`.
+        segmenter: See `diagnose`.
+        preprocess: See `diagnose`.
+        class_names: What a segmenter is asked for, by class; empty: it is asked for indices.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If there are no images, or not as many masks.
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        segmenter: Any,
+        preprocess: Preprocess | None,
+        class_names: Sequence[str],
+    ) -> None:
+        self._are_inputs = isinstance(images, Tensor) and images.is_floating_point()
+        if self._are_inputs:
+            check_images(images, "images")
+        elif not hasattr(images, "__getitem__") or isinstance(images, str | bytes):
+            raise TypeError(
+                "images: expected a floating point tensor (B, 3, H, W), or a sequence of files, "
+                f"PIL images or arrays, got {type(images).__name__}"
+            )
+        elif preprocess is None:
+            raise TypeError(
+                "preprocess: expected a function from a PIL image to an input, got None"
+            )
+        if not len(images):
+            raise ValueError("images: expected at least one, got none")
+        self._images, self._preprocess, self._names = images, preprocess, tuple(class_names)
+        self._segmenter = self._checked(segmenter)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._images)
+
+    def batch(self, places: Sequence[int], true: Sequence[int]) -> Given:
+        """The images at some places, whose true classes are these."""
+        given = [self._images[place] for place in places]
+        names = [f"image {place}" for place in places]
+        if self._are_inputs and self._preprocess is None:
+            inputs = torch.stack(given)
+            if hasattr(self._segmenter, "of_inputs"):
+                found = list(self._segmenter.of_inputs(inputs))
+            else:
+                found = [(self._segmenter[place], "") for place in places]
+            area = (0.0, 0.0, float(inputs.shape[3]), float(inputs.shape[2]))
+            return _given(names, [*inputs], found, [area] * len(names), [""] * len(names))
+        photos = [_read(image, self._preprocess) for image in given]
+        read = [row for row, photo in enumerate(photos) if isinstance(photo, Photo)]
+        if not read:
+            raise ValueError(f"images: expected one that can be read, got none; {photos[0]}")
+        shown = {row: photos[row].name for row in read if not photos[row].name.startswith("image ")}
+        names = [shown.get(row, name) for row, name in enumerate(names)]
+        found = dict(zip(read, self._segmented(photos, read, places, true, names), strict=True))
+        blank = photos[read[0]].inputs
+        return _given(
+            names,
+            [p.inputs if isinstance(p, Photo) else torch.zeros_like(blank) for p in photos],
+            [found.get(row, (None, "")) for row in range(len(photos))],
+            [p.area if isinstance(p, Photo) else (0.0, 0.0, 1.0, 1.0) for p in photos],
+            ["" if isinstance(p, Photo) else p for p in photos],
+        )
+
+    def _segmented(
+        self,
+        photos: list[Any],
+        read: list[int],
+        places: Sequence[int],
+        true: Sequence[int],
+        names: list[str],
+    ) -> list[tuple[Tensor | None, str]]:
+        if hasattr(self._segmenter, "of_inputs"):
+            inputs = torch.stack([photos[row].inputs for row in read])
+            return list(self._segmenter.of_inputs(inputs))
+        if callable(self._segmenter):
+            asked = [self._names[true[row]] if self._names else str(true[row]) for row in read]
+            found = self._segmenter(
+                [photos[row].image for row in read], asked, [names[row] for row in read]
+            )
+            return [(each.mask, each.status) for each in found]
+        return [(self._segmenter[places[row]], "") for row in read]
+
+    def _checked(self, segmenter: Any) -> Any:
+        """Masks, one an image; or what is asked for them."""
+        if hasattr(segmenter, "of_inputs"):
+            return segmenter
+        if callable(segmenter):
+            if self._are_inputs and self._preprocess is None:
+                raise TypeError(
+                    f"segmenter: {type(segmenter).__name__} looks at photos, got a tensor of "
+                    "inputs; give preprocess, too, so that they can be shown, or the photos"
+                )
+            return segmenter
+        masks = segmenter if isinstance(segmenter, Tensor) else None
+        if masks is None and isinstance(segmenter, Sequence) and not isinstance(segmenter, str):
+            masks = [torch.as_tensor(mask) for mask in segmenter]
+        if masks is None:
+            raise TypeError(
+                "segmenter: expected masks (B, H, W), a sequence of them, or a Segmenter, got "
+                f"{type(segmenter).__name__}"
+            )
+        if len(masks) != len(self):
+            raise ValueError(f"segmenter: expected {len(self)} masks, got {len(masks)}")
+        for place, mask in enumerate(masks):
+            check_masks(mask, f"segmenter[{place}]")
+        return masks
+
+
+def as_seen(mask: Tensor, area: Area, size: tuple[int, int]) -> Tensor:
+    """A mask of a photo as a model's input shows it: each pixel is the nearest of the photo's.
+
+    Args:
+        mask: (H, W) bool, at the photo's size.
+        area: Left, top, right and bottom of what the input shows, in pixels of the photo.
+        size: Height and width of the input.
+
+    Returns:
+        (height, width) bool, False beyond the photo.
+
+    Example:
+        >>> import torch
+        >>> from cci_captum.diagnosis.sources import as_seen
+        >>> as_seen(torch.tensor([[True, False]]), (-1, 0, 3, 1), (1, 4))  # padded left and right
+        tensor([[False,  True, False, False]])
+    """
+    left, top, right, bottom = area
+    axes = []
+    for first, last, count, length in (
+        (top, bottom, size[0], mask.shape[0]),
+        (left, right, size[1], mask.shape[1]),
+    ):
+        place = first + (np.arange(count) + 0.5) * ((last - first) / count)
+        index = np.floor(place).astype(np.int64)
+        axes.append((index.clip(0, length - 1), (index >= 0) & (index < length)))
+    (rows, in_rows), (columns, in_columns) = axes
+    there = torch.from_numpy(in_rows[:, None] & in_columns[None])
+    found = mask[torch.from_numpy(rows)][:, torch.from_numpy(columns)]
+    return found & there.to(found.device)
+
+
+def _read(image: Any, preprocess: Any) -> Photo | str:
+    """A photo, or why it cannot be read."""
+    try:
+        return read_photos([image], preprocess)[0]
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+def _given(
+    names: list[str],
+    inputs: list[Tensor],
+    found: list[tuple[Tensor | None, str]],
+    areas: list[Area],
+    statuses: list[str],
+) -> Given:
+    size = (inputs[0].shape[1], inputs[0].shape[2])
+    masks = []
+    for row, (mask, status) in enumerate(found):
+        statuses[row] = statuses[row] or status
+        if mask is None:
+            masks.append(torch.zeros(size, dtype=torch.bool))
+            statuses[row] = statuses[row] or "no mask"
+        elif tuple(mask.shape) == size:
+            masks.append(mask.cpu())
+        else:
+            masks.append(as_seen(mask.cpu(), areas[row], size))
+    return Given(names, torch.stack(inputs), torch.stack(masks), statuses)
