@@ -40,6 +40,17 @@ class Rule(ABC):
         """The background drove the prediction where its share is above this."""
 
     @property
+    def measured(self) -> Rule:
+        """The rule whose shares these are: a threshold changes none."""
+        return type(self)(
+            **{
+                field.name: getattr(self, field.name)
+                for field in dataclasses.fields(self)
+                if field.name != "threshold"
+            }
+        )
+
+    @property
     def needs_donors(self) -> bool:
         """Whether other images take part."""
         return False
