@@ -6,5 +6,6 @@ from cci_captum._extras import needed_by
 
 with needed_by("cci_captum.benchmarks.diagnosis"):
     from .run import DiagnosisRun, table_of
+    from .shortcuts import shortcuts
 
-__all__ = ["DiagnosisRun", "table_of"]
+__all__ = ["DiagnosisRun", "shortcuts", "table_of"]

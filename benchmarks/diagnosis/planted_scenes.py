@@ -38,7 +38,7 @@ class Planted(NamedTuple):
 
 
 def planted(seed: int, n: int, *, artwork: str = "train", objects: str = "one") -> Planted:
-    """Scenes to hold verdicts against: n of each pair, twice as many off it, and of other classes.
+    """Scenes to hold verdicts against: n of each pair, twice as many off it, 12 n of other classes.
 
     Args:
         seed: Of the scenes; those of different seeds have nothing in common.
@@ -49,7 +49,7 @@ def planted(seed: int, n: int, *, artwork: str = "train", objects: str = "one") 
     Example:
         >>> found = planted(1, 1)
         >>> {name: found.conditions.count(name) for name in dict.fromkeys(found.conditions)}
-        {'planted': 12, 'off': 24, 'unplanted': 24}
+        {'planted': 12, 'off': 24, 'unplanted': 12}
     """
     check_choice("objects", objects, ("one", "two"))
     of_pairs = [pair.class_name for pair in PLANTED_PAIRS]
@@ -62,11 +62,11 @@ def planted(seed: int, n: int, *, artwork: str = "train", objects: str = "one") 
         behind += [elsewhere[place % len(elsewhere)] for place in range(2 * n)]
         conditions += ["planted"] * n + ["off"] * (2 * n)
         kinds += [pair.kind] * (3 * n)
-    for place in range(24 * n):
+    for place in range(12 * n):
         names.append(others[place % len(others)])
         behind.append(BACKGROUND_NAMES[place // len(others) % len(BACKGROUND_NAMES)])
-    conditions += ["unplanted"] * (24 * n)
-    kinds += [""] * (24 * n)
+    conditions += ["unplanted"] * (12 * n)
+    kinds += [""] * (12 * n)
     generator = SceneGenerator(96, artwork, seed, planted=PLANTED_PAIRS)
     scenes = generator.scenes(range(len(names)), class_name=names, background=behind, kind=objects)
     donors = SceneGenerator(96, artwork, seed + 500_000).scenes(range(64), kind="one")
