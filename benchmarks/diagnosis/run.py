@@ -53,6 +53,7 @@ class DiagnosisRun:
         task: What is read.
         plan: Its units, and all that decides their numbers.
         rules: The rules.
+        method: Whose maps are read.
 
     Raises:
         TypeError: If classifier is no module, or data are no images.
@@ -94,7 +95,7 @@ class DiagnosisRun:
                 f"data: expected masks of the objects, {data.name} has none; a segmenter finds some"
             )
         self.task = Classification(data, classifier, preprocess)
-        self._method = MethodSpec.parse(str(method))
+        self.method = MethodSpec.parse(str(method))
         self._n_donors, self._seed = n_donors, seed
         self._fits: dict[str, int] = {}
         self._diagnosers: dict[str, Diagnoser] = {}
@@ -113,7 +114,7 @@ class DiagnosisRun:
             "model": model,
             "seed": seed,
             "rules": [str(rule) for rule in self.rules],
-            "method": str(self._method),
+            "method": str(self.method),
             "n_donors": n_donors,
             "class_names": list(data.class_names),
             "notes": list(getattr(data, "notes", ())),
@@ -160,14 +161,14 @@ class DiagnosisRun:
         """Name of a unit -> its rules, as they are measured."""
         measured = list(dict.fromkeys(rule.measured for rule in self.rules))
         units = {
-            str(self._method): [rule for rule in measured if rule.uses_maps],
+            str(self.method): [rule for rule in measured if rule.uses_maps],
             REGIONS: [rule for rule in measured if not rule.uses_maps],
         }
         return {name: rules for name, rules in units.items() if rules}
 
     def _definition(self, unit: str) -> str:
         rules = " ".join(str(rule) for rule in self._units()[unit])
-        return f"{rules}; {definition_of(self._method)}" if unit != REGIONS else rules
+        return f"{rules}; {definition_of(self.method)}" if unit != REGIONS else rules
 
     def _known(
         self, batch: Batch | None, errors: Mapping[int, str], said: Sequence[str]
@@ -209,7 +210,7 @@ class DiagnosisRun:
             self._diagnosers[unit] = Diagnoser(
                 self.task.forward_func,
                 rules,
-                self._method,
+                self.method,
                 donors=self._bank() if replaces else None,
                 n_donors=self._n_donors,
                 internal_batch_size=self._size,

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from .._checks import check_batch_size
 from ..attribution.clusters import ClusterAttribution, Clustering
 from ..attribution.resizing import enlarge
+from ..models._encoders import device_of
+from ..models.preprocessing import Preprocess
+from ..models.seen_area import seen_area
 from ..vision_towers import Layer, VisionTower
-from .diagnoser import NO_OBJECT
+from .segmentation import Segmentation
+from .segmentation.base import EMPTY_MASK
+from .sources import as_photo
 
 
 class BorderClusters:
@@ -27,6 +33,7 @@ class BorderClusters:
         clustering: See `cci_captum.CCI`.
         embedding_layer: See `cci_captum.CCI`. What enters the first block tells objects from
             backgrounds better than what leaves the last, on scenes whose objects are known.
+        preprocess: Of the model; with it photos may be given, too, as to any `Segmenter`.
         least: Of the part that the border has of the image, what a cluster needs to be background.
         internal_batch_size: Most images in one forward pass.
 
@@ -52,6 +59,7 @@ class BorderClusters:
         *,
         clustering: Clustering | None = None,
         embedding_layer: Layer = "input",
+        preprocess: Preprocess | None = None,
         least: float = 0.5,
         internal_batch_size: int | None = None,
     ) -> None:
@@ -59,7 +67,27 @@ class BorderClusters:
         self._clusters = _Clusters(
             classifier, vision_tower, clustering=clustering, embedding_layer=embedding_layer
         )
-        self.least, self._size = least, internal_batch_size
+        self.least, self._size, self._preprocess = least, internal_batch_size, preprocess
+        self._device = device_of(self._clusters.vision_tower.module)
+
+    def __call__(
+        self, images: Sequence[Image.Image], class_names: Sequence[str], names: Sequence[str]
+    ) -> list[Segmentation]:
+        """See `Segmenter`; whatever the class is.
+
+        Raises:
+            TypeError: If there was no preprocess.
+        """
+        if self._preprocess is None:
+            raise TypeError("preprocess: expected the model's, for photos, got None")
+        inputs = torch.stack([self._preprocess(image) for image in images]).to(self._device)
+        found = []
+        for image, (mask, status) in zip(images, self.of_inputs(inputs), strict=True):
+            if mask is not None:
+                area = seen_area(self._preprocess, image.size)
+                mask = as_photo(mask.cpu(), area, (image.height, image.width))
+            found.append(Segmentation(mask, status))
+        return found
 
     def of_inputs(self, inputs: Tensor) -> list[tuple[Tensor | None, str]]:
         """A mask (H, W) bool for each of (B, 3, H, W) inputs, and "" or why there is none."""
@@ -69,7 +97,7 @@ class BorderClusters:
             inside = _inside(labels, self.least).float()
             masks = enlarge(inside, size, "nearest", covered) > 0.5
             found += [
-                (mask, "") if bool(mask.any()) else (None, NO_OBJECT) for mask in masks.unbind()
+                (mask, "") if bool(mask.any()) else (None, EMPTY_MASK) for mask in masks.unbind()
             ]
         return found
 
