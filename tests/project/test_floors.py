@@ -37,7 +37,7 @@ FLOORS = (
         "cci_captum.shared",
     ),
     ("cci_captum.models", "cci_captum.images", "cci_captum._files"),
-    ("cci_captum.attribution",),
+    ("cci_captum.attribution", "cci_captum.mask_files"),
     ("cci_captum.coalitions", "cci_captum.html", "cci_captum.regions"),
     ("cci_captum.effects",),
     ("cci_captum.cci", "cci_captum.visualization"),
@@ -51,7 +51,7 @@ FLOORS = (
     ("cci_captum.explanation_files", "cci_captum.side_by_side"),
     ("cci_captum.explanation_view",),
     ("cci_captum.explanation",),
-    ("cci_captum.explaining",),
+    ("cci_captum.explaining", "cci_captum.diagnosis"),
     ("cci_captum",),  # its __init__: the public names
     ("cci_captum.baselines",),
     (
