@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import cci_captum
-from cci_captum.benchmarks.commands import _comparing, _written
+from cci_captum.benchmarks.commands import _comparing, _written, diagnose
 
 
 @pytest.fixture
@@ -16,7 +16,9 @@ def small_model(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch)
     model, _ = make_clip(1, image_size=96, patch_size=16)
     preprocess = cci_captum.load_clip("tiny").preprocess
     loaded = cci_captum.LoadedCLIP(model, preprocess, tokenizer, "small")
-    monkeypatch.setattr(_comparing, "load_model", lambda *_: loaded)
-    monkeypatch.setattr(_written, "DPI", 50)
+    for command in (_comparing, diagnose):
+        monkeypatch.setattr(command, "load_model", lambda *_: loaded)
+    for command in (_written, diagnose):
+        monkeypatch.setattr(command, "DPI", 50)
     for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "CCI_CAPTUM_WORKER"):
         monkeypatch.delenv(name, raising=False)
