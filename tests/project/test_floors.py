@@ -61,6 +61,7 @@ FLOORS = (
         "cci_captum.benchmarks.memory",
         "cci_captum.benchmarks.statistics",
         "cci_captum.benchmarks.versions",
+        "cci_captum.benchmarks.wordnet_table",
     ),
     (
         "cci_captum.benchmarks.scenes",
