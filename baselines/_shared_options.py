@@ -61,6 +61,14 @@ CLUSTERS = (
         "layer {}",
     ),
 )
+NORMALIZATION = Option(
+    "normalization",
+    "normalization",
+    Choice(names=("relative", "paper", "none")),
+    "relative",
+    "of the clusters' values",
+    "normalization: {}",
+)
 BASELINE = Option(
     "baseline",
     "baseline",
@@ -73,6 +81,17 @@ SAMPLES = (
     Option("samples", "n_samples", Integer(), 100, "sets of kept clusters", "{} samples"),
     Option("seed", "seed", SEED, 0, "of the sets", "seed {}"),
 )
+
+
+def hide(default: str) -> Option:
+    return Option(
+        "hide",
+        "hide",
+        Choice(names=("mask", "drop")),
+        default,
+        "a cluster's tokens: masked in attention or dropped, which is the same to rounding",
+        "hidden by {}",
+    )
 
 
 def single_head(default: bool) -> Option:

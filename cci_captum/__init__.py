@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .models.loading import LoadedCLIP, load_clip
     from .models.scores import Centred, LogProbability, Margin
     from .models.words import WordScores
+    from .shapley import ShapleyCCI
+    from .shapley_effects import ShapleyEffects
     from .shared import Shared
     from .vision_towers import VisionTower, find_vision_tower, register_vision_tower
     from .visualization import (
@@ -58,6 +60,8 @@ _MODULES = {
     "Margin": "models.scores",
     "MeanOverSeeds": "mean_over_seeds",
     "PatchAttribution": "attribution.base",
+    "ShapleyCCI": "shapley",
+    "ShapleyEffects": "shapley_effects",
     "Shared": "shared",
     "VisionTower": "vision_towers",
     "WordScores": "models.words",
@@ -94,6 +98,8 @@ __all__ = [
     "Margin",
     "MeanOverSeeds",
     "PatchAttribution",
+    "ShapleyCCI",
+    "ShapleyEffects",
     "Shared",
     "VisionTower",
     "WordScores",

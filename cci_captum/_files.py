@@ -58,5 +58,18 @@ def check_file(path: Path, argument: str) -> None:
 
 def check_folder(path: Path, argument: str) -> None:
     """Raise NotADirectoryError, of the argument, if something else than a folder is at a path."""
-    if path.exists() and not path.is_dir():
+    if path.exists():
+        check_existing_folder(path, argument)
+
+
+def check_existing_folder(path: Path, argument: str) -> None:
+    """Raise an error of the argument unless there is a folder at a path.
+
+    Raises:
+        FileNotFoundError: If nothing is there.
+        NotADirectoryError: If something else is.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{argument}: no such folder: {readable(path)}")
+    if not path.is_dir():
         raise NotADirectoryError(f"{argument}: expected a folder, got a file: {readable(path)}")

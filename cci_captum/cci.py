@@ -167,14 +167,15 @@ class CCI(ClusterAttribution):
         with self._explaining(
             inputs, None, additional_forward_args, internal_batch_size, check
         ) as given:
-            return self._coalitions(given, sets, show_progress)
+            return self._coalitions(given, partial(own_sets, sets), show_progress)
 
     def _patch_maps(self, given: Inputs, show_progress: bool) -> Tensor:
         """The weight of each patch's cluster."""
         return self._effects(given, show_progress).patch_map(given.target)
 
     def _effects(self, given: Inputs, show_progress: bool) -> ClusterEffects:
-        found = self._coalitions(given, partial(torch.eye, dtype=torch.bool), show_progress)
+        alone = partial(torch.eye, dtype=torch.bool)
+        found = self._coalitions(given, partial(own_sets, alone), show_progress)
         return ClusterEffects(
             labels=found.labels,
             outputs=found.outputs,
@@ -185,11 +186,14 @@ class CCI(ClusterAttribution):
             covered=found.covered,
         )
 
-    def _coalitions(self, given: Inputs, sets: Sets, show_progress: bool) -> Coalitions:
+    def _coalitions(
+        self, given: Inputs, sets_of: Callable[[Tensor], Tensor], show_progress: bool
+    ) -> Coalitions:
+        """What the sets do, (B, M, K) bool, that a function of the clusters (B, K) gives."""
         with tqdm(total=len(given), desc="CCI", unit="img", disable=not show_progress) as progress:
             outputs, labels = self._run_whole(given, progress)
             labels, clusters = compacted(labels)
-            own = own_sets(sets, clusters)
+            own = sets_of(clusters)
             masked_outputs = run_sets(
                 self.forward_func,
                 self.vision_tower,

@@ -108,13 +108,7 @@ class Coalitions:
         """
         if targets is not None:
             return for_each_target(self.drops, target, targets)
-        batch, count = self.masked_outputs.shape[:2]
-        output = select_target(self.outputs, target)
-        repeated = repeat_target(target, count)
-        masked = select_target(self.masked_outputs.flatten(0, 1), repeated)
-        masked = masked.view(batch, count)
-        check_finite(output, "scores of the target", "CCI")
-        check_finite(masked, "scores of the target with a cluster hidden", "CCI")
+        output, masked = self._scores(target)
         return output[:, None] - masked
 
     def rounding(self, target: Any = None) -> Tensor:
@@ -136,6 +130,17 @@ class Coalitions:
         masked = output[:, None] - self.drops(target)
         largest = torch.maximum(output.abs(), masked.abs().amax(dim=1))
         return _ROUNDINGS * torch.finfo(output.dtype).eps * largest
+
+    def _scores(self, target: Any) -> tuple[Tensor, Tensor]:
+        """The target's finite scores, (B,) with nothing hidden and (B, M) with each set hidden."""
+        batch, count = self.masked_outputs.shape[:2]
+        output = select_target(self.outputs, target)
+        repeated = repeat_target(target, count)
+        masked = select_target(self.masked_outputs.flatten(0, 1), repeated)
+        masked = masked.view(batch, count)
+        check_finite(output, "scores of the target", "CCI")
+        check_finite(masked, "scores of the target with a cluster hidden", "CCI")
+        return output, masked
 
 
 def all_sets(k: int) -> Tensor:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +17,10 @@ from torch import Tensor
 from ._checks import check_positive_int
 from ._files import as_open_makes_it, check_file
 from .attribution.field_of_view import FieldOfView
-from .attribution.resizing import Upsample, check_upsample, enlarge
+from .attribution.resizing import Upsample, check_upsample
 from .attribution.targets import for_each_target, select_target
+from .cluster_maps import Normalization, at_pixels, normalized, spread
 from .coalitions import Coalitions, sizes_of
-
-Normalization = Literal["relative", "paper", "none"]
 
 _TENSORS = ("labels", "outputs", "masked_outputs", "clusters")  # a row an image
 _SETTINGS = "cci_captum.ClusterEffects"
@@ -265,25 +263,8 @@ class ClusterEffects(Coalitions):
         """
         if targets is not None:
             return for_each_target(self.weights, target, targets)
-        drops = self.drops(target)
-        if self.normalization == "none":
-            return drops
-        measured = drops.abs().amax(dim=1) > self.rounding(target)
-        drops = torch.where(measured[:, None], drops, 0.0)
-        absolute = drops.abs().sum(dim=1, keepdim=True)
-        relative = drops / torch.where(absolute > 0, absolute, 1.0)
-        if self.normalization == "relative":
-            return relative
-        total = drops.sum(dim=1, keepdim=True)
-        defined = total > 0
-        if not bool(defined.all()):
-            warnings.warn(
-                f"normalization='paper' is undefined for {int((~defined).sum())} of "
-                f"{len(drops)} images, whose drops sum to zero or less; these use 'relative'",
-                UserWarning,
-                stacklevel=2,
-            )
-        return torch.where(defined, drops / torch.where(defined, total, 1.0), relative)
+        drops, rounding = self.drops(target), self.rounding(target)
+        return normalized(drops, rounding, self.normalization, "drops")
 
     def patch_map(self, target: Any = None, *, targets: Sequence[Any] | None = None) -> Tensor:
         """The map on the patch grid: every patch has its cluster's weight, S = sum_k w_k m_k.
@@ -301,8 +282,7 @@ class ClusterEffects(Coalitions):
         """
         if targets is not None:
             return for_each_target(self.patch_map, target, targets)
-        labels = self.labels.flatten(1)
-        return self.weights(target).gather(1, labels).view(self.labels.shape)
+        return spread(self.weights(target), self.labels)
 
     def attributions(
         self,
@@ -331,9 +311,7 @@ class ClusterEffects(Coalitions):
         if targets is not None:
             explain = partial(self.attributions, upsample=upsample)
             return for_each_target(explain, target, targets)
-        channels, height, width = self.image_shape
-        maps = enlarge(self.patch_map(target), (height, width), upsample, self.covered)
-        return maps[:, None].repeat(1, channels, 1, 1)
+        return at_pixels(self.patch_map(target), self.image_shape, upsample, self.covered)
 
 
 def _strongest(outputs: Tensor, masked_outputs: Tensor, most: int) -> list[Any]:

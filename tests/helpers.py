@@ -23,6 +23,7 @@ FAST: dict[str, dict[str, Any]] = {
     "m2ib": {"steps": 2, "n_samples": 2},
     "cluster-lime": {"n_samples": 8, "clustering": KMeans(3)},
     "cluster-kernelshap": {"n_samples": 8, "clustering": KMeans(3)},
+    "shapley-cci": {"clustering": KMeans(3)},
     "cluster-ablation": {"clustering": KMeans(3)},
 }
 

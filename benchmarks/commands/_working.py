@@ -17,9 +17,9 @@ from ._common import CommandError
 if TYPE_CHECKING:
     import torch
 
-    from ..comparison import FolderStore, Run
+    from ..comparison import FolderStore
     from ..comparison.plan import Key
-    from ..runner import Claims, Place, Record, Stop
+    from ..runner import Claims, Measurable, Place, Record, Stop
 
 PARTS = "parts"
 """Where units are, in the folder of a run."""
@@ -58,6 +58,7 @@ class Working:
         self._place, self._keep_records, self._threads = place, keep_records, threads
         self._readers, self.only_checks = readers, only_checks
         self.stop: Stop
+        self._doing = ""
         self._claims: Claims
         self._record: Record | None = None
         self._write_plan: Callable[[], None] = lambda: None  # once the run is known to be the same
@@ -94,6 +95,7 @@ class Working:
         """
         from ..runner import Claims, Place, Record, Stop
 
+        self._doing = asked["command"].split()[-1]
         claims = parts / "claims"
         with ExitStack() as stack:
             self.stop = stack.enter_context(Stop())
@@ -107,7 +109,7 @@ class Working:
                 self._record = stack.enter_context(record)
             yield
 
-    def measure(self, run: Run, store: FolderStore) -> bool:
+    def measure(self, run: Measurable, store: FolderStore) -> bool:
         """Measure what is missing and nobody else measures; whether nothing is missing then."""
         from cci_captum._progress import tqdm
 
@@ -120,7 +122,7 @@ class Working:
         missing = store.missing(plan.all_keys())
         total = plan.items * sum(map(run.maps_of, plan.keys(0)))
         there = total - sum(sizes[key.block] * run.maps_of(key) for key in missing)
-        bar = tqdm(total=total, initial=there, desc="compare", unit="map", disable=not self.alone)
+        bar = tqdm(total=total, initial=there, desc=self._doing, unit="map", disable=not self.alone)
 
         def done(key: Key, items: int) -> None:
             nonlocal last
@@ -138,7 +140,7 @@ class Working:
                 run, store, self._claims, self.stop, self._place, done, self._readers_for(run)
             ).work()
 
-    def _readers_for(self, run: Run) -> int:
+    def _readers_for(self, run: Measurable) -> int:
         """Processes that read ahead; a command that is no long run reads as it goes."""
         if self._readers is not None:
             return self._readers

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.names import readable
 
-from . import _choices
+from . import _choices, diagnose
 from ._common import CommandError, Parse, Parser, StoppedError, at_least
 from ._restart import empty, refusal_to_restart
 from ._working import PARTS, PLAN, WORKERS, Working, read_plan
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..comparison.plan import Plan
     from ..runner import Place
 
-MEASURE = ("compare", "retrieval", "variants")
+MEASURE = ("compare", "retrieval", "diagnose", "variants")
 """Commands that workers can share."""
 
 _SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2")  # as runner.stopping, which takes seconds to import
@@ -42,16 +42,16 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], pars
     parser = subparsers.add_parser(
         "run",
         help="long runs: many workers, resumed, watched",
-        description="Run compare, retrieval or variants as one of many workers that share --out: "
-        "started by --workers, torchrun, accelerate launch or srun, at any time, on any number of "
-        "machines. Each measures what is missing, and ends after the unit in progress when it is "
-        "sent SIGTERM or SIGUSR1 (exit code 75); the same command goes on. Words: "
-        "compare|retrieval|variants and their options; PLAN.json, such as the plan.json of a run; "
-        "status DIR; compact DIR, which merges the files of units; report DIR, which writes tables "
-        "and summary without a model.",
+        description="Run compare, retrieval, diagnose or variants as one of many workers that "
+        "share --out: started by --workers, torchrun, accelerate launch or srun, at any time, on "
+        "any number of machines. Each measures what is missing, and ends after the unit in "
+        "progress when it is sent SIGTERM or SIGUSR1 (exit code 75); the same command goes on. "
+        "Words: compare|retrieval|diagnose|variants and their options; PLAN.json, such as the "
+        "plan.json of a run; status DIR; compact DIR, which merges the files of units; report DIR, "
+        "which writes tables and summary without a model.",
     )
     parser.add_argument(
-        "what", metavar="compare|retrieval|variants|PLAN.json|status|compact|report"
+        "what", metavar="compare|retrieval|diagnose|variants|PLAN.json|status|compact|report"
     )
     parser.add_argument(
         "rest",
@@ -220,6 +220,12 @@ def _report(folder: Path) -> None:
     store = FolderStore(folder / PARTS)
     plans = read_plans(store.folder)
     asked = read_plan(folder / PLAN) if (folder / PLAN).exists() else {"command": "compare"}
+    if asked["command"] == "diagnose":
+        try:
+            diagnose.report_again(folder, asked)
+        except (OSError, ValueError) as error:
+            raise CommandError(f"report: {error}") from error
+        return
     not_options = ("command", "out", "threads")
     options = {name: value for name, value in asked.items() if name not in not_options}
     models, plans = _as_named(options, plans)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import SupportsIndex
 
-import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from cci_captum.images import content_of, errors_named, read_with_scaling
+from cci_captum._files import check_existing_folder
+from cci_captum.images import read_with_scaling
+from cci_captum.mask_files import mask_names, read_mask
 from cci_captum.names import is_text, readable
 
 from ._drawing import check_drawing, drawn, fewer
@@ -95,7 +93,7 @@ class FolderData:
         note = self._scaling.of(readable(name), scaling)
         mask = None
         if self.has_masks:
-            mask = _read_mask(self._masks[name], image.size)
+            mask = read_mask(self._masks[name], image.size)
         return Sample(readable(name), image, self.targets[place], mask, note=note)
 
 
@@ -111,7 +109,7 @@ def class_folders(root: Path, remedy: str) -> list[str]:
         NotADirectoryError: If root is a file.
         ValueError: If it has no folders.
     """
-    _check_folder("root", root)
+    check_existing_folder(root, "root")
     names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     folders = [name for name in names if not name.startswith(".")]
     if odd := [readable(folder) for folder in folders if not is_text(folder)]:
@@ -155,13 +153,6 @@ def some(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(map(repr, names[:_SHOWN])) + more
-
-
-def _check_folder(argument: str, path: Path) -> None:
-    if not path.exists():
-        raise FileNotFoundError(f"{argument}: no such folder: {readable(path)}")
-    if not path.is_dir():
-        raise NotADirectoryError(f"{argument}: expected a folder, got a file: {readable(path)}")
 
 
 def _notes(root: Path, images: Mapping[str, Sequence[str]]) -> list[str]:
@@ -218,7 +209,7 @@ def _find_masks(masks: Path, root: Path, images: Mapping[str, Sequence[str]]) ->
     A mask is named as its image, with .png added or, if there is none, in place of the suffix.
     An image that cannot be read needs none: that is reported when it is read.
     """
-    _check_folder("masks", masks)
+    check_existing_folder(masks, "masks")
     if masks.resolve().is_relative_to(root.resolve()):
         raise ValueError(
             f"masks: expected a folder outside of root, {readable(root)}, got {readable(masks)}"
@@ -227,7 +218,7 @@ def _find_masks(masks: Path, root: Path, images: Mapping[str, Sequence[str]]) ->
     for folder, files in images.items():
         there = set(os.listdir(masks / folder)) if (masks / folder).is_dir() else set()
         for file in files:
-            added, replaced = f"{file}.png", str(PurePosixPath(file).with_suffix(".png"))
+            added, replaced = mask_names(file)
             mask = added if added in there else replaced
             found[f"{folder}/{file}"] = f"{folder}/{mask}"
             if mask not in there:
@@ -268,20 +259,3 @@ def size_of(path: Path) -> int | None:
         return path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _read_mask(path: Path, size: tuple[int, int]) -> Tensor:
-    """(H, W) bool, the pixels that are not zero in any channel but transparency."""
-    name = f"the mask {readable(path)}"
-    with errors_named(name), Image.open(io.BytesIO(content_of(path))) as file:
-        values, bands = np.asarray(file), file.getbands()
-    high, wide = values.shape[:2]
-    if (wide, high) != size:
-        raise ValueError(
-            f"expected the size of the image as it is shown, got another: {name} ({wide} x {high}, "
-            f"not {size[0]} x {size[1]})"
-        )
-    mask = values.reshape(high, wide, -1)[..., : len(bands) - ("A" in bands)].any(axis=-1)
-    if not mask.any():
-        raise ValueError(f"zero everywhere: {name}")
-    return torch.from_numpy(mask)

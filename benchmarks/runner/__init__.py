@@ -8,11 +8,12 @@ from .place import Place
 from .progress import Progress
 from .records import Record
 from .stopping import STOPPED, Stop
-from .worker import Worker
+from .worker import Measurable, Worker
 
 __all__ = [
     "STOPPED",
     "Claims",
+    "Measurable",
     "Place",
     "Progress",
     "Record",

@@ -5,17 +5,44 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from typing import Protocol
 
-from ..comparison import FolderStore, Run
-from ..comparison.plan import Key
-from ..tasks import Loaded, read_blocks
+import pandas as pd
+
+from ..comparison import FolderStore
+from ..comparison.plan import Key, Plan
+from ..tasks import Loaded, Task, read_blocks
 from .claims import Claims
 from .place import Place
 from .stopping import Stop
 
 _PAUSE = 1.0  # seconds between two looks at what others are measuring
+
+
+class Measurable(Protocol):
+    """What workers can share, such as `cci_captum.benchmarks.comparison.Run`."""
+
+    @property
+    def task(self) -> Task:
+        """What is read."""
+        ...
+
+    @property
+    def plan(self) -> Plan:
+        """Its units, and all that decides their numbers."""
+        ...
+
+    def maps_of(self, key: Key) -> int:
+        """How many maps of an item a unit has."""
+        ...
+
+    def measure(
+        self, places: Sequence[int], keys: Iterable[Key], loaded: Loaded | None = None
+    ) -> Iterator[tuple[Key, pd.DataFrame]]:
+        """Units of a block, one after the other, as the caller asks for the next."""
+        ...
 
 
 def order_of(blocks: int, place: Place) -> list[int]:
@@ -53,7 +80,7 @@ class Worker:
 
     def __init__(
         self,
-        run: Run,
+        run: Measurable,
         store: FolderStore,
         claims: Claims,
         stop: Stop,

@@ -11,5 +11,14 @@ from cci_captum._extras import needed_by
 with needed_by("cci_captum.benchmarks.statistics"):
     from .means import interval, rate_interval
     from .pairs import holm, paired_interval, paired_p_value
+    from .roc import AUC, roc_auc
 
-__all__ = ["holm", "interval", "paired_interval", "paired_p_value", "rate_interval"]
+__all__ = [
+    "AUC",
+    "holm",
+    "interval",
+    "paired_interval",
+    "paired_p_value",
+    "rate_interval",
+    "roc_auc",
+]

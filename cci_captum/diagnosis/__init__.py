@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .border_clusters import BorderClusters
     from .diagnoser import Diagnoser
     from .diagnosing import diagnose
     from .donors import Donors
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .verdicts import VERDICTS, agreement
 
 _MODULES = {
+    "BorderClusters": "border_clusters",
     "Diagnoser": "diagnoser",
     "Donors": "donors",
     "Energy": "rules",
@@ -37,6 +39,7 @@ _MODULES = {
 
 __all__ = [
     "VERDICTS",
+    "BorderClusters",
     "Diagnoser",
     "Donors",
     "Energy",

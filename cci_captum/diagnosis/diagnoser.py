@@ -147,9 +147,13 @@ class Diagnoser:
         for name, values in {"true": true, "explained": explained, "statuses": said}.items():
             if len(values) != len(inputs):
                 raise ValueError(f"{name}: expected {len(inputs)}, one an image, got {len(values)}")
-        for row, mask in enumerate(masks.flatten(1).any(dim=1).tolist()):
-            said[row] = said[row] or ("" if mask else NO_OBJECT)
-            said[row] = said[row] or (NOT_PREDICTED if explained[row] < 0 else "")
+        said = statuses_of(masks, explained, said)
+        left = [row for row, status in enumerate(said) if not status]
+        found, errors = self.shares(
+            inputs[left], masks[left], [true[r] for r in left], [explained[r] for r in left]
+        )
+        for place, reason in errors.items():
+            said[left[place]] = reason
         table = pd.DataFrame(
             {
                 "true": [*map(int, true)],
@@ -159,36 +163,67 @@ class Diagnoser:
                 "object_share": masks.double().mean(dim=(1, 2)).tolist(),
             }
         )
-        for rule in self.rules:
-            table[share_column(rule)] = float("nan")
-        self._measure(table, inputs, masks)
+        for name, values in found.items():
+            table[share_column(name)] = float("nan")
+            table.loc[left, share_column(name)] = values
         return table
 
-    def _measure(self, table: pd.DataFrame, inputs: Tensor, masks: Tensor) -> None:
-        """Fill in the shares of the images that have a mask and a class, and finite outputs."""
-        while True:
-            left = [row for row, status in enumerate(table["status"]) if not status]
-            if not left:
-                return
-            own, true = (table.loc[left, name].tolist() for name in ("explained", "true"))
+    def shares(
+        self,
+        inputs: Tensor,
+        masks: Tensor,
+        true: Sequence[int],
+        explained: Sequence[int],
+        internal_batch_size: int | None = None,
+    ) -> tuple[dict[str, list[float]], dict[int, str]]:
+        """The share of the background in what is explained of images that have an object.
+
+        Args:
+            inputs: (b, 3, H, W).
+            masks: (b, H, W) bool, none of them empty.
+            true: b classes.
+            explained: b classes.
+            internal_batch_size: Most images in one forward pass; None: that of the diagnoser.
+
+        Returns:
+            Rule, as text -> b shares, NaN where it says nothing; and the place of an image whose
+            outputs are not finite -> that reason.
+        """
+        found = {str(rule): [float("nan")] * len(inputs) for rule in self.rules}
+        errors: dict[int, str] = {}
+        left = list(range(len(inputs)))
+        while left:
+            own = [int(explained[row]) for row in left]
             evidence = Evidence(
                 inputs[left],
                 masks[left],
                 own,
                 self._method,
                 self._interventions,
-                avoid=[*zip(own, true, strict=True)],
-                internal_batch_size=self._size,
+                avoid=[(target, int(true[row])) for row, target in zip(left, own, strict=True)],
+                internal_batch_size=internal_batch_size or self._size,
             )
             try:
-                shares = {rule: rule.shares(evidence).tolist() for rule in self.rules}
+                shares = {str(rule): rule.shares(evidence).tolist() for rule in self.rules}
             except NotFiniteError as error:
                 reason = f"expected finite {error.what}, got NaN or infinity"
-                table.loc[[left[place] for place in error.images], "status"] = reason
+                errors |= {left[place]: reason for place in error.images}
+                left = [row for place, row in enumerate(left) if place not in error.images]
                 continue
-            for rule, values in shares.items():
-                table.loc[left, share_column(rule)] = values
-            return
+            for name, values in shares.items():
+                for row, value in zip(left, values, strict=True):
+                    found[name][row] = value
+            break
+        return found, errors
+
+
+def statuses_of(masks: Tensor, explained: Sequence[int], said: Sequence[str]) -> list[str]:
+    """Why an image is not explained: as was said, no object, or no class; "" where it is."""
+    objects = masks.flatten(1).any(dim=1).tolist()
+    return [
+        status or ("" if there else NO_OBJECT) or ("" if target >= 0 else NOT_PREDICTED)
+        for status, there, target in zip(said, objects, explained, strict=True)
+    ]
 
 
 def _made(method: Callable[[Any], Any] | None, classifier: nn.Module) -> Any:

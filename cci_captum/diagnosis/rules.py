@@ -40,6 +40,17 @@ class Rule(ABC):
         """The background drove the prediction where its share is above this."""
 
     @property
+    def measured(self) -> Rule:
+        """The rule whose shares these are: a threshold changes none."""
+        return type(self)(
+            **{
+                field.name: getattr(self, field.name)
+                for field in dataclasses.fields(self)
+                if field.name != "threshold"
+            }
+        )
+
+    @property
     def needs_donors(self) -> bool:
         """Whether other images take part."""
         return False
@@ -185,21 +196,21 @@ class ShapleyRegions(Rule):
 
 
 THRESHOLDS: dict[tuple[str, str], float] = {
-    ("hidden", "centred"): 0.47,
-    ("replaced", "centred"): 0.17,
     ("both", "centred"): 0.25,
-    ("hidden", "margin"): 0.71,
-    ("replaced", "margin"): 0.16,
-    ("both", "margin"): 0.25,
-    ("hidden", "log-probability"): 0.5,
-    ("replaced", "log-probability"): 0.25,
+    ("both", "margin"): 0.24,
     ("both", "log-probability"): 0.25,
-    ("hidden", "logit"): 0.5,
-    ("replaced", "logit"): 0.25,
-    ("both", "logit"): 0.25,
+    ("both", "logit"): 0.34,
+    ("hidden", "centred"): 0.45,
+    ("hidden", "margin"): 0.67,
+    ("hidden", "log-probability"): 0.67,
+    ("hidden", "logit"): 0.77,
+    ("replaced", "centred"): 0.17,
+    ("replaced", "margin"): 0.16,
+    ("replaced", "log-probability"): 0.16,
+    ("replaced", "logit"): 0.17,
 }
-"""By what is done, and score: what 1 % of the embedded tiny model's images exceed, in which nothing
-was planted. `calibrated` finds that of other models."""
+"""By what is done, and score: what 1 % of the images that "tiny" names rightly exceed, a model in
+which no shortcut was planted; scenes of seed 101."""
 
 RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (ShapleyRegions, Energy, PaperIoU)}
 """Name -> rule."""

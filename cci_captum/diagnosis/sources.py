@@ -165,14 +165,39 @@ def as_seen(mask: Tensor, area: Area, size: tuple[int, int]) -> Tensor:
         tensor([[False,  True, False, False]])
     """
     left, top, right, bottom = area
+    return _looked_up(mask, (top, left), (bottom - top, right - left), size)
+
+
+def as_photo(mask: Tensor, area: Area, size: tuple[int, int]) -> Tensor:
+    """A mask of a model's input on the photo that it shows a part of; undoes `as_seen`.
+
+    Args:
+        mask: (H, W) bool, at the input's size.
+        area: Left, top, right and bottom of what the input shows, in pixels of the photo.
+        size: Height and width of the photo.
+
+    Returns:
+        (height, width) bool, False where the input does not show the photo.
+
+    Example:
+        >>> import torch
+        >>> from cci_captum.diagnosis.sources import as_photo
+        >>> as_photo(torch.tensor([[True, False]]), (1, 0, 3, 1), (1, 4))
+        tensor([[False,  True, False, False]])
+    """
+    left, top, right, bottom = area
+    tall, wide = mask.shape[0] / (bottom - top), mask.shape[1] / (right - left)
+    return _looked_up(mask, (-top * tall, -left * wide), (size[0] * tall, size[1] * wide), size)
+
+
+def _looked_up(
+    mask: Tensor, start: tuple[float, float], length: tuple[float, float], size: tuple[int, int]
+) -> Tensor:
+    """The pixels nearest to the middles of so many cells of a rectangle; False beyond the mask."""
     axes = []
-    for first, last, count, length in (
-        (top, bottom, size[0], mask.shape[0]),
-        (left, right, size[1], mask.shape[1]),
-    ):
-        place = first + (np.arange(count) + 0.5) * ((last - first) / count)
-        index = np.floor(place).astype(np.int64)
-        axes.append((index.clip(0, length - 1), (index >= 0) & (index < length)))
+    for first, side, count, pixels in zip(start, length, size, mask.shape, strict=True):
+        index = np.floor(first + (np.arange(count) + 0.5) * (side / count)).astype(np.int64)
+        axes.append((index.clip(0, pixels - 1), (index >= 0) & (index < pixels)))
     (rows, in_rows), (columns, in_columns) = axes
     there = torch.from_numpy(in_rows[:, None] & in_columns[None])
     found = mask[torch.from_numpy(rows)][:, torch.from_numpy(columns)]

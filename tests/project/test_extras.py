@@ -115,7 +115,7 @@ clip = load_clip("tiny")
 classifier = ZeroShotClassifier(clip.model, clip.tokenizer, ["a cat", "a dog"], "{}")
 images = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
 few = {"rise": {"n_masks": 8}, "m2ib": {"steps": 1}, "cluster-lime": {"n_samples": 8},
-       "cluster-kernelshap": {"n_samples": 8}}
+       "cluster-kernelshap": {"n_samples": 8}, "shapley-cci": {"n_samples": 44}}
 for name, method in METHODS.items():
     given = {"masks": images[:, 0] > 0.5} if method.needs_masks else {}
     maps = method(classifier, **few.get(name, {})).attribute(images, target=1, **given)

@@ -31,6 +31,7 @@ OPTIONS = {
     "cci": {"clustering": KMeans(3)},
     "rise": {"n_masks": 4, "grid": 2},
     "m2ib": {"steps": 2, "n_samples": 2},
+    "shapley-cci": {"clustering": KMeans(3)},
     "cluster-ablation": {"clustering": KMeans(3)},
     "cluster-lime": {"clustering": KMeans(3), "n_samples": 6},
     "cluster-kernelshap": {"clustering": KMeans(3), "n_samples": 6},

@@ -22,6 +22,7 @@ OPTIONS = {
     "cci": {"clustering": KMeans(4)},
     "rise": {"n_masks": 16, "grid": 2},
     "m2ib": {"steps": 2, "n_samples": 2},
+    "shapley-cci": {"clustering": KMeans(4)},
     "cluster-ablation": {"clustering": KMeans(4)},
     "cluster-lime": {"clustering": KMeans(4), "n_samples": 16},
     "cluster-kernelshap": {"clustering": KMeans(4), "n_samples": 16},

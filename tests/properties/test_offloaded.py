@@ -26,6 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "m2ib": {"steps": 2, "n_samples": 2},
     "cluster-lime": {"n_samples": 6, "clustering": KMeans(2)},
     "cluster-kernelshap": {"n_samples": 6, "clustering": KMeans(2)},
+    "shapley-cci": {"clustering": KMeans(2)},
 }
 SIZES = {"intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 

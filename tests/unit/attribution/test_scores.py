@@ -59,6 +59,7 @@ def explainer(name: str, forward_func: Callable[..., Tensor]) -> Any:
         "rise": {"n_masks": 8, "p": 1.0},
         "m2ib": {"steps": 1, "n_samples": 1},
         "cluster-ablation": {"clustering": KMeans(3)},
+        "shapley-cci": {"clustering": KMeans(3)},
         "cluster-lime": {"clustering": KMeans(3), "n_samples": 8},
         "cluster-kernelshap": {"clustering": KMeans(3), "n_samples": 8},
     }

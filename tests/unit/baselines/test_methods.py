@@ -12,7 +12,7 @@ from helpers import NAMES, Failure, close, hooks
 from torch import Tensor, nn
 
 import cci_captum.baselines
-from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier
+from cci_captum import CCI, ImageTextSimilarity, KMeans, ShapleyCCI, ZeroShotClassifier
 from cci_captum.baselines import METHODS, LayerGradCAM, find_method
 
 pytestmark = pytest.mark.shared(among=6)
@@ -21,6 +21,7 @@ OPTIONS = {
     "cci": {"clustering": KMeans(4)},
     "rise": {"n_masks": 16, "grid": 3},
     "m2ib": {"steps": 2, "n_samples": 4},
+    "shapley-cci": {"clustering": KMeans(3)},
     "cluster-ablation": {"clustering": KMeans(4)},
     "cluster-lime": {"clustering": KMeans(4), "n_samples": 8},
     "cluster-kernelshap": {"clustering": KMeans(4), "n_samples": 8},
@@ -363,7 +364,9 @@ class TestRegistry:
             find_method("lrp")
 
     def test_every_baseline_is_registered(self):
-        registered = {method.cls for method in METHODS.values()} - {CCI} | {LayerGradCAM}
+        registered = {method.cls for method in METHODS.values()} - {CCI, ShapleyCCI} | {
+            LayerGradCAM
+        }
         exported = {
             value
             for name in cci_captum.baselines.__all__

@@ -16,6 +16,7 @@ OPTIONS = {
     "cluster-lime": {"n_samples": 30},
     "cluster-kernelshap": {"n_samples": 30},
     "rise": {"n_masks": 50},
+    "shapley-cci": {"n_samples": 44},
     "m2ib": {"n_samples": 3},
 }
 BASELINES = [name for name in METHODS if name not in ("cci", "random", "ground-truth")]
