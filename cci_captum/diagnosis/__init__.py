@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from .diagnoser import Diagnoser
     from .diagnosing import diagnose
     from .donors import Donors
+    from .foils import WorstFoils, worst_foil_audit
     from .interventions import Interventions
+    from .judges import FineGrainedJudge
     from .rules import Energy, PaperIoU, Rule, ShapleyRegions, find_rule
     from .verdicts import VERDICTS, agreement
 
@@ -22,14 +24,17 @@ _MODULES = {
     "Diagnoser": "diagnoser",
     "Donors": "donors",
     "Energy": "rules",
+    "FineGrainedJudge": "judges",
     "Interventions": "interventions",
     "PaperIoU": "rules",
     "Rule": "rules",
     "ShapleyRegions": "rules",
     "VERDICTS": "verdicts",
+    "WorstFoils": "foils",
     "agreement": "verdicts",
     "diagnose": "diagnosing",
     "find_rule": "rules",
+    "worst_foil_audit": "foils",
 }
 
 __all__ = [
@@ -38,13 +43,16 @@ __all__ = [
     "Diagnoser",
     "Donors",
     "Energy",
+    "FineGrainedJudge",
     "Interventions",
     "PaperIoU",
     "Rule",
     "ShapleyRegions",
+    "WorstFoils",
     "agreement",
     "diagnose",
     "find_rule",
+    "worst_foil_audit",
 ]
 
 

@@ -18,6 +18,7 @@ from .names import (
     PLANTED_PAIRS,
     TEMPLATES,
     TRAIN_FAMILIES,
+    WORDNET_IDS,
     PlantedPair,
 )
 
@@ -42,6 +43,7 @@ __all__ = [
     "SPRITE_SIZE",
     "TEMPLATES",
     "TRAIN_FAMILIES",
+    "WORDNET_IDS",
     "PlantedPair",
     "load_sprites",
     "load_tiny",

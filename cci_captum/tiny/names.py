@@ -13,6 +13,19 @@ CLASS_NAMES: tuple[str, ...] = (
     "guitar", "cactus", "sunflower", "crown",
 )  # fmt: skip
 
+#: Class -> WordNet 3.0's id of what is drawn, by which judges of look-alikes know it.
+WORDNET_IDS: dict[str, str] = {
+    "penguin": "n02055803", "cat": "n02121620", "dog": "n02084071", "cow": "n02403454",
+    "pig": "n02395406", "bear": "n02131653", "frog": "n01639765", "panda": "n02510455",
+    "turtle": "n01662784", "fish": "n02512053", "whale": "n02062744", "octopus": "n01970164",
+    "snail": "n01944390", "bee": "n02206856", "ladybug": "n02165456", "elephant": "n02503517",
+    "strawberry": "n07745940", "apple": "n07739125", "banana": "n07753592", "grapes": "n07758680",
+    "pineapple": "n07753275", "mushroom": "n07734744", "hamburger": "n07697100",
+    "pizza": "n07873807", "cake": "n07628870", "car": "n02958343", "bus": "n02924116",
+    "bicycle": "n02834778", "airplane": "n02691156", "guitar": "n03467517", "cactus": "n11842204",
+    "sunflower": "n11978233", "crown": "n03138669",
+}  # fmt: skip
+
 BACKGROUND_NAMES: tuple[str, ...] = (
     "grass", "sand", "snow", "water", "forest", "bricks", "night sky", "clouds", "wood", "stones",
     "lava", "tiles", "sunset", "road", "leaves", "wheat", "polka dots", "stripes", "carpet", "mud",

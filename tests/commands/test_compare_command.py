@@ -117,6 +117,7 @@ def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_folders_with_masks_and_class_names(photos: Path, tmp_path: Path) -> None:
     classes = tmp_path / "classes.txt"
     classes.write_text("dog\nhot dog\n\ncat\n")

@@ -23,6 +23,7 @@ from cci_captum.benchmarks.markdown import table
 from cci_captum.benchmarks.tasks import Classification
 
 
+@pytest.mark.exhaustive
 def test_a_folder_of_odd_photos_runs_through(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def test_one_worker_gives_what_compare_gives(
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_records_and_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, plan = tmp_path / "run", tmp_path / "PLAN.json"
     asked = {"command": "compare", "n": 6, "device": "cpu", "method": ["gradcam"], "ties": "none"}
@@ -127,6 +128,7 @@ def test_what_is_restarted_may_have_other_threads(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_nothing_is_thrown_away_for_a_wrong_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +225,7 @@ def test_a_report_is_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_what_is_damaged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*compare(tmp_path)) == 0
     (tmp_path / "parts" / "configuration.json").write_text("")
@@ -285,6 +288,7 @@ def test_wrong_words(
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_a_report_needs_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert run(*compare(out)) == 0
@@ -314,6 +318,7 @@ def test_only_one_worker_may_restart(
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_a_disk_that_fills_while_it_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_whole_lists(
     assert "accuracy" not in table
 
 
+@pytest.mark.exhaustive
 def test_by_workers(asked: list[str], tmp_path: Path) -> None:
     """The same store; and a model that failed is tried again when the run goes on."""
     models = ["--model", "ViT-B-32,openai", "--model", "ViT-H-14,laion2b_s32b_b79k"]

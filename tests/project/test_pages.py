@@ -21,7 +21,7 @@ from cci_captum.baselines.spec import MethodSpec
 from cci_captum.benchmarks.cli import build_parser
 
 RUN_BY_TEST_DOCS = {"data.md", "vision_towers.md", "your_own_method.md"}
-SLOW = {"baselines.md", "faithfulness.md"}
+SLOW = {"baselines.md", "faithfulness.md", "in_five_minutes.md"}
 LANGUAGES = {"python", "sh", "text", "{toctree}", "{eval-rst}"}
 WITH_CODE = [
     page

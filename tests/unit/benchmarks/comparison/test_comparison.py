@@ -377,6 +377,7 @@ def test_images_of_one_photo_count_as_one() -> None:
     assert (narrower < 0.5).all()
 
 
+@pytest.mark.exhaustive
 def test_sources_come_from_the_samples(world: World) -> None:
     samples = [replace(sample, source=f"photo {i // 2}") for i, sample in enumerate(world.data)]
     found = run(world.classifier, Toy(samples), ["cci"])

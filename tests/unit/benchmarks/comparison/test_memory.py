@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from selection import exhaustive_unless
 from torch import Tensor, nn
 from toy_comparison import NAMES, PREPROCESS, Toy, run, toy_sample
 
@@ -59,21 +58,13 @@ def compared(model: nn.Module, data: Toy, **options: Any):
     return run(model, data, chosen.pop("methods"), chosen.pop("protocols"), **chosen)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        NO_ROOM,
-        exhaustive_unless(False, RuntimeError("DefaultCPUAllocator: can't allocate memory: ...")),
-        exhaustive_unless(False, RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when ...")),
-        exhaustive_unless(False, MemoryError()),
-    ],
-)
+@pytest.mark.exhaustive
 def test_memory_that_runs_out_costs_time_alone(
-    error: Exception, classifier: ZeroShotClassifier, data: Toy, tmp_path: Any
+    classifier: ZeroShotClassifier, data: Toy, tmp_path: Any
 ) -> None:
     """All numbers of a device with room for 3 images are those of one with room for all."""
     whole = compared(classifier, data)
-    small = Small(classifier, 3, error)
+    small = Small(classifier, 3)
     found = compared(small, data, store=FolderStore(tmp_path), batch_size=8)
     assert small.largest <= 3 and found.failures.empty
     pd.testing.assert_frame_equal(
@@ -121,13 +112,22 @@ def test_a_device_that_fails_ends_the_run_and_stores_nothing(
     assert len(list(tmp_path.glob("*.parquet"))) == 2  # the images, and cci
 
 
-def test_halves_until_it_fits() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        NO_ROOM,
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when ..."),
+        MemoryError(),
+    ],
+)
+def test_halves_until_it_fits(error: Exception) -> None:
     tried = []
 
     def call(size: int) -> str:
         tried.append(size)
         if size > 4:
-            raise NO_ROOM
+            raise error
         return "fits"
 
     assert within_memory(call, 37) == ("fits", 4) and tried == [37, 18, 9, 4]

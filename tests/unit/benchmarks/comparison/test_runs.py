@@ -229,6 +229,7 @@ def refuses(forward_func: nn.Module) -> Any:
     raise TypeError("forward_func: expected another model")
 
 
+@pytest.mark.exhaustive
 def test_what_fails_is_a_row_and_the_rest_goes_on(
     classifier: ZeroShotClassifier, data: Toy, whole: Comparison, tmp_path: Path
 ) -> None:
