@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -61,6 +61,8 @@ class Coalitions:
         >>> coalitions.drops(target=1).shape
         torch.Size([2, 8])
     """
+
+    _made_by: ClassVar[str] = "CCI"
 
     labels: Tensor
     outputs: Tensor
@@ -138,8 +140,8 @@ class Coalitions:
         repeated = repeat_target(target, count)
         masked = select_target(self.masked_outputs.flatten(0, 1), repeated)
         masked = masked.view(batch, count)
-        check_finite(output, "scores of the target", "CCI")
-        check_finite(masked, "scores of the target with a cluster hidden", "CCI")
+        check_finite(output, "scores of the target", self._made_by)
+        check_finite(masked, "scores of the target with a cluster hidden", self._made_by)
         return output, masked
 
 

@@ -136,7 +136,8 @@ class ShapleyCCI(ClusterAttribution):
             embedding_layer=self.embedding_layer,
             hide=self.hide,
         )
-        found = cci._coalitions(given, self._sets, show_progress)
+        with self._running_on(range(len(given))):
+            found = cci._coalitions(given, self._sets, show_progress)
         return ShapleyEffects(
             labels=found.labels,
             outputs=found.outputs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -56,6 +56,8 @@ class ShapleyEffects(Coalitions):
         >>> effects.drops()  # with nothing, one or both hidden
         tensor([[0., 0., 0., 1.]])
     """
+
+    _made_by: ClassVar[str] = "ShapleyCCI"
 
     normalization: Normalization = "relative"
 

@@ -177,7 +177,7 @@ def page() -> str:
             "below. (All of it with `--exhaustive`; a quick run holds every method and every",
             "family once.) Hiding by mask and by drop are tested on every row",
             "(`tests/unit/vision_towers/test_vision_towers.py`); only CCI's own columns tell them",
-            "apart, the other methods hide nothing.",
+            "apart: Shapley CCI drops here, the other methods hide nothing.",
             "",
             *table(),
             "",
