@@ -8,6 +8,7 @@ from pip._vendor.packaging.requirements import Requirement
 
 
 def plain(name: str) -> str:
+    """A name as pip compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
