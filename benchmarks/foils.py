@@ -5,7 +5,7 @@ table of `cci_captum.diagnosis.worst_foil_audit` beside the paper's figures (arX
 in the paper, one prompt chooses the cluster and three others judge it, by the mean of their
 logits.
 
-    python -m cci_captum.benchmarks.foils --count 200 --seed 7001
+    python -m cci_captum.benchmarks.foils --count 100
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ _HEAD = [
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table; see the module's docstring."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=200, help="scenes a row")
+    parser.add_argument("--count", type=int, default=100, help="scenes a row")
     parser.add_argument("--seed", type=int, default=7001, help="of the scenes")
     arguments = parser.parse_args(argv)
     print(table(_HEAD, rows(arguments.count, arguments.seed)))
