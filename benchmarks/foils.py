@@ -23,6 +23,7 @@ from cci_captum._extras import needed_by
 from cci_captum._progress import tqdm
 from cci_captum.diagnosis import WorstFoils, worst_foil_audit
 from cci_captum.tiny import CLASS_NAMES, MODEL_NAMES, TEMPLATES
+from cci_captum.vision_towers import Layer
 
 from .markdown import table, with_interval
 from .scenes import SceneGenerator
@@ -30,7 +31,7 @@ from .scenes import SceneGenerator
 with needed_by("foils"):
     from .statistics import rate_interval
 
-SETTINGS: dict[str, tuple[int, int | str]] = {
+SETTINGS: dict[str, tuple[int, Layer]] = {
     "paper's: K = 8, projected": (8, "projected"),
     "default: K = 7, last block": (7, -1),
 }
@@ -55,9 +56,7 @@ class Audited(NamedTuple):
     passes: Tensor
 
 
-def audited(
-    model: str, kind: str, setting: tuple[int, int | str], *, count: int, seed: int
-) -> Audited:
+def audited(model: str, kind: str, setting: tuple[int, Layer], *, count: int, seed: int) -> Audited:
     """Scenes of one kind, explained by one model.
 
     Args:
