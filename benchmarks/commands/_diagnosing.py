@@ -103,8 +103,8 @@ def _made(kind: str, rest: str, data: ImageData, clip: LoadedCLIP, device: torch
         return segmentation.MaskFolder(rest)
     if kind == "imagenet-s":
         return segmentation.ImageNetS(rest)
-    names = dict(zip(("detector", "segmenter"), filter(None, rest.split(",")), strict=False))
-    return segmentation.GroundedSAM(**names, device=device)
+    given = dict(zip(("detector", "segmenter"), filter(None, rest.split(",")), strict=False))
+    return segmentation.GroundedSAM(**given, device=device)
 
 
 def _pairs_in(path: Path) -> list[tuple[str, str]]:

@@ -246,8 +246,14 @@ def test_what_is_damaged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     [
         ("{", "PLAN: expected JSON in"),
         ("[]", 'PLAN: expected an object with a "command"'),
-        ('{"command": ""}', "PLAN: expected one of compare, retrieval, variants as command in"),
-        ('{"command": "demo"}', "PLAN: expected one of compare, retrieval, variants as command"),
+        (
+            '{"command": ""}',
+            "PLAN: expected one of compare, retrieval, diagnose, variants as command in",
+        ),
+        (
+            '{"command": "demo"}',
+            "PLAN: expected one of compare, retrieval, diagnose, variants as command",
+        ),
         ('{"command": "compare", "out": {"a": 1}}', "PLAN: expected a text or number as out in"),
         ('{"command": "compare", "metod": "cci"}', "unrecognized arguments: --metod"),
         (None, "PLAN: cannot read"),
@@ -265,7 +271,10 @@ def test_plans_that_are_none(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["demo"], "run: expected compare, retrieval, variants, a PLAN.json, status, compact or"),
+        (
+            ["demo"],
+            "run: expected compare, retrieval, diagnose, variants, a PLAN.json, status, compact or",
+        ),
         (["status"], "status: expected one folder, got 0 words"),
         (["status", "none"], "status: no such folder: none"),
         (["status", "."], "status: expected the folder of a run"),
