@@ -216,9 +216,9 @@ class RegionEffects:
         check_choice("by", by, INTERVENTIONS)
         if by != "hidden" and self.replaced is None:
             raise ValueError(f"by: expected hidden where nothing was replaced, got {by!r}")
-        ways = {"hidden": [self.hidden], "replaced": [self.replaced]}
-        chosen = ways.get(by, [self.hidden, self.replaced])
-        return torch.stack([values(how) for how in chosen if how is not None]).mean(dim=0)
+        ways = {"hidden": self.hidden, "replaced": self.replaced}
+        chosen = [how for name, how in ways.items() if by in (name, "both") and how is not None]
+        return torch.stack([values(how) for how in chosen]).mean(dim=0)
 
     def _scored(self, outputs: Tensor, target: Any, score: str) -> Tensor:
         """The mean score over m of outputs (B, ..., m, C, ...): (B, ...)."""

@@ -103,7 +103,9 @@ def _made(kind: str, rest: str, data: ImageData, clip: LoadedCLIP, device: torch
         return segmentation.MaskFolder(rest)
     if kind == "imagenet-s":
         return segmentation.ImageNetS(rest)
-    given = dict(zip(("detector", "segmenter"), filter(None, rest.split(",")), strict=False))
+    given: dict[str, Any] = dict(
+        zip(("detector", "segmenter"), filter(None, rest.split(",")), strict=False)
+    )
     return segmentation.GroundedSAM(**given, device=device)
 
 

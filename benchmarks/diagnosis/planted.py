@@ -229,7 +229,9 @@ def report(frame: pd.DataFrame) -> str:
             row.method or "-",
             row.rule,
             *(
-                with_interval(*(getattr(row, f"{name}{end}") for end in ("", "_low", "_high")), 2)
+                with_interval(
+                    getattr(row, name), getattr(row, f"{name}_low"), getattr(row, f"{name}_high"), 2
+                )
                 for name in ("planted", "others")
             ),
         ]

@@ -188,12 +188,11 @@ class DiagnosisRun:
         frame = pd.DataFrame({"index": asked.indices, "failed": ""})
         if not asked.names:
             return frame
-        assert asked.masks is not None
-        diagnoser = self._diagnoser(unit)
+        masks, diagnoser = asked.masks, self._diagnoser(unit)
+        assert masks is not None
 
         def in_parts(size: int) -> tuple[dict[str, list[float]], dict[int, str]]:
-            true, guesses = asked.targets, asked.predicted
-            return diagnoser.shares(asked.inputs, asked.masks, true, guesses, size)
+            return diagnoser.shares(asked.inputs, masks, asked.targets, asked.predicted, size)
 
         size = min(self._fits.get(unit, self._size), self._size)
         (found, failed), self._fits[unit] = within_memory(in_parts, size)

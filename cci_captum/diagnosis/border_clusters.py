@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._checks import check_batch_size
 from ..attribution.clusters import ClusterAttribution, Clustering
+from ..attribution.field_of_view import FieldOfView
 from ..attribution.resizing import enlarge
 from ..models._encoders import device_of
 from ..models.preprocessing import Preprocess
@@ -120,7 +121,9 @@ class _Clusters(ClusterAttribution):
     def get_name(cls) -> str:
         return "BorderClusters"
 
-    def of(self, inputs: Tensor, size: int | None) -> list[tuple[Tensor, object]]:
+    def of(
+        self, inputs: Tensor, size: int | None
+    ) -> list[tuple[Tensor, tuple[int, int] | FieldOfView]]:
         """Labels (b, h, w) of some images at a time, and the pixels under them."""
         with self._explaining(inputs, None, None, size, True) as given:
             found = []

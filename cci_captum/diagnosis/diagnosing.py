@@ -110,7 +110,8 @@ def diagnose(
     """
     found = find_rules(rules)
     check_positive_int("batch_size", batch_size)
-    names = tuple(class_names or getattr(classifier, "class_names", ()))
+    known: Any = getattr(classifier, "class_names", ())
+    names = tuple(known if class_names is None else class_names)
     source = Source(images, segmenter, preprocess, names)
     true = _classes(labels, names, len(source))
     device = device_of(find_vision_tower(classifier).module)

@@ -184,7 +184,8 @@ class Interventions:
             for row, image in enumerate(given.images)
         ]
         chosen = torch.tensor(choices)  # (B, m)
-        only, without = [], []
+        only: list[Tensor] = []
+        without: list[Tensor] = []
         for region in regions.unbind(dim=1):
             own = without_object(given.images, region)
             for column in chosen.unbind(dim=1):

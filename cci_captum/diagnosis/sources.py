@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,36 +87,36 @@ class Source:
             area = (0.0, 0.0, float(inputs.shape[3]), float(inputs.shape[2]))
             return _given(names, [*inputs], found, [area] * len(names), [""] * len(names))
         photos = [_read(image, self._preprocess) for image in given]
-        read = [row for row, photo in enumerate(photos) if isinstance(photo, Photo)]
+        read = {row: photo for row, photo in enumerate(photos) if isinstance(photo, Photo)}
         if not read:
             raise ValueError(f"images: expected one that can be read, got none; {photos[0]}")
-        shown = {row: photos[row].name for row in read if not photos[row].name.startswith("image ")}
-        names = [shown.get(row, name) for row, name in enumerate(names)]
-        found = dict(zip(read, self._segmented(photos, read, places, true, names), strict=True))
-        blank = photos[read[0]].inputs
+        for row, photo in read.items():
+            if not photo.name.startswith("image "):
+                names[row] = photo.name
+        own = dict(zip(read, self._segmented(read, places, true, names), strict=True))
+        blank = torch.zeros_like(next(iter(read.values())).inputs)
         return _given(
             names,
-            [p.inputs if isinstance(p, Photo) else torch.zeros_like(blank) for p in photos],
-            [found.get(row, (None, "")) for row in range(len(photos))],
+            [p.inputs if isinstance(p, Photo) else blank for p in photos],
+            [own.get(row, (None, "")) for row in range(len(photos))],
             [p.area if isinstance(p, Photo) else (0.0, 0.0, 1.0, 1.0) for p in photos],
             ["" if isinstance(p, Photo) else p for p in photos],
         )
 
     def _segmented(
         self,
-        photos: list[Any],
-        read: list[int],
+        read: Mapping[int, Photo],
         places: Sequence[int],
         true: Sequence[int],
         names: list[str],
     ) -> list[tuple[Tensor | None, str]]:
         if hasattr(self._segmenter, "of_inputs"):
-            inputs = torch.stack([photos[row].inputs for row in read])
+            inputs = torch.stack([photo.inputs for photo in read.values()])
             return list(self._segmenter.of_inputs(inputs))
         if callable(self._segmenter):
             asked = [self._names[true[row]] if self._names else str(true[row]) for row in read]
             found = self._segmenter(
-                [photos[row].image for row in read], asked, [names[row] for row in read]
+                [photo.image for photo in read.values()], asked, [names[row] for row in read]
             )
             return [(each.mask, each.status) for each in found]
         return [(self._segmenter[places[row]], "") for row in read]
@@ -132,7 +132,7 @@ class Source:
                     "inputs; give preprocess, too, so that they can be shown, or the photos"
                 )
             return segmenter
-        masks = segmenter if isinstance(segmenter, Tensor) else None
+        masks: Any = segmenter if isinstance(segmenter, Tensor) else None
         if masks is None and isinstance(segmenter, Sequence) and not isinstance(segmenter, str):
             masks = [torch.as_tensor(mask) for mask in segmenter]
         if masks is None:
