@@ -83,7 +83,8 @@ def segmented(text: str, *, masks: bool) -> Wrap:
         from ..diagnosis.segmented import Segmented
 
         try:
-            return Segmented(data, _made(kind, rest, data, clip, device), text)
+            made = _made(kind, rest, data, clip, device)
+            return Segmented(data, made, text, in_process=kind in ("clusters", "grounded-sam"))
         except (OSError, TypeError, ValueError) as error:
             raise CommandError(f"--segmenter: {error}") from error
 

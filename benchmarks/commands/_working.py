@@ -142,6 +142,8 @@ class Working:
 
     def _readers_for(self, run: Measurable) -> int:
         """Processes that read ahead; a command that is no long run reads as it goes."""
+        if getattr(run.task.data, "in_process", False):
+            return 0
         if self._readers is not None:
             return self._readers
         return 2 if self._keep_records and run.task.device.type == "cuda" else 0

@@ -24,6 +24,7 @@ class Segmented:
         data: The images, with classes.
         segmenter: What is asked, an image at a time, when that is read.
         name: Of the segmenter, for reports and to tell runs apart.
+        in_process: Whether it holds a model, so that no other process is handed it to read ahead.
 
     Example:
         >>> import torch
@@ -38,8 +39,10 @@ class Segmented:
 
     has_masks = True
 
-    def __init__(self, data: ImageData, segmenter: Segmenter, name: str) -> None:
-        self._data, self._segmenter = data, segmenter
+    def __init__(
+        self, data: ImageData, segmenter: Segmenter, name: str, *, in_process: bool = True
+    ) -> None:
+        self._data, self._segmenter, self.in_process = data, segmenter, in_process
         self.name = f"{data.name}, objects by {name}"
         self.class_names, self.templates = data.class_names, data.templates
         self.listing = (*getattr(data, "listing", ()), name)

@@ -118,6 +118,7 @@ def test_images_that_cannot_be_judged_say_why(small) -> None:
         return [Segmentation(mask)]
 
     rules = ["shapley-regions(by=hidden)", "energy"]
+    assert Segmented(scenes, found, "found").in_process
     odd = run(small, Segmented(Odd(5, seed=7), found, "found"), batch_size=2, rules=rules).all()
     plain = run(small, Segmented(scenes, found, "found"), batch_size=2, rules=rules).all()
     assert odd["status"].tolist()[1:3] == ["no detection", "expected an image, got a letter: 2.png"]
