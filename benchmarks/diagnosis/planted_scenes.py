@@ -14,8 +14,9 @@ from cci_captum.tiny import BACKGROUND_NAMES, CLASS_NAMES, PLANTED_PAIRS
 
 from ..scenes import Scene, SceneGenerator
 
-MASKS = ("exact", "larger", "smaller", "half")
-"""Of the object: as it is; a patch of 8 pixels wider all around; narrower; its left half alone."""
+MASKS = ("exact", "larger", "smaller", "half", "all")
+"""Of the object: as it is; a patch of 8 pixels wider all around; narrower; its left half alone; or of
+all objects of the scene."""
 
 _PATCH = 8
 
@@ -76,6 +77,8 @@ def planted(seed: int, n: int, *, artwork: str = "train", objects: str = "one") 
 def masks_of(scenes: Sequence[Scene], masks: str = "exact") -> Tensor:
     """(B, 96, 96) bool, the first object's pixels, as `MASKS` says."""
     check_choice("masks", masks, MASKS)
+    if masks == "all":
+        return torch.stack([scene.masks.any(dim=0) for scene in scenes])
     exact = torch.stack([scene.masks[0] for scene in scenes])
     if masks == "half":
         columns = torch.arange(exact.shape[2])
