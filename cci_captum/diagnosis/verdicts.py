@@ -64,12 +64,14 @@ def with_verdicts(
         shares = table[share_column(rule)]
         has = shares.notna() & known
         behind[str(rule)] = (shares > rule.limit).where(has)
-        table[verdict_column(rule)] = [
+        verdicts = [
             _verdict(bool(background), bool(error), bool(similar)) if one else None
             for background, error, similar, one in zip(
                 shares > rule.limit, wrong, alike, has, strict=True
             )
         ]
+        # Of dtype object, for pandas 3 makes NaN of None in a column of texts.
+        table[verdict_column(rule)] = pd.Series(verdicts, index=table.index, dtype=object)
     table["agree"] = _agreed(pd.DataFrame(behind, index=table.index))
     return table
 
