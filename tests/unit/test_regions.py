@@ -63,7 +63,7 @@ def test_shares_are_exact(view: tuple[str, ...], grid: tuple[int, int]) -> None:
 
 
 def test_masks_are_checked() -> None:
-    with pytest.raises(TypeError, match="masks: expected a bool tensor, got torch.float32"):
+    with pytest.raises(TypeError, match=r"masks: expected a bool tensor, got torch\.float32"):
         patch_shares(torch.ones(2, 2), (1, 1))
     with pytest.raises(ValueError, match="masks: expected shape"):
         patch_shares(torch.ones(0, 2, dtype=torch.bool), (1, 1))
