@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig, Sam2VisionConfig
 
-WORDS = "a cat dog bear polar ice st bernard animal".split()
+WORDS = ["a", "cat", "dog", "bear", "polar", "ice", "st", "bernard", "animal"]
 _SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1010: ","}
 # Where BERT has them: Grounding DINO tells phrases apart by these numbers.
 _SPECIAL |= {1012: ".", 1029: "?"}

@@ -15,8 +15,8 @@ from cci_captum.tiny import BACKGROUND_NAMES, CLASS_NAMES, PLANTED_PAIRS
 from ..scenes import Scene, SceneGenerator
 
 MASKS = ("exact", "larger", "smaller", "half", "all")
-"""Of the object: as it is; a patch of 8 pixels wider all around; narrower; its left half alone; or of
-all objects of the scene."""
+"""Of the object: as it is; a patch of 8 pixels wider all around; narrower; its left half alone; or
+of all objects of the scene."""
 
 _PATCH = 8
 

@@ -137,12 +137,13 @@ def diagnose(
 
 
 def with_names(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """The table with "true_name" and "predicted_name", which are indices as texts without names."""
+    """The table with "true_name" and "predicted_name"; without names indices as texts, None for -1."""
     for column in ("true", "predicted"):
-        table[f"{column}_name"] = [
+        said = [
             (names[index] if names else str(index)) if index >= 0 else None
             for index in table[column]
         ]
+        table[f"{column}_name"] = pd.Series(said, table.index, dtype=object)  # else None is NaN
     return table
 
 
@@ -159,7 +160,7 @@ def _bank(source: Source, true: Sequence[int], seed: int, device: torch.device) 
     fit = [
         row
         for row, status in enumerate(given.statuses)
-        if not status and bool(given.masks[row].any())
+        if not status and bool(given.masks[row].any()) and bool(given.inputs[row].isfinite().all())
     ]
     if not fit:
         raise ValueError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..attribution.finite import check_finite
 from ..attribution.inputs import check_images
 from ..attribution.seeds import generator_of
 from ..regions import check_masks
@@ -42,7 +43,7 @@ class Donors:
 
     Raises:
         TypeError: If images or masks have the wrong type.
-        ValueError: If shapes do not fit, or an image has no object's pixel.
+        ValueError: If shapes do not fit, an image has no object's pixel, or is not finite.
 
     Example:
         >>> import torch
@@ -60,6 +61,7 @@ class Donors:
 
     def __post_init__(self) -> None:
         check_images(self.images, "donors.images")
+        check_finite(self.images, "donors.images")
         check_masks_of(self.images, self.masks, "donors.masks")
         blank = (~self.masks.flatten(1).any(dim=1)).nonzero().flatten().tolist()
         if blank:

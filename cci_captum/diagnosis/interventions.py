@@ -27,10 +27,10 @@ class Interventions:
     A region is hidden inside attention, as CCI hides a cluster of patches (arXiv 2511.12978), or
     replaced by that of another image, pixel by pixel, before the model sees it.
 
-    Costs three passes an image and region (as it is, without the region, with it alone) and one a
-    call (nothing seen); two regions that are each other's rest share these. With donors 2 m more
-    an image and region: the region on m other backgrounds, and m other objects in its place; and
-    one for each donor, once, or in each call that has further arguments.
+    Costs a pass an image, two an image and region (without it, with it alone; sets of patches that
+    are alike share one), and one a call (nothing seen). With donors 2 m more an image and region:
+    the region on m other backgrounds, and m other objects in its place; and one for each donor,
+    once, or in each call that has further arguments. Make a new one where the model changes.
 
     Args:
         forward_func: Module or function from images (B, 3, H, W) and any further arguments to (B,)

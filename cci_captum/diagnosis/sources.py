@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..attribution.inputs import check_images
@@ -75,7 +76,11 @@ class Source:
         return len(self._images)
 
     def batch(self, places: Sequence[int], true: Sequence[int]) -> Given:
-        """The images at some places, whose true classes are these."""
+        """The images at some places, whose true classes are these.
+
+        Raises:
+            ValueError: If a mask has another size than its image and the input.
+        """
         given = [self._images[place] for place in places]
         names = [f"image {place}" for place in places]
         if self._are_inputs and self._preprocess is None:
@@ -85,21 +90,22 @@ class Source:
             else:
                 found = [(self._segmenter[place], "") for place in places]
             area = (0.0, 0.0, float(inputs.shape[3]), float(inputs.shape[2]))
-            return _given(names, [*inputs], found, [area] * len(names), [""] * len(names))
+            none = [None] * len(names)
+            return _given(names, [*inputs], found, [area] * len(names), none, [""] * len(names))
         photos = [_read(image, self._preprocess) for image in given]
         read = {row: photo for row, photo in enumerate(photos) if isinstance(photo, Photo)}
-        if not read:
-            raise ValueError(f"images: expected one that can be read, got none; {photos[0]}")
         for row, photo in read.items():
             if not photo.name.startswith("image "):
                 names[row] = photo.name
         own = dict(zip(read, self._segmented(read, places, true, names), strict=True))
-        blank = torch.zeros_like(next(iter(read.values())).inputs)
+        assert self._preprocess is not None  # of images that are no inputs
+        blank = torch.zeros_like(self._preprocess(Image.new("RGB", (64, 64))))
         return _given(
             names,
             [p.inputs if isinstance(p, Photo) else blank for p in photos],
             [own.get(row, (None, "")) for row in range(len(photos))],
             [p.area if isinstance(p, Photo) else (0.0, 0.0, 1.0, 1.0) for p in photos],
+            [p.image.size[::-1] if isinstance(p, Photo) else None for p in photos],
             ["" if isinstance(p, Photo) else p for p in photos],
         )
 
@@ -110,6 +116,8 @@ class Source:
         true: Sequence[int],
         names: list[str],
     ) -> list[tuple[Tensor | None, str]]:
+        if not read:
+            return []
         if hasattr(self._segmenter, "of_inputs"):
             inputs = torch.stack([photo.inputs for photo in read.values()])
             return list(self._segmenter.of_inputs(inputs))
@@ -217,6 +225,7 @@ def _given(
     inputs: list[Tensor],
     found: list[tuple[Tensor | None, str]],
     areas: list[Area],
+    sizes: Sequence[tuple[int, int] | None],
     statuses: list[str],
 ) -> Given:
     size = (inputs[0].shape[1], inputs[0].shape[2])
@@ -226,8 +235,13 @@ def _given(
         if mask is None:
             masks.append(torch.zeros(size, dtype=torch.bool))
             statuses[row] = statuses[row] or "no mask"
-        elif tuple(mask.shape) == size:
+        elif tuple(mask.shape) == size and sizes[row] != size:
             masks.append(mask.cpu())
-        else:
+        elif tuple(mask.shape) == (sizes[row] or size):
             masks.append(as_seen(mask.cpu(), areas[row], size))
+        else:
+            raise ValueError(
+                f"segmenter: expected a mask of {sizes[row] or size} pixels, as {names[row]} has, "
+                f"got {tuple(mask.shape)}"
+            )
     return Given(names, torch.stack(inputs), torch.stack(masks), statuses)
