@@ -144,7 +144,6 @@ def segmenter(kind: str) -> tuple[Any, Any]:
         "iou_head_depth": 2,
     }
     prompts = {"hidden_size": 16, "image_size": SIDE, "mask_input_channels": 4}
-    model: nn.Module
     if kind == "sam":
         vision = {
             "hidden_size": 16,

@@ -137,7 +137,7 @@ def diagnose(
 
 
 def with_names(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """The table with "true_name" and "predicted_name"; without names indices as texts, None for -1."""
+    """The table with "true_name" and "predicted_name"; indices without names, None for -1."""
     for column in ("true", "predicted"):
         said = [
             (names[index] if names else str(index)) if index >= 0 else None

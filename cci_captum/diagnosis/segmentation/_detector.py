@@ -47,7 +47,8 @@ class Detector:
     def fits(self, prompt: str) -> bool:
         """Whether the model reads all of a prompt."""
         length = len(self.processor.tokenizer(prompt)["input_ids"])
-        return bool(length <= self.model.config.max_text_len)
+        config: Any = self.model.config
+        return bool(length <= config.max_text_len)
 
     @torch.no_grad()
     def find(

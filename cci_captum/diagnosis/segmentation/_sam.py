@@ -26,7 +26,7 @@ class BoxSegmenter:
     """
 
     def __init__(self, model: nn.Module, processor: Any) -> None:
-        self.model = model
+        self.model: Any = model
         self.processor = processor
 
     @torch.no_grad()

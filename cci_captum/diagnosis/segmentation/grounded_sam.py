@@ -223,7 +223,8 @@ class GroundedSAM:
                     except Exception as error:
                         _raise_if_of_machine(error)
                         if len(some) == 1:
-                            found[some[0]] = _failed(error, names[some[0]])
+                            _failed(error, names[some[0]])
+                            found[some[0]] = None
                     else:
                         found.update(zip(some, boxes, strict=True))
         return found

@@ -1,4 +1,4 @@
-"""Grounded SAM on small random models, against its steps written out one image and box at a time."""
+"""Grounded SAM on small random models, against its steps, one image and box at a time."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_by_folder(tmp_path: Path, sam: Any) -> None:
     assert torch.equal(found.mask, expected.mask)
     with pytest.raises(ValueError, match=f"detector: expected a model of type .*, got '{kind}'"):
         GroundedSAM(str(tmp_path / "sam"), models)
-    with pytest.raises(ValueError, match="segmenter: expected .* got 'grounding-dino'"):
+    with pytest.raises(ValueError, match=r"segmenter: expected .* got 'grounding-dino'"):
         GroundedSAM(dino, str(tmp_path / "dino"))
 
 
@@ -218,7 +218,7 @@ def test_other_versions_are_not(version: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_text_positions_are_told_apart() -> None:
     """What is wrong in the versions refused: words in another order are the same there."""
-    model, processor = detector()
+    model, _ = detector()
     layer = model.model.encoder.layers[0]
     features = torch.zeros(1, 6, 32)
     places = torch.arange(6)[None]

@@ -239,7 +239,7 @@ def test_11_the_detector_may_see_a_smaller_image(
     shape: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As published it is 800 pixels at the shorter side; the boxes are in the photo's all the same."""
+    """As published it is 800 pixels at the shorter side; boxes are in the photo's all the same."""
     grounded = GroundedSAM(dino, segmenter("sam"), detector_size=size)
     seen = Seen(grounded, monkeypatch)
     found = grounded([photo(40)], ["cat"], ["a"])[0]
