@@ -90,7 +90,7 @@ def extremes(
     explainer = method(task.forward_func)
     with torch.no_grad():
         maps = native_map(explainer, batch.inputs, rows["explained"].tolist())
-    name: str = getattr(method, "title", None) or getattr(method, "__name__", "map")
+    name = str(getattr(method, "title", None) or getattr(method, "__name__", "map"))
     said = [
         f"{row[verdict_column(rule)]}: share {row[share_column(rule)]:+.2f}".replace(
             "-0.", "\N{MINUS SIGN}0."
