@@ -46,8 +46,11 @@ def choose_judge(text: str) -> Callable[[Sequence[str]], Any]:
     if text == "wordnet":
 
         def of_wordnet(names: Sequence[str]) -> Any:
+            from cci_captum.tiny import CLASS_NAMES, WORDNET_IDS
+
+            of_scenes = tuple(names) == CLASS_NAMES  # of which several are no words of one meaning
             try:
-                return FineGrainedJudge(names=names)
+                return FineGrainedJudge(names=WORDNET_IDS if of_scenes else names)
             except ValueError as error:
                 raise CommandError(f"--alike: {error}") from error
 

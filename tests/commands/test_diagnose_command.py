@@ -15,7 +15,8 @@ import pytest
 
 from cci_captum.benchmarks import cli
 from cci_captum.benchmarks.diagnosis import shortcuts
-from cci_captum.diagnosis import VERDICTS
+from cci_captum.diagnosis import VERDICTS, FineGrainedJudge
+from cci_captum.tiny import WORDNET_IDS
 
 CLI = [sys.executable, "-m", "cci_captum.benchmarks.cli"]
 RULES = ["--rule", "shapley-regions(by=hidden)", "--rule", "energy"]
@@ -111,6 +112,31 @@ def test_objects_from_clusters_alone(tmp_path: Path) -> None:
     assert set(table["segmentation"]) <= {"", "empty mask"}
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert settings["data"].endswith("objects by clusters")
+
+
+@pytest.mark.usefixtures("small_model")
+def test_look_alikes_by_wordnet_and_by_pairs(tmp_path: Path) -> None:
+    """The same shares, some of whose errors are Fine-Er."""
+    rule = ["--rule", "energy(threshold=1)", "--n", "24"]  # no background is to blame
+    tables = {}
+    for alike in ("none", "wordnet", "pairs"):
+        path = tmp_path / "pairs.tsv"
+        if alike == "pairs":
+            wrong = tables["none"].query("true != predicted").iloc[0]
+            path.write_text(f"{wrong['true_name']}\t{wrong['predicted_name']}\n\n")
+        said = str(path) if alike == "pairs" else alike
+        assert cli.main(diagnose(tmp_path / "out", *rule, "--alike", said)) == 0
+        tables[alike] = pd.read_parquet(tmp_path / "out" / "verdicts.parquet")
+    column = "energy(threshold=1.0)_verdict"
+    assert not tables["none"][column].eq("Fine-Er").any()
+    judge = FineGrainedJudge(names=WORDNET_IDS)
+    for _, row in tables["wordnet"].query("true != predicted").iterrows():
+        alike = judge(row["predicted_name"], row["true_name"])
+        assert row[column] == ("Fine-Er" if alike else "FG-Er")
+    named = {wrong["true_name"], wrong["predicted_name"]}
+    for _, row in tables["pairs"].query("true != predicted").iterrows():
+        same = {row["true_name"], row["predicted_name"]} == named
+        assert row[column] == ("Fine-Er" if same else "FG-Er")
 
 
 @pytest.mark.usefixtures("small_model")
