@@ -104,7 +104,8 @@ COMMANDS = [(page.name, words) for page in PAGES for words in commands(page)]
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=str)
 def test_command_lines_are_understood(page: str, words: list[str]) -> None:
     arguments = build_parser().parse_args(words)
-    for text in getattr(arguments, "method", None) or ():
+    methods = getattr(arguments, "method", None) or ()
+    for text in [methods] if isinstance(methods, str) else methods:
         assert text == "all" or MethodSpec.parse(text)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,20 +23,19 @@ def of_another_machine(path: Path) -> None:
     path.write_text(json.dumps(owner))
 
 
-def take_many(folder: Path, start: float) -> list[int]:
+def take_many(folder: Path, all_here: Any) -> list[int]:
     with Claims(folder) as claims:
-        time.sleep(max(start - time.time(), 0))
+        all_here.wait()
         own = [number for number in range(200) if claims.take(f"{number}")]
-        time.sleep(1)  # nobody's claims are given back before all have tried
+        all_here.wait()  # nobody's claims are given back before all have tried
     return own
 
 
 def test_each_thing_has_one_owner(tmp_path: Path) -> None:
     """Three processes that want 200 things at the same time."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(3) as pool:
-        start = time.time() + 0.1
-        found = pool.starmap(take_many, [(tmp_path, start)] * 3)
+    with context.Manager() as manager, context.Pool(3) as pool:
+        found = pool.starmap(take_many, [(tmp_path, manager.Barrier(3))] * 3, chunksize=1)
     owned = [number for own in found for number in own]
     assert sorted(owned) == list(range(200))
     assert not list(tmp_path.iterdir())  # all were given back
