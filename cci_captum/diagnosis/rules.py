@@ -154,10 +154,10 @@ class ShapleyRegions(Rule):
     """The background's share of what object and background add to the class, as two players.
 
     phi_B = ((v(FB) - v(F)) + (v(B) - v(0))) / 2, phi_F likewise: what each adds to the other and
-    to nothing (Shapley 1953). The share is phi_B / (abs(phi_F) + abs(phi_B)), from -1 (the background
-    alone speaks, against the class) to 1. v(S) is the class's score when only S is of the image:
-    all else is hidden inside attention, or replaced by other images of the same data, or the mean
-    of both. It needs no map and no clusters.
+    to nothing (Shapley 1953). The share is phi_B / (abs(phi_F) + abs(phi_B)), from -1 (the
+    background alone speaks, against the class) to 1. v(S) is the class's score when only S is of
+    the image: all else is hidden inside attention, or replaced by other images of the same data, or
+    the mean of both. It needs no map and no clusters.
 
     Attributes:
         score: "centred", the class's logit above the mean of all classes; "margin", above the best
