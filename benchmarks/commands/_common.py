@@ -97,6 +97,16 @@ _SHARED: dict[str, dict[str, Any]] = {
         "(%(default)s)",
     },
     "--pretrained": {"metavar": "TAG", "help": "open_clip tag or checkpoint file"},
+    "--restart": {
+        "action": "store_true",
+        "help": "measure anew what an earlier run left in the folder; else it is taken over",
+    },
+    "--batch-size": {
+        "type": at_least(1),
+        "default": 32,
+        "metavar": "B",
+        "help": "explained at a time (%(default)s)",
+    },
     "--device": {"default": "auto", "metavar": "D", "help": '"cpu", "cuda", ... (%(default)s)'},
     "--seed": {
         "type": at_least(0),
@@ -113,7 +123,7 @@ def add_shared_options(parser: argparse.ArgumentParser, *options: str) -> None:
     Args:
         parser: A command's.
         options: As the command line calls them: "--data", "--n", "--objects", "--artwork",
-            "--model", "--pretrained", "--device", "--seed".
+            "--model", "--pretrained", "--restart", "--batch-size", "--device", "--seed".
     """
     for option in options:
         parser.add_argument(option, **_SHARED[option])

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cci_captum.baselines.registry import REFERENCES
-from cci_captum.names import readable
 
 from . import _choices
 from ._choices import Model
@@ -21,13 +20,12 @@ from ._common import (
     StoppedError,
     add_method_option,
     add_shared_options,
-    at_least,
     choose_device,
     choose_methods,
     load_model,
 )
-from ._restart import empty, refusal_to_restart
-from ._working import PARTS, Working
+from ._restart import store_of
+from ._working import Working, errors_of_run
 from ._written import Written, line_of, name_of, options_of
 
 if TYPE_CHECKING:
@@ -74,11 +72,7 @@ def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
         help='which of the methods all others are compared with; also "random" (the first)',
     )
     parser.add_argument("--out", type=Path, default=Path(out), help="folder (%(default)s)")
-    parser.add_argument(
-        "--restart",
-        action="store_true",
-        help="measure anew what an earlier run left in the folder; else it is taken over",
-    )
+    add_shared_options(parser, "--restart")
     parser.add_argument(
         "--checks",
         default="",
@@ -92,14 +86,7 @@ def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
         help="orders of equal values under which areas are shown beside the protocol's own; "
         '"none" (%(default)s)',
     )
-    parser.add_argument(
-        "--batch-size",
-        type=at_least(1),
-        default=32,
-        metavar="B",
-        help="explained at a time (%(default)s)",
-    )
-    add_shared_options(parser, "--seed", "--device")
+    add_shared_options(parser, "--batch-size", "--seed", "--device")
 
 
 def choose_models(arguments: argparse.Namespace) -> list[Model]:
@@ -164,8 +151,8 @@ class Request:
             return
         device = choose_device(self._working.device(self.arguments.device))
         found: dict[Model, tuple[Plan, Comparison | None]] = {}
-        with self._errors():
-            store = self._store()
+        with errors_of_run(self.arguments.out, _OPTION_OF):
+            store = store_of(self.arguments.out, self.arguments.restart, self._working)
             with self._working.of(self.arguments.out, store.folder, device, self._asked):
                 for model in self.models:
                     with self._noted(model):
@@ -255,41 +242,6 @@ class Request:
             said = re.sub("^--model: ", "", str(reason))
             expected = isinstance(reason, CommandError)
             self._failed[model] = said if expected else f"{type(reason).__name__}: {said}"
-
-    def _store(self) -> FolderStore:
-        """Where units are kept; emptied where the user says so."""
-        from ..comparison import FolderStore
-
-        parts = self.arguments.out / PARTS
-        if self.arguments.restart:
-            if not self._working.alone:
-                raise refusal_to_restart(parts)
-            empty(self.arguments.out)
-        return FolderStore(parts)
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """What a run refuses or cannot write, as errors of `--out`; what is kept when it ends."""
-        try:
-            yield
-        except (OSError, RuntimeError, TypeError, ValueError) as error:
-            text = str(error.args[-1]) if error.args else str(error)
-            argument, _, rest = text.partition(": ")
-            if argument in _OPTION_OF:
-                text = f"{_OPTION_OF[argument]}: {rest}"
-            elif isinstance(error, (OSError, RuntimeError)):
-                raise
-            other = "results of the same run" in text
-            remedy = "; take another folder, or --restart" if other else ""
-            raise CommandError(f"{text}{remedy}") from error
-        except KeyboardInterrupt:
-            parts = readable(self.arguments.out / PARTS)
-            print(
-                f"\ncci-captum: what was measured is in {parts}; the same command goes on from "
-                "there",
-                file=sys.stderr,
-            )
-            raise
 
 
 class _ModelError(Exception):

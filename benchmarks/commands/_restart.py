@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cci_captum.names import readable
 
 from ._common import CommandError
-from ._working import PARTS, PLAN, read_plan
+from ._working import PARTS, PLAN, Working, read_plan
+
+if TYPE_CHECKING:
+    from ..comparison import FolderStore
+
+
+def store_of(out: Path, restart: bool, working: Working) -> FolderStore:
+    """Where units of a run are kept; emptied where the user says so.
+
+    Raises:
+        CommandError: If one of several workers is to empty it.
+    """
+    from ..comparison import FolderStore
+
+    if restart:
+        if not working.alone:
+            raise refusal_to_restart(out / PARTS)
+        empty(out)
+    return FolderStore(out / PARTS)
 
 
 def refusal_to_restart(parts: Path) -> CommandError:

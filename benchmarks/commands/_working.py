@@ -6,11 +6,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cci_captum.names import readable
 
 from ._common import CommandError
 
@@ -196,6 +198,35 @@ class Working:
             write_text(path, text)  # at once: all who come read the number of threads there
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
             self._write_plan = partial(write_text, path, text)  # a run of others may refuse this
+
+
+@contextmanager
+def errors_of_run(out: Path, options: Mapping[str, str]) -> Iterator[None]:
+    """What a run refuses or cannot write, as errors of options; what is kept when it ends.
+
+    Args:
+        out: Folder of the run.
+        options: Argument, as errors begin with it -> the option that chose it.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        text = str(error.args[-1]) if error.args else str(error)
+        argument, _, rest = text.partition(": ")
+        if argument in options:
+            text = f"{options[argument]}: {rest}"
+        elif isinstance(error, (OSError, RuntimeError)):
+            raise
+        other = "results of the same run" in text
+        remedy = "; take another folder, or --restart" if other else ""
+        raise CommandError(f"{text}{remedy}") from error
+    except KeyboardInterrupt:
+        print(
+            f"\ncci-captum: what was measured is in {readable(out / PARTS)}; the same command goes "
+            "on from there",
+            file=sys.stderr,
+        )
+        raise
 
 
 def read_plan(path: Path) -> dict[str, Any]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,6 @@ from ._common import (
     CommandError,
     StoppedError,
     add_shared_options,
-    at_least,
     choose_device,
     choose_methods,
     load_model,
@@ -27,8 +24,8 @@ from ._common import (
 from ._data import check_data, find_data, has_masks
 from ._diagnosing import JUDGES, SEGMENTERS, choose_judge, choose_rules, segmented
 from ._outputs import DPI, Outputs
-from ._restart import empty, refusal_to_restart
-from ._working import PARTS, Working
+from ._restart import store_of
+from ._working import PARTS, Working, errors_of_run
 from ._written import line_of, options_of
 
 if TYPE_CHECKING:
@@ -89,19 +86,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "--out", type=Path, default=Path("cci-captum-diagnose"), help="folder (%(default)s)"
     )
-    parser.add_argument(
-        "--restart",
-        action="store_true",
-        help="measure anew what an earlier run left in the folder; else it is taken over",
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=at_least(1),
-        default=32,
-        metavar="B",
-        help="images at a time (%(default)s)",
-    )
-    add_shared_options(parser, "--seed", "--device")
+    add_shared_options(parser, "--restart", "--batch-size", "--seed", "--device")
     parser.set_defaults(run=run, working=None)
 
 
@@ -123,8 +108,8 @@ def run(arguments: argparse.Namespace) -> None:
     device = choose_device(working.device(arguments.device))
     options = {**options_of(arguments), "rule": [*map(str, rules)]}
     asked = {"command": "diagnose", **options, "out": str(arguments.out)}
-    with _errors():
-        store = _store(arguments, working)
+    with errors_of_run(arguments.out, _OPTIONS):
+        store = store_of(arguments.out, arguments.restart, working)
         with working.of(arguments.out, store.folder, device, asked):
             clip = load_model(*model, device)
             data = segment(find_data(arguments, clip.preprocess), clip, device)
@@ -184,7 +169,7 @@ def write(
     print(f"\nwrote {', '.join(name for name in _FILES if name in saved)} to {readable(out)}")
 
 
-def report_again(out: Path, asked: dict[str, Any]) -> None:
+def report_again(out: Path, options: dict[str, Any]) -> None:
     """Write tables and page of a run that is done, without a model."""
     from ..comparison import FolderStore
     from ..comparison.folder_store import read_plans
@@ -192,8 +177,6 @@ def report_again(out: Path, asked: dict[str, Any]) -> None:
     store = FolderStore(out / PARTS)
     (plan,) = read_plans(store.folder)
     store.begin(plan)
-    not_options = ("command", "out", "threads")
-    options = {name: value for name, value in asked.items() if name not in not_options}
     rules = choose_rules(options["rule"])
     judge = choose_judge(options.get("alike", "none"))(plan.settings["class_names"])
     outputs = Outputs()
@@ -219,35 +202,3 @@ def _run(
         batch_size=arguments.batch_size,
         model=clip.name,
     )
-
-
-def _store(arguments: argparse.Namespace, working: Working) -> FolderStore:
-    """Where units are kept; emptied where the user says so."""
-    from ..comparison import FolderStore
-
-    parts = arguments.out / PARTS
-    if arguments.restart:
-        if not working.alone:
-            raise refusal_to_restart(parts)
-        empty(arguments.out)
-    return FolderStore(parts)
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """What is refused, as errors of the option that chose it."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        argument, _, rest = str(error).partition(": ")
-        if argument not in _OPTIONS:
-            raise
-        other = "results of the same run" in rest
-        remedy = "; take another folder, or --restart" if other else ""
-        raise CommandError(f"{_OPTIONS[argument]}: {rest}{remedy}") from error
-    except KeyboardInterrupt:
-        print(
-            "\ncci-captum: what was measured is kept; the same command goes on from there",
-            file=sys.stderr,
-        )
-        raise

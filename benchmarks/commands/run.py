@@ -220,14 +220,14 @@ def _report(folder: Path) -> None:
     store = FolderStore(folder / PARTS)
     plans = read_plans(store.folder)
     asked = read_plan(folder / PLAN) if (folder / PLAN).exists() else {"command": "compare"}
+    not_options = ("command", "out", "threads")
+    options = {name: value for name, value in asked.items() if name not in not_options}
     if asked["command"] == "diagnose":
         try:
-            diagnose.report_again(folder, asked)
+            diagnose.report_again(folder, options)
         except (OSError, ValueError) as error:
             raise CommandError(f"report: {error}") from error
         return
-    not_options = ("command", "out", "threads")
-    options = {name: value for name, value in asked.items() if name not in not_options}
     models, plans = _as_named(options, plans)
     line = line_of(asked["command"], options)
     reference = options.get("reference")
