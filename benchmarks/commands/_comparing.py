@@ -231,7 +231,7 @@ class Request:
     @contextmanager
     def _noted(self, model: Model) -> Iterator[None]:
         """Why a model is left out, where the others go on; else raised."""
-        from ..memory import is_of_device
+        from cci_captum.memory import is_of_device
 
         try:
             yield

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from cci_captum.attribution.field_of_view import FieldOfView
 from cci_captum.attribution.finite import NotFiniteError
 from cci_captum.attribution.forward_checks import known_field_of_view
+from cci_captum.memory import is_of_device, within_memory
 from cci_captum.vision_towers import find_vision_tower
 
 from ..faithfulness import DeletionInsertion, FaithfulnessCurves, PreparedImages
 from ..faithfulness.curves import DIRECTIONS
 from ..faithfulness.protocols import Ties
 from ..maps import raw_map
-from ..memory import is_of_device, within_memory
 from ..tasks import Batch, Kind, Question
 from .measures import AREAS, LOCALIZATION
 from .randomization import rank_correlation

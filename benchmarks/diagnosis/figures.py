@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from cci_captum.attribution.native_map import native_map
 from cci_captum.diagnosis import VERDICTS, Rule
+from cci_captum.diagnosis.sources import as_photo
 from cci_captum.diagnosis.verdicts import share_column, verdict_column
 from cci_captum.visualization import attribution_grid
 
@@ -109,14 +110,7 @@ def extremes(
         row_titles=titles,
         scores={"image": said},
         masks=[
-            _at_photo(mask, photo.size)
+            as_photo(mask.cpu(), (0, 0, *photo.size), (photo.height, photo.width))
             for mask, photo in zip(batch.masks, batch.photos, strict=True)
         ],
     )
-
-
-def _at_photo(mask: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """A mask of inputs at the size of the photo that they show."""
-    wide = mask[None, None].float()
-    shown = torch.nn.functional.interpolate(wide, (size[1], size[0]), mode="nearest-exact")
-    return (shown[0, 0] > 0.5).cpu().numpy()

@@ -82,23 +82,20 @@ def measured(
     scenes = [found.scenes[place] for place in keep]
     clip = load_clip(model)
     classifier = ZeroShotClassifier(clip.model, clip.tokenizer, CLASS_NAMES, TEMPLATES)
-    inputs, seen = _inputs(clip.preprocess, scenes), masks_of(scenes, "exact")
+    inputs = _inputs(clip.preprocess, scenes)
     donor_inputs, donor_masks = _inputs(clip.preprocess, found.donors), masks_of(found.donors)
     if masks == "clusters":
         segment = BorderClusters(classifier)
         seen, donor_masks = (_by_clusters(segment, each) for each in (inputs, donor_inputs))
     else:
         seen = masks_of(scenes, masks)
-    fit = donor_masks.flatten(1).any(dim=1)
-    labels = [
-        scene.classes[0] for scene, one in zip(found.donors, fit.tolist(), strict=True) if one
-    ]
+    labels = [scene.classes[0] for scene in found.donors]
     rules = OF_MAPS if method else INTERVENING
     diagnoser = Diagnoser(
         classifier,
         rules,
         MethodSpec.parse(method) if method else None,
-        donors=Donors(donor_inputs[fit], donor_masks[fit], tuple(labels)),
+        donors=Donors.of(donor_inputs, donor_masks, labels, [""] * len(labels)),
         internal_batch_size=_BATCH,
     )
     parts = []

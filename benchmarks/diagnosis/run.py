@@ -10,17 +10,18 @@ from torch import nn
 from cci_captum._checks import check_batch_size, check_positive_int
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.diagnosis import Diagnoser, Donors
-from cci_captum.diagnosis.diagnoser import N_DONORS, statuses_of
+from cci_captum.diagnosis.diagnoser import statuses_of
 from cci_captum.diagnosis.diagnosing import USUAL_RULES, places_of_bank, with_names
+from cci_captum.diagnosis.donors import N_DONORS
 from cci_captum.diagnosis.rules import Rule, find_rules
 from cci_captum.diagnosis.verdicts import Judge, share_column, with_verdicts
+from cci_captum.memory import within_memory
 from cci_captum.models.preprocessing import Preprocess
 
 from ..comparison.plan import Key, Plan, configuration, definition_of
 from ..comparison.store import MemoryStore, Store
 from ..comparison.tables import samples_of
 from ..data import ImageData
-from ..memory import within_memory
 from ..tasks import Batch, Classification, Loaded
 
 REGIONS = "regions"
@@ -220,23 +221,16 @@ class DiagnosisRun:
     def _bank(self) -> Donors:
         """Images of the data that others get their donors from."""
         loaded = self.task.reader(places_of_bank(len(self.task), self._seed))
-        fit = []
-        if loaded.masks is not None:
-            objects = loaded.masks.flatten(1).any(dim=1).tolist()
-            fit = [
-                row
-                for row, (there, known) in enumerate(zip(objects, loaded.facts, strict=True))
-                if there and not known.get(SEGMENTATION)
-            ]
-        if not fit:
+        if loaded.inputs is None or loaded.masks is None:
             raise ValueError(
-                f"data: expected images with an object to take others from, got none in "
-                f"{self.task.data.name}; shapley-regions(by=hidden) needs none"
+                f"data: expected images that can be read to take others from, got none of "
+                f"{len(loaded.errors)} in {self.task.data.name}"
             )
-        assert loaded.inputs is not None and loaded.masks is not None
+        statuses = [str(known.get(SEGMENTATION, "")) for known in loaded.facts]
         device = self.task.device
-        labels = tuple(loaded.targets[row] for row in fit)
-        return Donors(loaded.inputs[fit].to(device), loaded.masks[fit].to(device), labels)
+        return Donors.of(
+            loaded.inputs.to(device), loaded.masks.to(device), loaded.targets, statuses
+        )
 
 
 def table_of(

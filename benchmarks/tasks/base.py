@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cci_captum.attribution.forward import run_forward
+from cci_captum.memory import within_memory
 from cci_captum.models._encoders import device_of
 from cci_captum.models.preprocessing import Preprocess
 from cci_captum.vision_towers import find_vision_tower
 
 from ..data import ImageData
 from ..faithfulness import Curve
-from ..memory import within_memory
 from .kinds import Kind
 from .loaded import Loaded, Reader
 

@@ -14,7 +14,7 @@ from ..attribution.finite import NotFiniteError
 from ..attribution.forward import run_forward
 from ..attribution.inputs import check_images
 from ..models.ranking import predicted
-from .donors import Donors, check_masks_of
+from .donors import N_DONORS, Donors, check_masks_of
 from .evidence import Evidence
 from .interventions import Interventions
 from .rules import Rule, find_rules
@@ -22,9 +22,6 @@ from .verdicts import share_column
 
 with needed_by("cci_captum.diagnosis"):
     import pandas as pd
-
-N_DONORS = 3
-"""Other images for each image, where something is replaced."""
 
 NO_OBJECT = "no object"
 NOT_PREDICTED = "no class alone scores highest, so that none is predicted"

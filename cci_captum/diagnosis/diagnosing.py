@@ -14,8 +14,8 @@ from .._progress import tqdm
 from ..models._encoders import device_of
 from ..models.preprocessing import Preprocess
 from ..vision_towers import find_vision_tower
-from .diagnoser import N_DONORS, Diagnoser
-from .donors import Donors
+from .diagnoser import Diagnoser
+from .donors import N_DONORS, Donors
 from .rules import Rule, find_rules
 from .sources import Source
 from .verdicts import Judge, with_verdicts
@@ -157,18 +157,9 @@ def _bank(source: Source, true: Sequence[int], seed: int, device: torch.device) 
     """Donors from the images themselves, those that have an object."""
     places = places_of_bank(len(source), seed)
     given = source.batch(places, [true[place] for place in places])
-    fit = [
-        row
-        for row, status in enumerate(given.statuses)
-        if not status and bool(given.masks[row].any()) and bool(given.inputs[row].isfinite().all())
-    ]
-    if not fit:
-        raise ValueError(
-            f"donors: expected images with an object to take others from, got none among "
-            f"{len(places)}; shapley-regions(by=hidden) needs none"
-        )
-    labels = tuple(true[places[row]] for row in fit)
-    return Donors(given.inputs[fit].to(device), given.masks[fit].to(device), labels)
+    labels = [true[place] for place in places]
+    donors = given.inputs.to(device), given.masks.to(device)
+    return Donors.of(*donors, labels, given.statuses)
 
 
 def _classes(labels: Sequence[int | str], names: Sequence[str], count: int) -> list[int]:

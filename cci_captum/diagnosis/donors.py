@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from ..attribution.finite import check_finite
 from ..attribution.inputs import check_images
 from ..attribution.seeds import generator_of
 from ..regions import check_masks
+
+N_DONORS = 3
+"""Other images for each image, where something is replaced."""
 
 # Where a pixel under the object is taken from, in shares of height and width: far from it first.
 _SHIFTS = tuple(
@@ -71,9 +75,38 @@ class Donors:
                 f"donors.labels: expected {len(self.images)}, one an image, got {len(self.labels)}"
             )
 
+    @classmethod
+    def of(
+        cls, images: Tensor, masks: Tensor, labels: Sequence[int], statuses: Sequence[str]
+    ) -> Donors:
+        """Those of some images that are finite and have an object.
+
+        Args:
+            images: (N, 3, H, W).
+            masks: (N, H, W) bool.
+            labels: N classes.
+            statuses: N reasons why an image, or its object, is not known; "" where both are.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        there = masks.flatten(1).any(dim=1) & images.isfinite().flatten(1).all(dim=1)
+        fit = [row for row, one in enumerate(there.tolist()) if one and not statuses[row]]
+        if not fit:
+            raise ValueError(
+                f"donors: expected images with an object to take others from, got none among "
+                f"{len(images)}; shapley-regions(by=hidden) needs none"
+            )
+        return cls(images[fit], masks[fit], tuple(labels[row] for row in fit))
+
     def __len__(self) -> int:
         """Number of images."""
         return len(self.images)
+
+    @cached_property
+    def backgrounds(self) -> Tensor:
+        """(G, 3, H, W), the images without their objects; see `without_object`."""
+        return without_object(self.images, self.masks)
 
     def choose(self, image: Tensor, count: int, avoid: Sequence[int], seed: int) -> list[int]:
         """Some donors for an image: by the seed and the image's content alone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import torch
@@ -16,7 +17,7 @@ from ..attribution.inputs import Inputs, has_rows
 from ..coalitions import run_sets
 from ..regions import Outcomes, RegionEffects, check_masks, patch_shares
 from ..vision_towers import HideStrategy, VisionTower
-from .donors import Donors, on_background, without_object
+from .donors import N_DONORS, Donors, on_background, without_object
 
 _MOST_REGIONS = 62  # bits of a label
 
@@ -67,7 +68,7 @@ class Interventions:
         vision_tower: nn.Module | VisionTower | None = None,
         *,
         donors: Donors | None = None,
-        n_donors: int = 3,
+        n_donors: int = N_DONORS,
         hide: HideStrategy = "drop",
         least: float = 0.25,
         seed: int = 0,
@@ -151,7 +152,8 @@ class Interventions:
         there = (codes >= 0)[:, None]
         inside = (codes.clamp(min=0)[:, None] >> bits[:, None] & 1).bool()
         without, only, none = inside & there, ~inside & there, there.clone()
-        if not any(map(has_rows, given.args)):
+        alike = not any(map(has_rows, given.args))
+        if alike:
             none[1:] = False  # what is seen of no image is the same of all
         found = run_sets(
             self._passes.forward_func,
@@ -164,7 +166,7 @@ class Interventions:
             progress=progress,
         )
         nothing = found[:, 2 * count :]
-        if not any(map(has_rows, given.args)):
+        if alike:
             nothing = nothing[:1].expand(nothing.shape)
         without_outputs, only_outputs = found[:, :count], found[:, count : 2 * count]
         return Outcomes(only_outputs[:, :, None], without_outputs[:, :, None], nothing)
@@ -178,56 +180,45 @@ class Interventions:
     ) -> Outcomes | None:
         if self.donors is None:
             return None
-        device = given.images.device
         choices = [
             self.donors.choose(image, self.n_donors, avoid[row] if avoid else (), self.seed)
             for row, image in enumerate(given.images)
         ]
         chosen = torch.tensor(choices)  # (B, m)
+        masks = self.donors.masks.to(given.images.device)
+        images, backgrounds = (
+            each.to(given.images) for each in (self.donors.images, self.donors.backgrounds)
+        )
         only: list[Tensor] = []
         without: list[Tensor] = []
         for region in regions.unbind(dim=1):
             own = without_object(given.images, region)
             for column in chosen.unbind(dim=1):
-                images = self.donors.images[column].to(device, given.images.dtype)
-                masks = self.donors.masks[column].to(device)
-                behind = without_object(images, masks)
                 for into, composed in (
-                    (only, on_background(given.images, region, behind)),
-                    (without, on_background(images, masks, own)),
+                    (only, on_background(given.images, region, backgrounds[column])),
+                    (without, on_background(images[column], masks[column], own)),
                 ):
-                    changed = Inputs(composed, None, given.args, given.batch_size)
-                    into.append(self._passes.run(changed, progress))
+                    into.append(self._passes.run(replace(given, images=composed), progress))
         shape = (regions.shape[1], self.n_donors)
-        none = self._of_donors(given, chosen)
+        none = self._of_donors(given, images, chosen)
         return Outcomes(
             torch.stack(only, dim=1).unflatten(1, shape),
             torch.stack(without, dim=1).unflatten(1, shape),
             none,
         )
 
-    def _of_donors(self, given: Inputs, chosen: Tensor) -> Tensor:
-        """Outputs of the chosen donors as they are, (B, m, ...)."""
-        assert self.donors is not None
-        device, dtype = given.images.device, given.images.dtype
+    def _of_donors(self, given: Inputs, images: Tensor, chosen: Tensor) -> Tensor:
+        """Outputs of the chosen donors (G, 3, H, W) as they are, (B, m, ...)."""
         if any(map(has_rows, given.args)):  # of each image's own arguments
             each = [
-                self._passes.run(
-                    Inputs(
-                        self.donors.images[column].to(device, dtype),
-                        None,
-                        given.args,
-                        given.batch_size,
-                    )
-                )
+                self._passes.run(replace(given, images=images[column]))
                 for column in chosen.unbind(dim=1)
             ]
             return torch.stack(each, dim=1)
         outputs = self._donors_outputs
         if outputs is None or given.args:
-            images = self.donors.images.to(device, dtype)
             size = given.batch_size or len(given)
-            outputs = self._passes.run(Inputs(images, None, given.args, size))
+            outputs = self._passes.run(replace(given, images=images, batch_size=size))
             if not given.args:
                 self._donors_outputs = outputs
         return outputs[chosen.to(outputs.device)]

@@ -99,7 +99,9 @@ class Source:
                 names[row] = photo.name
         own = dict(zip(read, self._segmented(read, places, true, names), strict=True))
         assert self._preprocess is not None  # of images that are no inputs
-        blank = torch.zeros_like(self._preprocess(Image.new("RGB", (64, 64))))
+        blank = torch.empty(0)
+        if len(read) < len(photos):
+            blank = torch.zeros_like(self._preprocess(Image.new("RGB", (64, 64))))
         return _given(
             names,
             [p.inputs if isinstance(p, Photo) else blank for p in photos],

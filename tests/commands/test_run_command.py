@@ -15,25 +15,11 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from runs import ASKED, TABLES, compare, run, tables
 
 from cci_captum.benchmarks import cli, runner
 from cci_captum.benchmarks.comparison import FolderStore
 from cci_captum.benchmarks.runner import Claims
-
-ASKED = ["--method", "gradcam", "--protocol", "tokens", "--ties", "none", "--batch-size", "2"]
-TABLES = ["curves", "errors", "failures", "maps", "results", "samples"]
-
-
-def run(*words: object) -> int:
-    return cli.main(["run", *map(str, words)])
-
-
-def compare(out: Path, *more: object) -> list[object]:
-    return ["compare", "--device", "cpu", "--n", 6, *ASKED, "--out", out, *more]
-
-
-def tables(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / f"{name}.parquet").read_bytes() for name in TABLES}
 
 
 @pytest.mark.usefixtures("small_model")

@@ -13,26 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from runs import ASKED, compare, tables
 
-from cci_captum.benchmarks import cli
 from cci_captum.benchmarks.runner import trial
 
-ASKED = ["--method", "gradcam", "--protocol", "tokens", "--ties", "none", "--batch-size", "2"]
 TWO = ["--multi_gpu", "--num_processes", "2"]  # of accelerate: without GPUs, too
-TABLES = ["curves", "errors", "failures", "maps", "results", "samples"]
 CLI = [sys.executable, "-m", "cci_captum.benchmarks.cli"]
-
-
-def run(*words: object) -> int:
-    return cli.main(["run", *map(str, words)])
-
-
-def compare(out: Path, *more: object) -> list[object]:
-    return ["compare", "--device", "cpu", "--n", 6, *ASKED, "--out", out, *more]
-
-
-def tables(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / f"{name}.parquet").read_bytes() for name in TABLES}
 
 
 def start(words: Sequence[object], env: dict[str, str] | None = None) -> subprocess.Popen[str]:

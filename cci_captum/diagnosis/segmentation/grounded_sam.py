@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from ..._checks import check_choice, check_positive_int
+from ...memory import is_of_device, is_out_of_memory
 from ...names import readable
 from . import base
 from ._cache import Found, MaskCache, digest_of
@@ -22,15 +23,6 @@ from ._loading import load_detector, load_segmenter
 from ._sam import BoxSegmenter
 from .base import Segmentation
 from .prompts import Parents, prompts_of
-
-# What errors say that are no matter of one image: smaller passes, or another device, may do.
-_OF_MACHINE = (
-    "out of memory",
-    "allocate memory",
-    "not enough memory",
-    "ALLOC_FAILED",
-    "CUDA error",
-)
 
 
 class GroundedSAM:
@@ -246,10 +238,8 @@ class GroundedSAM:
 
 
 def _raise_if_of_machine(error: Exception) -> None:
-    """Raise an error again that says nothing about an image."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        raise error
-    if isinstance(error, RuntimeError) and any(said in str(error) for said in _OF_MACHINE):
+    """Raise an error again that says nothing about an image: smaller passes may do, or none."""
+    if is_out_of_memory(error) or is_of_device(error):
         raise error
 
 

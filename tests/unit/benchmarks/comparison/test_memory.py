@@ -12,8 +12,8 @@ from toy_comparison import NAMES, PREPROCESS, Toy, run, toy_sample
 
 from cci_captum import CCI, ZeroShotClassifier
 from cci_captum.benchmarks.comparison import FolderStore, report
-from cci_captum.benchmarks.memory import is_of_device, is_out_of_memory, within_memory
 from cci_captum.benchmarks.tasks import Classification
+from cci_captum.memory import is_of_device, is_out_of_memory, within_memory
 
 NO_ROOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
