@@ -78,7 +78,9 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     kills = 0
     for count in range(1, 40):
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and len([*out.glob("parts/*-0*.parquet")]) < 3 * count:
+        # Of 18 units the fifth is not reached: who is killed while it claims the report is waited
+        # for until its lease ends.
+        while process.poll() is None and len([*out.glob("parts/*-0*.parquet")]) < 4 * count:
             time.sleep(0.01)
         if process.poll() is not None:
             break
