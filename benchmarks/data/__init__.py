@@ -9,8 +9,9 @@ from .drawn import Scenes
 from .folders import ImageFolders
 from .imagenet import ImageNet
 from .map_style import MapStyle
-from .open import SOURCES, Source, SourceOption, open_data
+from .open import open_data
 from .shards import WebDataset
+from .sources import SOURCES, Source, SourceOption
 
 __all__ = [
     "SOURCES",
