@@ -22,6 +22,7 @@ from ..comparison.plan import Key, Plan, configuration, definition_of
 from ..comparison.store import MemoryStore, Store
 from ..comparison.tables import samples_of
 from ..data import ImageData
+from ..predictions import known_of
 from ..tasks import Batch, Classification, Loaded
 
 REGIONS = "regions"
@@ -252,8 +253,7 @@ def table_of(
         ValueError: If a unit is missing.
     """
     keys = plan.all_keys()
-    known = pd.concat(store.load(key for key in keys if not key.method), ignore_index=True)
-    table = known.set_index("index").sort_index()
+    table = known_of(store.load(key for key in keys if not key.method)).set_index("index")
     for method in plan.methods:
         parts = store.load(key for key in keys if key.method == method) if method else []
         parts = [part for part in parts if len(part)]
@@ -263,11 +263,8 @@ def table_of(
             table = table.join(shares)
             failed = failed[failed != ""]
             table.loc[failed.index, "status"] = failed
-    table = table.reset_index().rename(columns={"target": "true"})
-    for name in ("true", "predicted"):
-        table[name] = table[name].fillna(-1).astype(int)
+    table = table.reset_index()
     table.insert(table.columns.get_loc("predicted") + 1, "explained", table["predicted"])
-    table = table.drop(columns=["label", "note", "error"])
     for rule in rules:
         measured = share_column(rule.measured)
         table[share_column(rule)] = table[measured] if measured in table else float("nan")

@@ -23,6 +23,8 @@ from ..comparison.parts import cannot_write
 LEASE = 120.0
 """Seconds after which a claim whose owner gives no sign of life is anyone's."""
 
+_UNSIGNED = 5.0  # of one that its owner was killed before signing
+
 
 @dataclass(frozen=True)
 class _Sight:
@@ -75,6 +77,9 @@ class Claims:
         self._thread.join()
         for path in list(self._held):
             self._release(path)
+        for path in self._folder.glob("*.claim"):  # of blocks that their owner ended, killed then
+            if self._is_abandoned(path):
+                self._release(path)
 
     def take(self, name: str) -> bool:
         """Claim a thing; whether it is this worker's now.
@@ -140,9 +145,12 @@ class Claims:
 
     def _is_abandoned(self, path: Path) -> bool:
         owner, touched = {}, self._seen[path].touched if path in self._seen else 0
+        lease = self._lease
         try:
             touched = path.stat().st_mtime_ns
-            owner = json.loads(path.read_text(encoding="utf-8") or "{}")
+            text = path.read_text(encoding="utf-8")
+            lease = self._lease if text else min(self._lease, _UNSIGNED)
+            owner = json.loads(text or "{}")
         except FileNotFoundError:
             return True
         except (OSError, ValueError):  # not known now: no sign of life
@@ -154,7 +162,7 @@ class Claims:
         if sight.touched != touched:
             self._seen[path] = _Sight(touched, now, alive=True)
             return False
-        return now - sight.since > self._lease
+        return now - sight.since > lease
 
     def _beat(self) -> None:
         while not self._ended.wait(self._lease / 6):

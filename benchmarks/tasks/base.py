@@ -89,7 +89,11 @@ class Task(ABC):
         if not len(data):
             raise ValueError(f"data: expected at least one image, {data.name} has none")
         self.data, self.preprocess, self.forward_func = data, preprocess, forward_func
-        self.device = device_of(find_vision_tower(forward_func).module)
+        self.device = device_of(self._encoder())
+
+    def _encoder(self) -> nn.Module:
+        """What images go into."""
+        return find_vision_tower(self.forward_func).module
 
     @abstractmethod
     def __len__(self) -> int:

@@ -91,26 +91,31 @@ class Classification(Task):
         errors = dict(loaded.errors)
         if loaded.inputs is None:
             return None, errors
-        inputs = self._to_device(loaded.inputs)
-        guesses = self._predicted(inputs)
-        batch = Batch(
+        loaded = loaded._replace(inputs=self._to_device(loaded.inputs))
+        batch = self.batch_of(loaded, predicted(self.scores(loaded.inputs)).tolist())
+        if batch is not None and self.explained == "predicted":
+            blank = [row for row, label in enumerate(batch.predicted) if label < 0]
+            reason = "no class alone scores highest, so that none is predicted"
+            errors |= {batch.indices[row]: reason for row in blank}
+            batch = batch.only([row for row in range(len(batch.names)) if row not in blank])
+        return batch if batch is not None and batch.names else None, errors
+
+    def batch_of(self, loaded: Loaded, guesses: list[int]) -> Batch | None:
+        """What was read, with the class that is predicted of each; None if nothing was."""
+        if loaded.inputs is None:
+            return None
+        return Batch(
             indices=loaded.places,
             names=loaded.names,
             sources=loaded.sources,
             photos=loaded.photos,
-            inputs=inputs,
+            inputs=loaded.inputs,
             masks=None if loaded.masks is None else self._to_device(loaded.masks),
             targets=loaded.targets if self.explained == "true" else guesses,
             predicted=guesses,
             facts=loaded.facts,
             notes=loaded.notes,
         )
-        if self.explained == "predicted":
-            blank = [row for row, label in enumerate(batch.predicted) if label < 0]
-            reason = "no class alone scores highest, so that none is predicted"
-            errors |= {batch.indices[row]: reason for row in blank}
-            batch = batch.only([row for row in range(len(batch.names)) if row not in blank])
-        return batch if batch.names else None, errors
 
     def label(self, target: int) -> str:
         """The name of a class."""
@@ -147,8 +152,18 @@ class Classification(Task):
                 break
         return settings
 
-    @torch.no_grad()
-    def _predicted(self, inputs: Tensor) -> list[int]:
+    def scores(self, inputs: Tensor) -> Tensor:
+        """Of the data's classes.
+
+        Args:
+            inputs: (B, 3, H, W) on the task's device.
+
+        Returns:
+            (B, C).
+
+        Raises:
+            ValueError: If the outputs are not of the data's classes.
+        """
         outputs = self.outputs(inputs)
         classes = len(self.data.class_names)
         if outputs.shape != (len(inputs), classes):
@@ -156,7 +171,7 @@ class Classification(Task):
                 f"forward_func: expected scores of the {classes} classes of {self.data.name}, "
                 f"({len(inputs)}, {classes}), got shape {tuple(outputs.shape)}"
             )
-        return predicted(outputs).tolist()
+        return outputs
 
 
 def random_labels(inputs: Tensor, targets: Sequence[int], num_classes: int, seed: int) -> list[int]:

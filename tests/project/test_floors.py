@@ -82,6 +82,7 @@ FLOORS = (
     ("cci_captum.benchmarks.maps",),
     ("cci_captum.benchmarks.localization", "cci_captum.benchmarks.tasks"),
     ("cci_captum.benchmarks.comparison",),
+    ("cci_captum.benchmarks.predictions",),
     ("cci_captum.benchmarks.diagnosis",),
     ("cci_captum.benchmarks.runner",),
     ("cci_captum.benchmarks.commands", "cci_captum.benchmarks.speed"),

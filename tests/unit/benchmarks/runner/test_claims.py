@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import pytest
 
 from cci_captum.benchmarks.runner import Claims
 from cci_captum.benchmarks.runner.claims import _identity
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
 
 def of_another_machine(path: Path) -> None:
@@ -31,11 +32,21 @@ def take_many(folder: Path, all_here: Any) -> list[int]:
     return own
 
 
+@needs_fork
 def test_each_thing_has_one_owner(tmp_path: Path) -> None:
     """Three processes that want 200 things at the same time."""
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, context.Pool(3) as pool:
-        found = pool.starmap(take_many, [(tmp_path, manager.Barrier(3))] * 3, chunksize=1)
+    context = multiprocessing.get_context("fork")  # others import torch, for seconds
+    queue, all_here = context.Queue(), context.Barrier(3)
+
+    def tell() -> None:
+        queue.put(take_many(tmp_path, all_here))
+
+    workers = [context.Process(target=tell) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    found = [queue.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
     owned = [number for own in found for number in own]
     assert sorted(owned) == list(range(200))
     assert not list(tmp_path.iterdir())  # all were given back
@@ -49,14 +60,16 @@ def test_given_back(tmp_path: Path) -> None:
         assert not other.is_taken("a") and other.take("a")
 
 
+@needs_fork
 def test_a_killed_owner_of_this_machine_is_gone_at_once(tmp_path: Path) -> None:
-    code = (
-        "import os, sys, pathlib; from cci_captum.benchmarks.runner.claims import Claims\n"
-        "c = Claims(pathlib.Path(sys.argv[1])).__enter__(); assert c.take('a')\n"
-        "print('taken', flush=True); os.kill(os.getpid(), 9)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
-    assert done.stdout == "taken\n" and done.returncode == -9
+    pid = os.fork()
+    if not pid:
+        try:
+            Claims(tmp_path).take("a")
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status) and (tmp_path / "a.claim").read_text()
     with Claims(tmp_path) as claims:
         assert not claims.is_taken("a") and claims.take("a")
 
@@ -97,6 +110,30 @@ def test_a_silent_owner_elsewhere_is_waited_for_by_our_own_clock(
     assert not claims.take("a")
     now[0] += 2
     assert not claims.is_alive("a") and claims.take("a")
+
+
+def test_one_killed_before_it_signed_is_waited_for_briefly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.claim").touch()
+    now = [1000.0]
+    monkeypatch.setattr("cci_captum.benchmarks.runner.claims.time.monotonic", lambda: now[0])
+    claims = Claims(tmp_path, lease=120)
+    assert not claims.take("a")
+    now[0] += 4
+    assert not claims.take("a")
+    now[0] += 2
+    assert claims.take("a")
+
+
+def test_what_the_dead_left_is_taken_away_at_the_end(tmp_path: Path) -> None:
+    """The block was done, so that nobody asks for it again."""
+    owner = _identity(os.getpid())
+    (tmp_path / "done.claim").write_text(json.dumps(owner | {"started": "1"}))
+    of_another_machine(tmp_path / "others.claim")
+    with Claims(tmp_path) as claims:
+        claims.take("a")
+    assert [path.name for path in tmp_path.iterdir()] == ["others.claim"]
 
 
 def test_owners_give_signs_of_life(tmp_path: Path) -> None:

@@ -1,0 +1,209 @@
+"""Models that recognise images: zero-shot CLIPs, and classifiers of ImageNet, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from cci_captum.models.clip import ZeroShotClassifier, load_clip
+from cci_captum.models.preprocessing import Preprocess
+
+from ..data import ImageData
+
+TORCHVISION, TIMM = "torchvision:", "timm:"
+IMAGENET_CLASSES = 1000
+_RANDOM = "random"
+
+
+@runtime_checkable
+class OfImageNet(Protocol):
+    """Data whose classes can be told from those of ImageNet, though they are others."""
+
+    def from_imagenet(self, scores: Tensor) -> Tensor:
+        """(B, C) scores of the data's classes, from (B, 1000) scores of ImageNet's."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A model, and how it becomes a classifier of any data.
+
+    Attributes:
+        name: As reports call it.
+        family: "clip", which knows classes by their names, or "imagenet", which scores the 1000
+            classes of ImageNet.
+        preprocess: From a PIL image to an input (3, H, W) of the model.
+        classifier: From data to a module from inputs to (B, C) scores of the data's classes;
+            ValueError if it cannot tell these.
+    """
+
+    name: str
+    family: Literal["clip", "imagenet"]
+    preprocess: Preprocess
+    classifier: Callable[[ImageData], nn.Module]
+
+
+def check_recogniser(name: str, pretrained: str | None = None) -> None:
+    """Raise ValueError if there can be no model of that name with these weights; loads nothing.
+
+    Args:
+        name: See `load_recogniser`.
+        pretrained: The same.
+
+    Example:
+        >>> check_recogniser("torchvision:resnet50", "IMAGENET1K_V2")
+        >>> check_recogniser("torchvision:resnet5")
+        Traceback (most recent call last):
+        ...
+        ValueError: name: unknown model 'resnet5' of torchvision; close ones: resnet50, \
+resnet152, resnet34
+    """
+    if name.startswith(TORCHVISION):
+        _torchvision_weights(name.removeprefix(TORCHVISION), pretrained)
+    elif name.startswith(TIMM):
+        _check_timm(name.removeprefix(TIMM), pretrained)
+    else:
+        from cci_captum.models._names import check_name
+
+        check_name(name, pretrained)
+
+
+def load_recogniser(
+    name: str, pretrained: str | None = None, device: torch.device | str = "cpu"
+) -> Recogniser:
+    """A model that recognises images.
+
+    Args:
+        name: As for `cci_captum.load_clip`; "torchvision:" and the name of a classifier, such as
+            "torchvision:resnet50"; or "timm:" and the name of one of ImageNet's 1000 classes, with
+            its tag of weights, such as "timm:vit_base_patch16_224.augreg_in1k".
+        pretrained: As for `load_clip`; of torchvision's the name of weights (IMAGENET1K_V1);
+            "random" for none.
+        device: Where it computes.
+
+    Returns:
+        The model in eval mode, with its own preprocessing: open_clip's validation transform,
+        torchvision's `weights.transforms()`, timm's `create_transform` of the model's data config.
+
+    Raises:
+        ValueError: If there is no such model, or it does not score 1000 classes.
+
+    Example:
+        >>> from cci_captum.benchmarks.data import Scenes
+        >>> model = load_recogniser("tiny")
+        >>> model.family, model.classifier(Scenes(1))(torch.zeros(1, 3, 96, 96)).shape
+        ('clip', torch.Size([1, 33]))
+        >>> load_recogniser("torchvision:resnet18", "random").classifier(Scenes(1))
+        Traceback (most recent call last):
+        ...
+        ValueError: data: expected the 1000 classes of ImageNet, which torchvision:resnet18,random \
+scores, got the 33 of scenes (train artwork, one object, seed 0)
+    """
+    check_recogniser(name, pretrained)
+    if name.startswith(TORCHVISION):
+        found = _torchvision(name.removeprefix(TORCHVISION), pretrained)
+    elif name.startswith(TIMM):
+        found = _timm(name.removeprefix(TIMM), pretrained)
+    else:
+        return _clip(name, pretrained, device)
+    model, preprocess = found
+    model = model.to(device).eval()
+    called = f"{name},{pretrained}" if pretrained else name
+
+    def classifier(data: ImageData) -> nn.Module:
+        return _of_imagenet(model, data, called)
+
+    return Recogniser(called, "imagenet", preprocess, classifier)
+
+
+def _clip(name: str, pretrained: str | None, device: torch.device | str) -> Recogniser:
+    clip = load_clip(name, pretrained, device)
+
+    def classifier(data: ImageData) -> nn.Module:
+        return ZeroShotClassifier(clip.model, clip.tokenizer, data.class_names, data.templates)
+
+    return Recogniser(clip.name, "clip", clip.preprocess, classifier)
+
+
+class _Told(nn.Module):
+    """Scores of the data's classes, told from those of ImageNet."""
+
+    def __init__(self, model: nn.Module, data: OfImageNet) -> None:
+        super().__init__()
+        self.model, self._data = model, data
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._data.from_imagenet(self.model(images))
+
+
+def _of_imagenet(model: nn.Module, data: ImageData, name: str) -> nn.Module:
+    if isinstance(data, OfImageNet):
+        return _Told(model, data)
+    if len(data.class_names) != IMAGENET_CLASSES:
+        raise ValueError(
+            f"data: expected the {IMAGENET_CLASSES} classes of ImageNet, which {name} scores, got "
+            f"the {len(data.class_names)} of {data.name}"
+        )
+    return model
+
+
+def _torchvision_weights(name: str, pretrained: str | None) -> Any:
+    """The weights of a model of torchvision; those of "random" are only described, not loaded."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise ValueError(f"name: unknown model {name!r} of torchvision; {_close(name, known)}")
+    weights = {each.name: each for each in models.get_model_weights(name)}
+    wanted = "IMAGENET1K_V1" if pretrained in (None, _RANDOM) else pretrained
+    if wanted not in weights:
+        raise ValueError(
+            f"pretrained: expected weights of torchvision's {name}: {', '.join(weights)}; or "
+            f"random, got {wanted!r}"
+        )
+    return weights[wanted]
+
+
+def _torchvision(name: str, pretrained: str | None) -> tuple[nn.Module, Preprocess]:
+    from torchvision import models
+
+    weights = _torchvision_weights(name, pretrained)
+    model = models.get_model(name, weights=None if pretrained == _RANDOM else weights)
+    return model, weights.transforms()
+
+
+def _check_timm(name: str, pretrained: str | None) -> None:
+    import timm
+
+    if pretrained not in (None, _RANDOM):
+        raise ValueError(
+            f"pretrained: expected the tag in timm's name, as vit_base_patch16_224.augreg_in1k; or "
+            f"random, got {pretrained!r}"
+        )
+    if not timm.is_model(name):
+        known = [*timm.list_models(), *timm.list_pretrained()]
+        raise ValueError(f"name: unknown model {name!r} of timm; {_close(name, known)}")
+
+
+def _timm(name: str, pretrained: str | None) -> tuple[nn.Module, Preprocess]:
+    import timm
+
+    model = timm.create_model(name, pretrained=pretrained != _RANDOM)
+    if (scored := getattr(model, "num_classes", 0)) != IMAGENET_CLASSES:
+        raise ValueError(
+            f"name: expected a model of timm that scores the {IMAGENET_CLASSES} classes of "
+            f"ImageNet, {name} scores {scored}"
+        )
+    config = timm.data.resolve_model_data_config(model)
+    return model, timm.data.create_transform(**config, is_training=False)
+
+
+def _close(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"close ones: {', '.join(found)}" if found else f"there are {len(known)}"
