@@ -40,6 +40,7 @@ def photos(tmp_path: Path) -> ImageNet:
     return ImageNet(tmp_path / "photos")
 
 
+@torch.no_grad()
 def test_scores_are_the_models_own() -> None:
     clip, scenes = cci_captum.load_clip("tiny"), Scenes(7, artwork="held-out", seed=3)
     model = load_recogniser("tiny")
@@ -48,16 +49,14 @@ def test_scores_are_the_models_own() -> None:
     table = run.all()
     assert table["index"].tolist() == list(range(7))
     unit = nn.functional.normalize
-    with torch.no_grad():
-        ways = [[t.replace("{}", n) for n in scenes.class_names] for t in scenes.templates]
-        texts = [unit(clip.model.encode_text(clip.tokenizer(way)).double(), dim=1) for way in ways]
+    ways = [[t.replace("{}", n) for n in scenes.class_names] for t in scenes.templates]
+    texts = [unit(clip.model.encode_text(clip.tokenizer(way)).double(), dim=1) for way in ways]
     of_classes = unit(torch.stack(texts).mean(dim=0), dim=1)
     for row in table.itertuples():
         sample = scenes[row.index]
-        with torch.no_grad():
-            image = clip.model.encode_image(clip.preprocess(sample.image)[None]).double()
+        image = clip.model.encode_image(clip.preprocess(sample.image)[None]).double()
         cosines = of_classes @ unit(image[0], dim=0)
-        expected = (cosines * clip.model.logit_scale.exp().double()).numpy()
+        expected = (cosines * clip.model.logit_scale.exp()).numpy()
         assert np.abs(row.scores - expected).max() < 1e-3
         assert row.scores.dtype == np.float32 and row.scores.shape == (33,)
         assert row.predicted == expected.argmax()
