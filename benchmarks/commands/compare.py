@@ -53,8 +53,6 @@ def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then compare, and write tables and pictures."""
     models = _comparing.choose_models(arguments)
     masks = arguments.explained == "true" and has_masks(arguments)
-    request = _comparing.Request("compare", arguments, models, masks=masks)
-    check_data(arguments)
 
     def task_of(clip: LoadedCLIP) -> Task:
         from cci_captum.models.clip import ZeroShotClassifier
@@ -68,4 +66,6 @@ def run(arguments: argparse.Namespace) -> None:
         )
         return Classification(data, classifier, clip.preprocess, arguments.explained)
 
-    request.run(task_of)
+    request = _comparing.Request("compare", arguments, models, task_of, masks=masks)
+    check_data(arguments)
+    request.run()

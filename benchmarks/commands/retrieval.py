@@ -43,10 +43,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then compare, and write tables and pictures."""
-    request = _comparing.Request(
-        "retrieval", arguments, _comparing.choose_models(arguments), masks=False
-    )
-    check_data(arguments)
+    models = _comparing.choose_models(arguments)
 
     def task_of(clip: LoadedCLIP) -> Task:
         from ..tasks import Retrieval
@@ -62,4 +59,6 @@ def run(arguments: argparse.Namespace) -> None:
             show_progress=True,
         )
 
-    request.run(task_of)
+    request = _comparing.Request("retrieval", arguments, models, task_of, masks=False)
+    check_data(arguments)
+    request.run()

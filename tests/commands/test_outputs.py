@@ -20,7 +20,7 @@ from PIL import Image
 import cci_captum
 from cci_captum import explaining, side_by_side
 from cci_captum.benchmarks import cli
-from cci_captum.benchmarks.commands import _comparing, _outputs, compare, demo, explain
+from cci_captum.benchmarks.commands import _by_model, _outputs, compare, demo, explain
 from cci_captum.benchmarks.commands._common import CommandError
 from cci_captum.benchmarks.commands._outputs import Outputs, check_picture
 from cci_captum.visualization import attribution_grid
@@ -81,7 +81,7 @@ def test_every_file_of_a_folder_is_checked_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    module = _comparing if command is compare else command
+    module = _by_model if command is compare else command
     monkeypatch.setattr(module, "choose_device", lambda *_: pytest.fail("went on"))
     (tmp_path / "curves.png").mkdir()
     name = command.__name__.rpartition(".")[2]  # type: ignore[attr-defined]
