@@ -179,7 +179,7 @@ def check_model(name: str, pretrained: str | None, tag: str = "--pretrained") ->
     """
     from cci_captum.models._names import check_name
 
-    with _model_errors(tag):
+    with model_errors(tag):
         check_name(name, pretrained)
 
 
@@ -188,15 +188,19 @@ def load_model(name: str, pretrained: str | None, device: torch.device) -> Loade
     from cci_captum.models.clip import load_clip
     from cci_captum.vision_towers import find_vision_tower
 
-    with _model_errors("--pretrained"):
+    with model_errors("--pretrained"):
         clip = load_clip(name, pretrained, device)
         find_vision_tower(clip.model)
     return clip
 
 
 @contextmanager
-def _model_errors(tag: str) -> Iterator[None]:
-    """What is wrong with an argument of `load_clip`, as an error of the option that chose it."""
+def model_errors(tag: str) -> Iterator[None]:
+    """What is wrong with an argument of `load_clip`, as an error of the option that chose it.
+
+    Args:
+        tag: As the command line calls what chooses the weights.
+    """
     try:
         yield
     except (RuntimeError, TypeError, ValueError) as error:

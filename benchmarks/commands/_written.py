@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _PAGES = ("settings.json", "summary.md")
 _MODELS = ("variants.parquet", "variants.md")
+POSITIONAL = ("where",)
+"""What a command takes without the name of an option."""
+
 _NOT_OPTIONS = ("command", "run", "out", "restart", "variants", "working")
 
 
@@ -152,11 +155,30 @@ def name_of(model: Model) -> str:
 
 def line_of(command: str, options: Mapping[str, Any]) -> str:
     """What the user would type for a command and its options."""
-    words = []
+    return shlex.join(["cci-captum", *map(_word, words_of(command, options))])
+
+
+def words_of(command: str, options: Mapping[str, Any]) -> list[str]:
+    """The words of a command line, without the program's name.
+
+    Args:
+        command: Such as "compare" or "covar evaluate".
+        options: By their names, with what has no option's name (`POSITIONAL`).
+
+    Raises:
+        ValueError: If a value is no text, number or bool, or a list of such.
+    """
+    words = [*command.split(), *(str(options[name]) for name in POSITIONAL if name in options)]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
-            words += [f"--{name.replace('_', '-')}", _word(one)]
-    return shlex.join(["cci-captum", *command.split(), *words])
+            option = f"--{name.replace('_', '-')}"
+            if isinstance(one, bool):
+                words += [option] if one else []
+            elif not isinstance(one, (str, int, float)):
+                raise ValueError(f"expected a text or number as {name}, got {one!r}")
+            elif name not in POSITIONAL:
+                words += [option, str(one)]
+    return words
 
 
 def _tables() -> list[str]:

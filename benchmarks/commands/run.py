@@ -19,7 +19,7 @@ from . import _choices, diagnose
 from ._common import CommandError, Parse, Parser, StoppedError, at_least
 from ._restart import empty, refusal_to_restart
 from ._working import PARTS, PLAN, WORKERS, Working, read_plan
-from ._written import Written, line_of, name_of
+from ._written import Written, line_of, name_of, words_of
 from .variants import resolved
 
 if TYPE_CHECKING:
@@ -140,19 +140,10 @@ def _words_of(path: Path) -> list[str]:
         raise CommandError(
             f"PLAN: expected one of {', '.join(MEASURE)} as command in {path}, got {command[0]!r}"
         )
-    words = list(command)
-    for name, value in asked.items():
-        option = f"--{name.replace('_', '-')}"
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, bool):
-                words += [option] if one else []
-            elif isinstance(one, (str, int, float)):
-                words += [option, str(one)]
-            else:
-                raise CommandError(
-                    f"PLAN: expected a text or number as {name} in {path}, got {one!r}"
-                )
-    return words
+    try:
+        return words_of(" ".join(command), asked)
+    except ValueError as error:
+        raise CommandError(f"PLAN: {error} in {path}") from error
 
 
 def _launch(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -100,7 +101,7 @@ def load_recogniser(
         >>> load_recogniser("torchvision:resnet18", "random").classifier(Scenes(1))
         Traceback (most recent call last):
         ...
-        ValueError: data: expected the 1000 classes of ImageNet, which torchvision:resnet18,random \
+        ValueError: data: expected the 1000 classes of ImageNet, which torchvision:resnet18 random \
 scores, got the 33 of scenes (train artwork, one object, seed 0)
     """
     check_recogniser(name, pretrained)
@@ -112,7 +113,7 @@ scores, got the 33 of scenes (train artwork, one object, seed 0)
         return _clip(name, pretrained, device)
     model, preprocess = found
     model = model.to(device).eval()
-    called = f"{name},{pretrained}" if pretrained else name
+    called = " ".join(filter(None, (name, pretrained)))
 
     def classifier(data: ImageData) -> nn.Module:
         return _of_imagenet(model, data, called)
@@ -151,6 +152,14 @@ def _of_imagenet(model: nn.Module, data: ImageData, name: str) -> nn.Module:
     return model
 
 
+@contextmanager
+def _same_chance() -> Iterator[None]:
+    """Random weights are the same in every process."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
 def _torchvision_weights(name: str, pretrained: str | None) -> Any:
     """The weights of a model of torchvision; those of "random" are only described, not loaded."""
     from torchvision import models
@@ -172,7 +181,8 @@ def _torchvision(name: str, pretrained: str | None) -> tuple[nn.Module, Preproce
     from torchvision import models
 
     weights = _torchvision_weights(name, pretrained)
-    model = models.get_model(name, weights=None if pretrained == _RANDOM else weights)
+    with _same_chance():
+        model = models.get_model(name, weights=None if pretrained == _RANDOM else weights)
     return model, weights.transforms()
 
 
@@ -192,7 +202,8 @@ def _check_timm(name: str, pretrained: str | None) -> None:
 def _timm(name: str, pretrained: str | None) -> tuple[nn.Module, Preprocess]:
     import timm
 
-    model = timm.create_model(name, pretrained=pretrained != _RANDOM)
+    with _same_chance():
+        model = timm.create_model(name, pretrained=pretrained != _RANDOM)
     if (scored := getattr(model, "num_classes", 0)) != IMAGENET_CLASSES:
         raise ValueError(
             f"name: expected a model of timm that scores the {IMAGENET_CLASSES} classes of "

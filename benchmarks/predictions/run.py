@@ -56,6 +56,7 @@ class PredictionRun:
         keep_scores: Whether the scores of all classes are kept, 4 bytes each.
         batch_size: Images at a time.
         model: Its name.
+        family: What kind of model it is, for reports; see `Recogniser`.
 
     Attributes:
         task: What is read.
@@ -87,6 +88,7 @@ class PredictionRun:
         keep_scores: bool = False,
         batch_size: int = 32,
         model: str = "",
+        family: str = "",
     ) -> None:
         check_positive_int("batch_size", batch_size)
         self.task = _Recognition(data, classifier, preprocess)
@@ -97,6 +99,7 @@ class PredictionRun:
         settings = {
             **self.task.settings(),
             "model": model,
+            "family": family,
             "class_names": list(data.class_names),
             "notes": list(getattr(data, "notes", ())),
         }

@@ -236,7 +236,7 @@ def test_what_is_damaged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
             '{"command": "demo"}',
             "PLAN: expected one of compare, retrieval, diagnose, variants as command",
         ),
-        ('{"command": "compare", "out": {"a": 1}}', "PLAN: expected a text or number as out in"),
+        ('{"command": "compare", "out": {"a": 1}}', "PLAN: expected a text or number as out, got"),
         ('{"command": "compare", "metod": "cci"}', "unrecognized arguments: --metod"),
         (None, "PLAN: cannot read"),
     ],

@@ -70,7 +70,7 @@ def test_classifiers_of_imagenet_see_photos_as_their_own_transform_does(
 ) -> None:
     torch.manual_seed(0)
     model = load_recogniser(name, "random")
-    assert (model.name, model.family) == (f"{name},random", "imagenet")
+    assert (model.name, model.family) == (f"{name} random", "imagenet")
     classifier = model.classifier(photos)
     table = PredictionRun(photos, classifier, model.preprocess, keep_scores=True).all()
     if name.startswith("torchvision"):

@@ -1,0 +1,322 @@
+"""What commands share that measure models on a data set made for it: options, run, verdicts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cci_captum.names import readable
+
+from . import _choices
+from ._by_model import ByModel, ModelError
+from ._choices import Model
+from ._common import CommandError, add_shared_options, model_errors
+from ._outputs import Outputs
+from ._working import PARTS
+from ._written import line_of, options_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from cci_captum.models.preprocessing import Preprocess
+
+    from ..comparison import FolderStore
+    from ..comparison.plan import Plan
+    from ..data import ImageData
+    from ..predictions import PredictionRun
+    from ..runner import Measurable
+
+SETTINGS = "settings.json"
+"""Written with the rest: the command, and what plans say of each model."""
+
+PAGE = "summary.md"
+"""Written last."""
+
+_VERDICTS = "verdicts.parquet"
+_OPTION_OF = {"data": "DATA", "store": "--out", "readers": "--readers"}
+
+Load = Callable[[Model, "torch.device"], "Measurable"]
+"""From a model to its run."""
+
+
+def add_options(parser: argparse.ArgumentParser, *, out: str, batch_size: int = 64) -> None:
+    """Add the options of an evaluation, but for what says which images.
+
+    Args:
+        parser: A command's.
+        out: Where it writes by default.
+        batch_size: The default.
+    """
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME[,TAG]",
+        help='"tiny", an open_clip name with its tag of pretrained weights ("ViT-B-16,openai"), '
+        '"hf:" and a Hugging Face repository or folder; or a classifier of ImageNet: '
+        '"torchvision:resnet50,IMAGENET1K_V1", "timm:vit_base_patch16_224.augreg_in1k"; may be '
+        "repeated (tiny)",
+    )
+    add_shared_options(parser, "--pretrained")
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder (%(default)s)")
+    add_shared_options(parser, "--restart", "--batch-size", "--device")
+    parser.set_defaults(working=None, variants=False, batch_size=batch_size)
+
+
+def add_verdicts_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--verdicts`, whose values `verdicts_in` takes."""
+    parser.add_argument(
+        "--verdicts",
+        action="append",
+        metavar="DIR",
+        help="what cci-captum diagnose wrote of a model on the same images; may be repeated (none)",
+    )
+
+
+def choose_models(arguments: argparse.Namespace) -> list[Model]:
+    """The models that the user named; CommandError if there can be none of a name."""
+    from ..predictions import check_recogniser
+
+    found = _choices.models(arguments.model or ["tiny"], arguments.pretrained, checked=False)
+    for name, tag in found if not arguments.variants else ():
+        with model_errors("--pretrained" if tag in (None, arguments.pretrained) else "--model"):
+            check_recogniser(name, tag)
+    return found
+
+
+def predictions(
+    model: Model,
+    device: torch.device,
+    find: Callable[[Preprocess], ImageData],
+    batch_size: int,
+    *,
+    keep_scores: bool = False,
+) -> PredictionRun:
+    """The predictions of a model as a run.
+
+    Args:
+        model: Its name and tag.
+        device: Where it computes.
+        find: From the model's preprocessing to the images.
+        batch_size: Images at a time.
+        keep_scores: Whether the scores of all classes are kept.
+
+    Raises:
+        CommandError: If there is no such model, no such data, or it cannot tell their classes.
+    """
+    from ..predictions import PredictionRun, load_recogniser
+
+    with model_errors("--pretrained"):
+        recogniser = load_recogniser(*model, device)
+    try:
+        data = find(recogniser.preprocess)
+        return PredictionRun(
+            data,
+            recogniser.classifier(data),
+            recogniser.preprocess,
+            keep_scores=keep_scores,
+            batch_size=batch_size,
+            model=recogniser.name,
+            family=recogniser.family,
+        )
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{recogniser.name}: {error}") from error
+
+
+class Evaluation(ByModel[None]):
+    """Models on the same images, and the files that are made of what they predict.
+
+    Args:
+        command: Its name.
+        arguments: With the options of `add_options`.
+        models: As `choose_models` gives them.
+        load: From a model to its run; its errors are the user's to mend.
+        write: Makes the files of plans that are done.
+        files: Those that it makes, the last one last.
+
+    Raises:
+        CommandError: If a file cannot be written.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        arguments: argparse.Namespace,
+        models: Sequence[Model],
+        load: Load,
+        write: Callable[[Written], None],
+        files: Sequence[str],
+    ) -> None:
+        command = f"variants {command}" if arguments.variants else command
+        options = options_of(arguments)
+        self._load, self._write_files = load, write
+        self._made = (command, options, arguments.out)
+        self._outputs = expected(arguments.out, files)
+        asked = {"command": command, **options, "out": str(arguments.out)}
+        super().__init__(asked, arguments, models, _OPTION_OF, arguments.out / files[-1])
+
+    def _measured(
+        self, model: Model, device: torch.device, store: FolderStore
+    ) -> tuple[Plan, None]:
+        try:
+            run = self._load(model, device)
+        except Exception as error:
+            raise ModelError(error) from error
+        store.begin(run.plan)
+        self._working.measure(run, store)
+        return run.plan, None
+
+    def _write(self, store: FolderStore, found: Mapping[Model, tuple[Plan, None]]) -> None:
+        self._check_some(found)
+        plans = [plan for plan, _ in found.values()]
+        failed = {" ".join(filter(None, model)): error for model, error in self.failed.items()}
+        self._write_files(Written(*self._made, plans, store, self._outputs, failed))
+
+
+class Written:
+    """What an evaluation writes into its folder.
+
+    Args:
+        command: Its name.
+        options: Of the command.
+        out: Its folder.
+        plans: Of the models.
+        store: That has all units.
+        outputs: That expect the files.
+        failed: Name of a model -> why it is missing.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        options: Mapping[str, Any],
+        out: Path,
+        plans: Sequence[Plan],
+        store: FolderStore,
+        outputs: Outputs,
+        failed: Mapping[str, str] | None = None,
+    ) -> None:
+        self.options, self.plans, self.store, self.out = options, plans, store, out
+        self.failed = failed or {}
+        self.line = line_of(command, options)
+        self._outputs = outputs
+
+    def save(self, files: Mapping[str, Callable[[Path], object]], said: str) -> None:
+        """Write files, and those settings; print what there is to say.
+
+        Args:
+            files: Name -> makes the file at a path.
+            said: For the terminal.
+        """
+        settings = {
+            "command": self.line,
+            "models": {plan.model: dict(plan.settings) for plan in self.plans},
+            "failed": dict(self.failed),
+        }
+        text = json.dumps(settings, indent=2) + "\n"
+
+        def save_settings(path: Path) -> None:
+            path.write_text(text, encoding="utf-8")
+
+        for name, save in {SETTINGS: save_settings, **files}.items():
+            self._outputs.write(self.out / name, save)
+        print(said)
+        for model, error in self.failed.items():
+            print(f"{model}: left out: {error}")
+        self._outputs.finish()
+        print(f"\nwrote {', '.join([SETTINGS, *files])} to {readable(self.out)}")
+
+
+def expected(out: Path, files: Sequence[str]) -> Outputs:
+    """Files that can be written, before the work."""
+    outputs = Outputs()
+    outputs.expect_in(out, "--out", [SETTINGS, *files])
+    return outputs
+
+
+def report_again(
+    command: str,
+    options: Mapping[str, Any],
+    out: Path,
+    write: Callable[[Written], None],
+    files: Sequence[str],
+) -> None:
+    """Write the files of a run that is done, without a model.
+
+    Args:
+        command: Its name.
+        options: Of the command.
+        out: Its folder.
+        write: See `Evaluation`.
+        files: The same.
+
+    Raises:
+        CommandError: If units are missing.
+        OSError: If there is no run.
+    """
+    from ..comparison import FolderStore
+    from ..comparison.folder_store import read_plans
+
+    store = FolderStore(out / PARTS)
+    plans = read_plans(store.folder)
+    for plan in plans:
+        store.begin(plan)
+        if left := store.missing(plan.all_keys()):
+            raise CommandError(
+                f"report: expected a run that is done, got {len(left)} units that are missing"
+            )
+    write(Written(command, options, out, plans, store, expected(out, files)))
+
+
+def verdicts_in(folders: Sequence[str] | None) -> dict[str, pd.DataFrame]:
+    """Model -> verdicts, a row an image: "image" and a share and a verdict a rule.
+
+    Args:
+        folders: Values of `--verdicts`.
+
+    Raises:
+        CommandError: If one is no folder of `cci-captum diagnose`, or two are of one model.
+    """
+    import pandas as pd
+
+    found: dict[str, pd.DataFrame] = {}
+    for name in folders or ():
+        folder = Path(name)
+        try:
+            table = pd.read_parquet(folder / _VERDICTS)
+            model = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["model"]
+        except (OSError, KeyError, ValueError) as error:
+            raise CommandError(
+                f"--verdicts: expected a folder that cci-captum diagnose wrote, with {_VERDICTS} "
+                f"and {SETTINGS}, got {readable(folder)}: {error}"
+            ) from error
+        if model in found:
+            raise CommandError(f"--verdicts: expected one folder a model, got two of {model}")
+        ends = ("_share", "_verdict")
+        rules = [name for name in table if name.endswith(ends) and name != "object_share"]
+        found[model] = table[["image", *rules]]
+    return found
+
+
+def with_verdicts_of(
+    tables: Mapping[str, pd.DataFrame], verdicts: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """Tables of predictions, each joined with the verdicts of its model.
+
+    Raises:
+        CommandError: If there are verdicts of no such model, or of other images.
+    """
+    if unknown := [model for model in verdicts if model not in tables]:
+        raise CommandError(
+            f"--verdicts: expected those of {', '.join(tables)}, got those of {unknown[0]}"
+        )
+    joined = dict(tables)
+    for model, found in verdicts.items():
+        missing = ~tables[model]["image"].dropna().isin(found["image"])
+        if missing.all():
+            raise CommandError(f"--verdicts: expected verdicts of these images, got none ({model})")
+        joined[model] = tables[model].merge(found, on="image", how="left", validate="m:1")
+    return joined
