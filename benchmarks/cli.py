@@ -14,7 +14,20 @@ from typing import Any, TextIO
 from cci_captum._extras import MissingExtraError
 from cci_captum._version import __version__
 
-from .commands import compare, demo, diagnose, env, explain, methods, retrieval, run, variants
+from .commands import (
+    compare,
+    counteranimal,
+    covar,
+    demo,
+    diagnose,
+    env,
+    explain,
+    methods,
+    retrieval,
+    run,
+    spurious,
+    variants,
+)
 from .commands._common import CommandError, Parser, StoppedError
 
 _STOPPED = 75  # as runner.STOPPED, which takes seconds to import
@@ -28,7 +41,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cci-captum {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (demo, explain, compare, retrieval, diagnose, methods, env):
+    for command in (demo, explain, compare, retrieval, diagnose):
+        command.add_to(subparsers)
+    for benchmark in (counteranimal, covar, spurious):
+        benchmark.add_to(subparsers)
+    for command in (methods, env):
         command.add_to(subparsers)
     for command in (run, variants):
         command.add_to(subparsers, parser.parse_args)

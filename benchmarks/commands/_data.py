@@ -44,13 +44,13 @@ def has_masks(arguments: argparse.Namespace) -> bool:
     return bool(arguments.masks) or SOURCES[_read(arguments)[0]].has_masks
 
 
-def find_data(arguments: argparse.Namespace, preprocess: Preprocess) -> ImageData:
+def find_data(arguments: argparse.Namespace, preprocess: Preprocess | None) -> ImageData:
     """The images of classes, found but not yet read.
 
     Args:
         arguments: With those of `--data`, `--n`, `--objects`, `--artwork`, `--classes`, `--masks`
             and `--seed`.
-        preprocess: Of the model, which says how large scenes have to be.
+        preprocess: Of the model, which says how large scenes have to be; None leaves it to them.
     """
     data = _open(arguments, preprocess)
     if not data.class_names:
@@ -71,7 +71,7 @@ def find_captions(arguments: argparse.Namespace, preprocess: Preprocess) -> Capt
     return cast("CaptionData", data)
 
 
-def _open(arguments: argparse.Namespace, preprocess: Preprocess) -> ImageData:
+def _open(arguments: argparse.Namespace, preprocess: Preprocess | None) -> ImageData:
     from ..data import SOURCES, open_data
 
     scheme, given = _read(arguments)

@@ -22,8 +22,8 @@ SEGMENTERS = (
 )
 JUDGES = '"wordnet", a file of two names a line with a tab between them, or "none"'
 
-Wrap = Callable[["ImageData", "LoadedCLIP", "torch.device"], "ImageData"]
-"""From images to the same with masks."""
+Wrap = Callable[["ImageData", "LoadedCLIP | None", "torch.device"], "ImageData"]
+"""From images to the same with masks; clusters alone need the model."""
 
 
 def choose_rules(texts: Sequence[str] | None) -> tuple[Rule, ...]:
@@ -82,7 +82,7 @@ def segmented(text: str, *, masks: bool) -> Wrap:
     if kind in ("folder", "imagenet-s") and not Path(rest).is_dir():
         raise CommandError(f"--segmenter: expected {kind}:DIR, got {text!r}, which is no folder")
 
-    def wrap(data: ImageData, clip: LoadedCLIP, device: torch.device) -> ImageData:
+    def wrap(data: ImageData, clip: LoadedCLIP | None, device: torch.device) -> ImageData:
         from ..diagnosis.segmented import Segmented
 
         try:
@@ -94,11 +94,14 @@ def segmented(text: str, *, masks: bool) -> Wrap:
     return wrap
 
 
-def _made(kind: str, rest: str, data: ImageData, clip: LoadedCLIP, device: torch.device) -> Any:
+def _made(
+    kind: str, rest: str, data: ImageData, clip: LoadedCLIP | None, device: torch.device
+) -> Any:
     from cci_captum.diagnosis import BorderClusters, segmentation
     from cci_captum.models.clip import ZeroShotClassifier
 
     if kind == "clusters":
+        assert clip is not None
         classifier = ZeroShotClassifier(
             clip.model, clip.tokenizer, data.class_names, data.templates
         )

@@ -21,13 +21,14 @@ from ._written import line_of, options_of
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+    from torch import nn
 
     from cci_captum.models.preprocessing import Preprocess
 
     from ..comparison import FolderStore
     from ..comparison.plan import Plan
     from ..data import ImageData
-    from ..predictions import PredictionRun
+    from ..predictions import PredictionRun, Recogniser
     from ..runner import Measurable
 
 SETTINGS = "settings.json"
@@ -93,6 +94,8 @@ def predictions(
     find: Callable[[Preprocess], ImageData],
     batch_size: int,
     *,
+    classifier: Callable[[Recogniser, ImageData], nn.Module] | None = None,
+    about: Callable[[ImageData], Mapping[str, Any]] = lambda data: {},
     keep_scores: bool = False,
 ) -> PredictionRun:
     """The predictions of a model as a run.
@@ -102,6 +105,8 @@ def predictions(
         device: Where it computes.
         find: From the model's preprocessing to the images.
         batch_size: Images at a time.
+        classifier: What the model is made for these images; None is what tells their classes.
+        about: From the images to what a report should know of them.
         keep_scores: Whether the scores of all classes are kept.
 
     Raises:
@@ -115,12 +120,12 @@ def predictions(
         data = find(recogniser.preprocess)
         return PredictionRun(
             data,
-            recogniser.classifier(data),
+            classifier(recogniser, data) if classifier else recogniser.classifier(data),
             recogniser.preprocess,
             keep_scores=keep_scores,
             batch_size=batch_size,
             model=recogniser.name,
-            family=recogniser.family,
+            about={"family": recogniser.family, **about(data)},
         )
     except (OSError, ValueError) as error:
         raise CommandError(f"{recogniser.name}: {error}") from error

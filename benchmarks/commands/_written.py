@@ -25,7 +25,7 @@ _MODELS = ("variants.parquet", "variants.md")
 POSITIONAL = ("where",)
 """What a command takes without the name of an option."""
 
-_NOT_OPTIONS = ("command", "run", "out", "restart", "variants", "working")
+_NOT_OPTIONS = ("command", "what", "run", "out", "restart", "variants", "working")
 
 
 class Written:
@@ -171,7 +171,7 @@ def words_of(command: str, options: Mapping[str, Any]) -> list[str]:
     words = [*command.split(), *(str(options[name]) for name in POSITIONAL if name in options)]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
-            option = f"--{name.replace('_', '-')}"
+            option = f"--{name.rstrip('_').replace('_', '-')}"
             if isinstance(one, bool):
                 words += [option] if one else []
             elif not isinstance(one, (str, int, float)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,7 +131,7 @@ def write(
     store: FolderStore,
     rules: tuple[Rule, ...],
     judge: Any,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
     made: DiagnosisRun | None = None,
 ) -> None:
     """The files of a run that is done; without the run those that show no images."""
@@ -169,7 +169,7 @@ def write(
     print(f"\nwrote {', '.join(name for name in _FILES if name in saved)} to {readable(out)}")
 
 
-def report_again(out: Path, options: dict[str, Any]) -> None:
+def report_of(options: Mapping[str, Any], out: Path) -> None:
     """Write tables and page of a run that is done, without a model."""
     from ..comparison import FolderStore
     from ..comparison.folder_store import read_plans

@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.names import readable
 
-from . import _choices, diagnose
+from . import _choices, _covar_evaluate, counteranimal, diagnose, spurious
 from ._common import CommandError, Parse, Parser, StoppedError, at_least
 from ._restart import empty, refusal_to_restart
 from ._working import PARTS, PLAN, WORKERS, Working, read_plan
@@ -26,8 +26,17 @@ if TYPE_CHECKING:
     from ..comparison.plan import Plan
     from ..runner import Place
 
-MEASURE = ("compare", "retrieval", "diagnose", "variants")
+MEASURE = (
+    "compare", "retrieval", "diagnose", "counteranimal", "spurious", "covar", "variants",
+)  # fmt: skip
 """Commands that workers can share."""
+
+_REPORTS: dict[str, Callable[[Mapping[str, Any], Path], None]] = {
+    "diagnose": diagnose.report_of,
+    "counteranimal": counteranimal.report_of,
+    "spurious": spurious.report_of,
+    "covar evaluate": _covar_evaluate.report_of,
+}
 
 _SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2")  # as runner.stopping, which takes seconds to import
 
@@ -42,17 +51,15 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], pars
     parser = subparsers.add_parser(
         "run",
         help="long runs: many workers, resumed, watched",
-        description="Run compare, retrieval, diagnose or variants as one of many workers that "
+        description="Run a command that measures as one of many workers that "
         "share --out: started by --workers, torchrun, accelerate launch or srun, at any time, on "
         "any number of machines. Each measures what is missing, and ends after the unit in "
         "progress when it is sent SIGTERM or SIGUSR1 (exit code 75); the same command goes on. "
-        "Words: compare|retrieval|diagnose|variants and their options; PLAN.json, such as the "
+        f"Words: {'|'.join(MEASURE)} and their options; PLAN.json, such as the "
         "plan.json of a run; status DIR; compact DIR, which merges the files of units; report DIR, "
         "which writes tables and summary without a model.",
     )
-    parser.add_argument(
-        "what", metavar="compare|retrieval|diagnose|variants|PLAN.json|status|compact|report"
-    )
+    parser.add_argument("what", metavar=f"{'|'.join(MEASURE)}|PLAN.json|status|compact|report")
     parser.add_argument(
         "rest",
         nargs=argparse.REMAINDER,
@@ -213,9 +220,15 @@ def _report(folder: Path) -> None:
     asked = read_plan(folder / PLAN) if (folder / PLAN).exists() else {"command": "compare"}
     not_options = ("command", "out", "threads")
     options = {name: value for name, value in asked.items() if name not in not_options}
-    if asked["command"] == "diagnose":
+    command = asked["command"].removeprefix("variants ")
+    if command == "covar build":
+        raise CommandError(
+            f"report: expected a run of measurements, {readable(folder)} is of covar build; the "
+            "same command once more writes its manifest"
+        )
+    if command in _REPORTS:
         try:
-            diagnose.report_again(folder, options)
+            _REPORTS[command](options, folder)
         except (OSError, ValueError) as error:
             raise CommandError(f"report: {error}") from error
         return

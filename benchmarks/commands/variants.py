@@ -6,7 +6,7 @@ import argparse
 
 from ._common import CommandError, Parse, Parser
 
-TASKS = ("compare", "retrieval")
+TASKS = ("compare", "retrieval", "counteranimal", "spurious")
 """Commands that can be run over many models."""
 
 
@@ -19,11 +19,12 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], pars
     """
     parser = subparsers.add_parser(
         "variants",
-        help="compare or retrieval, over many CLIP models",
-        description="Run a comparison over a list of models, one in memory at a time; what is "
+        help="a comparison or a benchmark, over many CLIP models",
+        description="Run a command over a list of models, one in memory at a time; what is "
         "measured already is taken over, and a model that cannot be loaded or explained is a row "
-        "with its error. Writes what the comparison writes, and variants.md and variants.parquet "
-        "with a row a model. As `cci-captum run variants ...` by many workers.",
+        "with its error. Writes what the command writes; of a comparison variants.md and "
+        "variants.parquet, too, with a row a model. As `cci-captum run variants ...` by many "
+        "workers.",
     )
     parser.add_argument("task", metavar="|".join(TASKS))
     parser.add_argument(

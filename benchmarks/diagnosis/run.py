@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from torch import nn
@@ -50,6 +51,7 @@ class DiagnosisRun:
         batch_size: Images at a time.
         internal_batch_size: Most images in one forward pass; None is batch_size.
         model: Its name.
+        about: What else a report should know, for the plan's settings; it changes nothing.
 
     Attributes:
         task: What is read.
@@ -88,6 +90,7 @@ class DiagnosisRun:
         batch_size: int = 32,
         internal_batch_size: int | None = None,
         model: str = "",
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.rules = find_rules(rules)
         check_positive_int("batch_size", batch_size)
@@ -120,6 +123,7 @@ class DiagnosisRun:
             "n_donors": n_donors,
             "class_names": list(data.class_names),
             "notes": list(getattr(data, "notes", ())),
+            **(about or {}),
         }
         named = {"": "", **{unit: self._definition(unit) for unit in units}}
         self.plan = Plan(configured, model, len(self.task), batch_size, named, settings)

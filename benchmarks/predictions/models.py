@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cci_captum.models.clip import ZeroShotClassifier, load_clip
 from cci_captum.models.preprocessing import Preprocess
@@ -20,15 +20,6 @@ IMAGENET_CLASSES = 1000
 _RANDOM = "random"
 
 
-@runtime_checkable
-class OfImageNet(Protocol):
-    """Data whose classes can be told from those of ImageNet, though they are others."""
-
-    def from_imagenet(self, scores: Tensor) -> Tensor:
-        """(B, C) scores of the data's classes, from (B, 1000) scores of ImageNet's."""
-        ...
-
-
 @dataclass(frozen=True)
 class Recogniser:
     """A model, and how it becomes a classifier of any data.
@@ -38,14 +29,22 @@ class Recogniser:
         family: "clip", which knows classes by their names, or "imagenet", which scores the 1000
             classes of ImageNet.
         preprocess: From a PIL image to an input (3, H, W) of the model.
-        classifier: From data to a module from inputs to (B, C) scores of the data's classes;
-            ValueError if it cannot tell these.
+        of: From C class names and templates, as `cci_captum.ZeroShotClassifier` takes them, to a
+            module from inputs to (B, C) scores; ValueError if it cannot tell these classes.
     """
 
     name: str
     family: Literal["clip", "imagenet"]
     preprocess: Preprocess
-    classifier: Callable[[ImageData], nn.Module]
+    of: Callable[[Sequence[str], str | Sequence[str]], nn.Module]
+
+    def classifier(self, data: ImageData) -> nn.Module:
+        """Module from inputs to (B, C) scores of the data's classes.
+
+        Raises:
+            ValueError: If it cannot tell these.
+        """
+        return self.of(data.class_names, data.templates)
 
 
 def check_recogniser(name: str, pretrained: str | None = None) -> None:
@@ -102,7 +101,7 @@ def load_recogniser(
         Traceback (most recent call last):
         ...
         ValueError: data: expected the 1000 classes of ImageNet, which torchvision:resnet18 random \
-scores, got the 33 of scenes (train artwork, one object, seed 0)
+scores, got 33 others
     """
     check_recogniser(name, pretrained)
     if name.startswith(TORCHVISION):
@@ -115,41 +114,24 @@ scores, got the 33 of scenes (train artwork, one object, seed 0)
     model = model.to(device).eval()
     called = " ".join(filter(None, (name, pretrained)))
 
-    def classifier(data: ImageData) -> nn.Module:
-        return _of_imagenet(model, data, called)
+    def of(class_names: Sequence[str], templates: str | Sequence[str]) -> nn.Module:
+        if len(class_names) != IMAGENET_CLASSES:
+            raise ValueError(
+                f"data: expected the {IMAGENET_CLASSES} classes of ImageNet, which {called} "
+                f"scores, got {len(class_names)} others"
+            )
+        return model
 
-    return Recogniser(called, "imagenet", preprocess, classifier)
+    return Recogniser(called, "imagenet", preprocess, of)
 
 
 def _clip(name: str, pretrained: str | None, device: torch.device | str) -> Recogniser:
     clip = load_clip(name, pretrained, device)
 
-    def classifier(data: ImageData) -> nn.Module:
-        return ZeroShotClassifier(clip.model, clip.tokenizer, data.class_names, data.templates)
+    def of(class_names: Sequence[str], templates: str | Sequence[str]) -> nn.Module:
+        return ZeroShotClassifier(clip.model, clip.tokenizer, class_names, templates)
 
-    return Recogniser(clip.name, "clip", clip.preprocess, classifier)
-
-
-class _Told(nn.Module):
-    """Scores of the data's classes, told from those of ImageNet."""
-
-    def __init__(self, model: nn.Module, data: OfImageNet) -> None:
-        super().__init__()
-        self.model, self._data = model, data
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self._data.from_imagenet(self.model(images))
-
-
-def _of_imagenet(model: nn.Module, data: ImageData, name: str) -> nn.Module:
-    if isinstance(data, OfImageNet):
-        return _Told(model, data)
-    if len(data.class_names) != IMAGENET_CLASSES:
-        raise ValueError(
-            f"data: expected the {IMAGENET_CLASSES} classes of ImageNet, which {name} scores, got "
-            f"the {len(data.class_names)} of {data.name}"
-        )
-    return model
+    return Recogniser(clip.name, "clip", clip.preprocess, of)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 from PIL import Image
@@ -56,7 +57,7 @@ class PredictionRun:
         keep_scores: Whether the scores of all classes are kept, 4 bytes each.
         batch_size: Images at a time.
         model: Its name.
-        family: What kind of model it is, for reports; see `Recogniser`.
+        about: What else a report should know, for the plan's settings; it changes nothing.
 
     Attributes:
         task: What is read.
@@ -88,7 +89,7 @@ class PredictionRun:
         keep_scores: bool = False,
         batch_size: int = 32,
         model: str = "",
-        family: str = "",
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         check_positive_int("batch_size", batch_size)
         self.task = _Recognition(data, classifier, preprocess)
@@ -99,9 +100,9 @@ class PredictionRun:
         settings = {
             **self.task.settings(),
             "model": model,
-            "family": family,
             "class_names": list(data.class_names),
             "notes": list(getattr(data, "notes", ())),
+            **(about or {}),
         }
         self.plan = Plan(configured, model, len(self.task), batch_size, {"": ""}, settings)
 

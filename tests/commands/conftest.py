@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 import cci_captum
-from cci_captum.benchmarks.commands import _comparing, _written, diagnose
+from cci_captum.benchmarks import predictions
+from cci_captum.benchmarks.commands import (
+    _comparing,
+    _covar_evaluate,
+    _written,
+    counteranimal,
+    diagnose,
+    spurious,
+)
+from cci_captum.benchmarks.predictions import Recogniser
 
 
 @pytest.fixture
@@ -16,9 +25,15 @@ def small_model(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch)
     model, _ = make_clip(1, image_size=96, patch_size=16)
     preprocess = cci_captum.load_clip("tiny").preprocess
     loaded = cci_captum.LoadedCLIP(model, preprocess, tokenizer, "small")
-    for command in (_comparing, diagnose):
+    for command in (_comparing, diagnose, _covar_evaluate):
         monkeypatch.setattr(command, "load_model", lambda *_: loaded)
-    for command in (_written, diagnose):
+    for command in (_written, diagnose, counteranimal, spurious, _covar_evaluate):
         monkeypatch.setattr(command, "DPI", 50)
+
+    def of(class_names: Any, templates: Any) -> Any:
+        return cci_captum.ZeroShotClassifier(model, tokenizer, class_names, templates)
+
+    recogniser = Recogniser("small", "clip", preprocess, of)
+    monkeypatch.setattr(predictions, "load_recogniser", lambda *_: recogniser)
     for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "CCI_CAPTUM_WORKER"):
         monkeypatch.delenv(name, raising=False)

@@ -127,26 +127,6 @@ def test_ties_are_no_prediction() -> None:
     assert (row.true, row.predicted, row.status) == (0, -1, "")
 
 
-def test_data_may_tell_their_classes_from_imagenets(photos: ImageNet) -> None:
-    class Halves(ImageNet):
-        def __init__(self, root: Path) -> None:
-            super().__init__(root)
-            self.class_names = ("early", "late")
-            self.targets = [int(target >= 500) for target in self.targets]
-
-        def from_imagenet(self, scores: Tensor) -> Tensor:
-            return torch.stack([scores[:, :500].amax(1), scores[:, 500:].amax(1)], dim=1)
-
-    torch.manual_seed(0)
-    model = load_recogniser("torchvision:resnet18", "random")
-    halves = Halves(photos._root)
-    table = PredictionRun(halves, model.classifier(halves), model.preprocess).all()
-    whole = PredictionRun(photos, model.classifier(photos), model.preprocess).all()
-    read = table["status"] == ""
-    assert (table["predicted"][read] == (whole["predicted"][read] >= 500)).all()
-    assert table["true"].tolist() == [0, 0, 0, 0, 1]
-
-
 def test_what_there_is_not(photos: ImageNet, tmp_path: Path) -> None:
     for arguments, said in (
         (("torchvision:resnet5",), "name: unknown model 'resnet5' of torchvision"),

@@ -1,0 +1,198 @@
+"""`cci-captum counteranimal`: how much worse models are on backgrounds seldom seen."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._common import CommandError, add_shared_options, one_of
+from ._evaluating import (
+    PAGE,
+    Evaluation,
+    Written,
+    add_options,
+    add_verdicts_option,
+    choose_models,
+    predictions,
+    report_again,
+    verdicts_in,
+    with_verdicts_of,
+)
+from ._outputs import DPI
+from ._written import name_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from cci_captum.models.preprocessing import Preprocess
+
+    from ..counteranimal import Candidates
+    from ..data import ImageData
+    from ..predictions import PredictionRun
+    from ._choices import Model
+
+_COMMAND = "counteranimal"
+_SCHEME = "counteranimal:"
+_FIXED = ("predictions.parquet", "accuracy.parquet", "classes.parquet", "candidates.json")
+_TEMPLATES = {"paper": "A photo of {}.", "openai-imagenet": "openai-imagenet"}
+
+
+def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser(
+        _COMMAND,
+        help="CounterAnimal: animals on common and on counter backgrounds",
+        description="Measure models on CounterAnimal as its paper does, 1 vs 1000 and 1 vs 20, and "
+        "set them beside its results. Writes summary.md, robustness.png, a picture of the classes "
+        "of each model, accuracy.parquet, classes.parquet, predictions.parquet, candidates.json "
+        "and settings.json; and parts of these while it runs, so that the same command goes on "
+        "where it was interrupted.",
+    )
+    parser.add_argument("where", metavar="DIR", help="LAION-final, or the folder that it is in")
+    add_options(parser, out="cci-captum-counteranimal")
+    parser.add_argument(
+        "--templates",
+        type=one_of(*_TEMPLATES),
+        default="paper",
+        metavar="{paper,openai-imagenet}",
+        help="the paper's one prompt, or the 80 of its Table 10 (%(default)s)",
+    )
+    parser.add_argument(
+        "--candidates",
+        type=Path,
+        metavar="FILE",
+        help="the 20 names a class, as a run has written them (chosen by ViT-B-32,laion400m_e31 "
+        "if it is one of the models, else by the first)",
+    )
+    parser.add_argument(
+        "--partial", action="store_true", help="go on where classes or groups are missing"
+    )
+    add_shared_options(parser, "--n", "--seed")
+    add_verdicts_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check everything the user gave, then measure, and write."""
+    models = choose_models(arguments)
+    verdicts_in(arguments.verdicts)
+    _candidates_in(arguments.candidates)
+    from ..counteranimal.report import class_pictures
+
+    def find(preprocess: Preprocess | None) -> ImageData:
+        from ..data import CounterAnimal
+
+        return CounterAnimal(
+            arguments.where.removeprefix(_SCHEME),
+            templates=_TEMPLATES[arguments.templates],
+            partial=arguments.partial,
+            count=arguments.n,
+            seed=arguments.seed,
+        )
+
+    def load(model: Model, device: torch.device) -> PredictionRun:
+        return predictions(model, device, find, arguments.batch_size, keep_scores=True)
+
+    pictures = class_pictures(map(name_of, models)).values()
+    files = (*_FIXED, "robustness.png", *pictures, PAGE)
+    Evaluation(_COMMAND, arguments, models, load, _write, files).run()
+
+
+def report_of(options: Mapping[str, Any], out: Path) -> None:
+    """Write the files of a run that is done, without a model."""
+    report_again(_COMMAND, options, out, _write, (*_FIXED, "robustness.png", PAGE))
+
+
+def _write(written: Written) -> None:
+    """The files of runs that are done."""
+    import pandas as pd
+
+    from ..counteranimal import accuracies, class_accuracies, report, rules_of
+    from ..counteranimal.figures import class_dumbbells, robustness_scatter
+    from ..markdown import code
+    from ..predictions import predictions_of
+
+    options = written.options
+    tables = {plan.model: predictions_of(plan, written.store) for plan in written.plans}
+    tables = with_verdicts_of(tables, verdicts_in(options.get("verdicts")))
+    settings = written.plans[0].settings
+    given = options.get("candidates")
+    chosen = _candidates_in(given) or _chosen(tables, settings["data"])
+    measured, classes, points = [], [], {}
+    for model, own in tables.items():
+        for setup, candidates in (("1 vs 1000", None), ("1 vs 20", chosen)):
+            for average in ("classes", "photos"):
+                found = accuracies(own, candidates, average=average)
+                said = {"model": model, "setup": setup, "average": average}
+                measured.append(found.rename_axis("group").reset_index().assign(**said))
+            classes.append(class_accuracies(own, candidates).assign(model=model, setup=setup))
+        means = measured[-4].set_index("group")["accuracy"]
+        points[model] = (float(means["common"]), float(means["counter"]))
+    every = pd.concat([own.drop(columns="scores").assign(model=m) for m, own in tables.items()])
+    text = report.page(
+        tables,
+        chosen,
+        data=settings["data"],
+        templates=_TEMPLATES[options["templates"]],
+        rules=list(dict.fromkeys(rule for own in tables.values() for rule in rules_of(own))),
+        notes=settings["notes"],
+        again=code(written.line),
+    )
+
+    def drawn(draw: Callable[[], Any]) -> Callable[[Path], object]:
+        return lambda path: draw().savefig(path, dpi=DPI)
+
+    pictures = {
+        file: drawn(partial(_dumbbells, class_dumbbells, tables[model], model))
+        for model, file in report.class_pictures(tables).items()
+    }
+    written.save(
+        {
+            "predictions.parquet": partial(every.to_parquet, index=False),
+            "accuracy.parquet": partial(pd.concat(measured).to_parquet, index=False),
+            "classes.parquet": partial(pd.concat(classes).to_parquet, index=False),
+            "candidates.json": chosen.save,
+            "robustness.png": drawn(partial(robustness_scatter, points)),
+            **pictures,
+            PAGE: lambda path: path.write_text(text, encoding="utf-8"),
+        },
+        _said(points),
+    )
+
+
+def _dumbbells(draw: Callable[..., Any], table: pd.DataFrame, model: str) -> Any:
+    from ..counteranimal import class_accuracies
+
+    return draw(class_accuracies(table), title=model)
+
+
+def _chosen(tables: Mapping[str, pd.DataFrame], data: str) -> Candidates:
+    """By the paper's model where it is one of them, else by the first."""
+    from ..counteranimal import PAPER_MODEL, choose_candidates
+
+    paper = PAPER_MODEL.replace(",", " ")
+    model = paper if paper in tables else next(iter(tables))
+    return choose_candidates(tables[model], model=model, data=data)
+
+
+def _candidates_in(path: str | Path | None) -> Candidates | None:
+    if path is None:
+        return None
+    from ..counteranimal import Candidates
+
+    try:
+        return Candidates.load(path)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--candidates: {error}") from error
+
+
+def _said(points: Mapping[str, tuple[float, float]]) -> str:
+    width = max(map(len, points))
+    lines = [f"{'1 vs 1000, %':{width}}  common  counter    drop"]
+    for model, (common, counter) in points.items():
+        lines.append(f"{model:{width}}  {common:6.2f}  {counter:7.2f}  {common - counter:6.2f}")
+    return "\n".join(lines)

@@ -1,0 +1,144 @@
+"""`cci-captum spurious`: public sets that tell how much models lean on backgrounds."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._common import CommandError, add_shared_options
+from ._evaluating import (
+    PAGE,
+    Evaluation,
+    Written,
+    add_options,
+    add_verdicts_option,
+    choose_models,
+    predictions,
+    report_again,
+    verdicts_in,
+    with_verdicts_of,
+)
+from ._outputs import DPI
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from cci_captum.models.preprocessing import Preprocess
+
+    from ..data import ImageData
+    from ..predictions import PredictionRun, Recogniser
+    from ..spurious import Benchmark
+    from ._choices import Model
+
+SETS = ("imagenet9", "imagenet9-challenge", "waterbirds", "hardimagenet")
+"""Schemes of `cci_captum.benchmarks.spurious.BENCHMARKS`."""
+
+FILES = ("predictions.parquet", "measures.parquet", "backgrounds.png", PAGE)
+
+
+def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser(
+        "spurious",
+        help="public sets on backgrounds: ImageNet-9, Waterbirds, Hard ImageNet",
+        description="Measure how much models lean on backgrounds: BG-Gap on ImageNet-9 and its "
+        "challenge, the worst group of Waterbirds, relative foreground sensitivity on Hard "
+        "ImageNet. Writes summary.md, backgrounds.png, measures.parquet, predictions.parquet and "
+        "settings.json; and parts of these while it runs, so that the same command goes on where "
+        "it was interrupted.",
+    )
+    parser.add_argument("where", metavar="|".join(f"{scheme}:DIR" for scheme in SETS))
+    add_options(parser, out="cci-captum-spurious")
+    add_shared_options(parser, "--n", "--seed")
+    add_verdicts_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check everything the user gave, then measure, and write."""
+    scheme, colon, folder = arguments.where.partition(":")
+    if scheme not in SETS or not colon or not folder:
+        known = ", ".join(f"{name}:DIR" for name in SETS)
+        raise CommandError(f"DATA: expected one of {known}, got {arguments.where!r}")
+    models = choose_models(arguments)
+    verdicts_in(arguments.verdicts)
+    from ..spurious import BENCHMARKS
+
+    benchmark = BENCHMARKS[scheme]
+
+    def find(preprocess: Preprocess | None) -> ImageData:
+        from ..data import open_data
+
+        options = {**benchmark.options, "seed": arguments.seed}
+        if arguments.n is not None:
+            options["n"] = arguments.n
+        return open_data(arguments.where, preprocess=preprocess, **options)
+
+    def classifier(recogniser: Recogniser, data: ImageData) -> nn.Module:
+        texts = benchmark.texts_of(data)
+        module = recogniser.of(texts.class_names, texts.templates)
+        return benchmark.adapt(module, len(texts.class_names), data)
+
+    def load(model: Model, device: torch.device) -> PredictionRun:
+        return predictions(
+            model,
+            device,
+            find,
+            arguments.batch_size,
+            classifier=classifier,
+            about=lambda data: {"known": benchmark.known(data)},
+        )
+
+    Evaluation("spurious", arguments, models, load, partial(write, benchmark), FILES).run()
+
+
+def write(benchmark: Benchmark, written: Written) -> None:
+    """The files of runs that are done."""
+    import pandas as pd
+
+    from ..markdown import code
+    from ..predictions import predictions_of
+    from ..spurious import report
+    from ..spurious.figures import picture
+
+    tables = {plan.model: predictions_of(plan, written.store) for plan in written.plans}
+    tables = with_verdicts_of(tables, verdicts_in(written.options.get("verdicts")))
+    settings = written.plans[0].settings
+    known = settings["known"]
+    measured = [
+        own.assign(model=model, table=name)
+        for model, found in report.measures(tables, benchmark, known).items()
+        for name, own in found.items()
+    ]
+    every = pd.concat([own.assign(model=model) for model, own in tables.items()])
+    text = report.page(
+        tables,
+        benchmark,
+        known,
+        data=settings["data"],
+        notes=settings["notes"],
+        how=code(written.line),
+    )
+    written.save(
+        {
+            "predictions.parquet": partial(every.to_parquet, index=False),
+            "measures.parquet": partial(pd.concat(measured).to_parquet, index=False),
+            "backgrounds.png": lambda path: picture(tables, benchmark, known).savefig(
+                path, dpi=DPI
+            ),
+            PAGE: lambda path: path.write_text(text, encoding="utf-8"),
+        },
+        report.text(tables, benchmark, known),
+    )
+
+
+def report_of(options: Mapping[str, Any], out: Path) -> None:
+    """Write the files of a run that is done, without a model."""
+    from ..spurious import BENCHMARKS
+
+    benchmark = BENCHMARKS[options["where"].partition(":")[0]]
+    report_again("spurious", options, out, partial(write, benchmark), FILES)
