@@ -39,7 +39,7 @@ def mean(pixels: Pixels, mask: Mask) -> Pixels:
     """
     filled = pixels.copy()
     for place in _boxes(mask):
-        other = ~mask[place]
+        other: Mask = ~mask[place]
         filled[place] = pixels[place][other].mean(axis=0) if other.any() else _around(pixels, mask)
     return filled
 
@@ -49,7 +49,8 @@ def tile(pixels: Pixels, mask: Mask) -> Pixels:
 
     A tile lies to the right, left, above or below, at most as large as the box, and ends at the
     picture's border and before the first row or column with some of the object; the largest is
-    taken, in this order where equal, and repeated away from where it lies. Without any, "mean".
+    taken, in this order where equal, and repeated from the box's far side, as if it were moved by
+    the box's size. Without any, the mean colour of what is not the object.
     """
     filled = pixels.copy()
     for place in _boxes(mask):
@@ -92,7 +93,7 @@ def _boxes(mask: Mask) -> Iterator[tuple[slice, slice]]:
 
 
 def _around(pixels: Pixels, mask: Mask) -> Pixels:
-    """The mean colour of all that is not the object."""
+    """The mean colour of all that is not the object, grey where it is all."""
     return np.full(3, GREY) if mask.all() else pixels[~mask].mean(axis=0)
 
 
@@ -104,14 +105,14 @@ def _tiles(
         along, size = place[axis], place[axis].stop - place[axis].start
         # The box's rows or columns, with the other axis first: what is beside it, nearest first.
         strip = mask[place[0]] if axis == 1 else mask[:, place[1]].T
-        taken = strip.any(axis=0)
+        taken: Mask = strip.any(axis=0)
         if before:
             free = ~taken[max(along.start - size, 0) : along.start][::-1]
         else:
             free = ~taken[along.stop : along.stop + size]
         length = len(free) if free.all() else int(np.argmin(free))
-        part = slice(along.start - length, along.start) if before else slice(along.stop, None)
-        part = part if before else slice(along.stop, along.stop + length)
+        start = along.start - length if before else along.stop
+        part = slice(start, start + length)
         where = (place[0], part) if axis == 1 else (part, place[1])
         yield pixels[where], axis, before
 
@@ -119,7 +120,7 @@ def _tiles(
 def _repeated(
     found: Pixels, axis: int, before: bool, size: tuple[int, ...], otherwise: Pixels
 ) -> Pixels:
-    """A tile repeated over a box, from the side where it lies; a colour where it is empty."""
+    """A tile repeated over a box, from the far side of it; a colour where it is empty."""
     if not found.size:
         return np.broadcast_to(otherwise, (*size, 3))
     length = size[axis]

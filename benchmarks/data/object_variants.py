@@ -45,7 +45,7 @@ class ObjectVariants:
 
     These are the rules of Hard ImageNet (Moayeri, Singla and Feizi 2022), for any photos with
     masks. Where its released code differs: a box ends a row and a column early there, and "mean"
-    was not among what was reported; a photo without room for a tile has "mean" here.
+    was not among what was reported; a box without room for a tile is filled with a colour here.
 
     Args:
         data: Images of classes with masks.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..statistics import interval
 
@@ -70,7 +70,7 @@ def groups_of(rows: pd.DataFrame) -> Any:
     return None if rows["source"].is_unique else rows["source"].to_numpy()
 
 
-def linearised(value: float, slopes: Sequence[float], strata: NDArray[Any], x: Any) -> NDArray[Any]:
+def linearised(value: float, slopes: ArrayLike, strata: NDArray[Any], x: ArrayLike) -> NDArray[Any]:
     """Values (n,) whose mean is a function of strata's means, and which vary as it does.
 
     By the delta method: each is the function's value, and what the row's deviation from the mean
@@ -83,14 +83,14 @@ def linearised(value: float, slopes: Sequence[float], strata: NDArray[Any], x: A
         strata: (n,) ints, the stratum of each row.
         x: (n,) of what the means are.
     """
-    x = np.asarray(x, dtype=np.float64)
-    found = np.full(len(x), float(value))
-    for stratum, slope in enumerate(slopes):
+    values = np.asarray(x, dtype=np.float64)
+    found = np.full(len(values), float(value))
+    for stratum, slope in enumerate(np.asarray(slopes, dtype=np.float64)):
         own = strata == stratum
         count = int(own.sum())
         if count > 1:
-            larger = len(x) / count * np.sqrt(count / (count - 1))
-            found[own] += slope * larger * (x[own] - x[own].mean())
+            larger = len(values) / count * np.sqrt(count / (count - 1))
+            found[own] += slope * larger * (values[own] - values[own].mean())
     return found
 
 
