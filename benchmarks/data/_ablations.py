@@ -16,7 +16,7 @@ Mask = NDArray[Any]
 """(H, W) bool, with an object."""
 
 GREY = 0.5
-SMALLEST = 100  # pixels of a box that "mean" and "tile" fill, as released
+SMALLEST = 100  # pixels of a box that "mean" fills, as released
 
 
 def grey(pixels: Pixels, mask: Mask) -> Pixels:
@@ -35,10 +35,11 @@ def box(pixels: Pixels, mask: Mask) -> Pixels:
 def mean(pixels: Pixels, mask: Mask) -> Pixels:
     """The box around each piece of the object in the mean colour of what else is in that box.
 
-    Where nothing else is, that of what else is in the picture, or grey.
+    Where nothing else is, that of what else is in the picture, or grey. Boxes of fewer than 100
+    pixels stay as they are.
     """
     filled = pixels.copy()
-    for place in _boxes(mask):
+    for place in _boxes(mask, SMALLEST):
         other: Mask = ~mask[place]
         filled[place] = pixels[place][other].mean(axis=0) if other.any() else _around(pixels, mask)
     return filled
@@ -53,7 +54,7 @@ def tile(pixels: Pixels, mask: Mask) -> Pixels:
     the box's size. Without any, the mean colour of what is not the object.
     """
     filled = pixels.copy()
-    for place in _boxes(mask):
+    for place in _boxes(mask, 1):
         found = max(_tiles(pixels, mask, place), key=lambda one: one[0].shape[0] * one[0].shape[1])
         filled[place] = _repeated(*found, filled[place].shape[:2], _around(pixels, mask))
     return filled
@@ -85,10 +86,10 @@ def noisy(pixels: Pixels, region: Mask, noise: Pixels, sigma: float, l2: bool) -
     return (pixels + sigma * added).clip(0, 1)
 
 
-def _boxes(mask: Mask) -> Iterator[tuple[slice, slice]]:
-    """The box around each piece whose pixels touch by their sides, but for small ones."""
+def _boxes(mask: Mask, least: int) -> Iterator[tuple[slice, slice]]:
+    """The box around each piece whose pixels touch by their sides, if it has so many pixels."""
     for place in ndimage.find_objects(ndimage.label(mask)[0]):
-        if (place[0].stop - place[0].start) * (place[1].stop - place[1].start) >= SMALLEST:
+        if (place[0].stop - place[0].start) * (place[1].stop - place[1].start) >= least:
             yield place
 
 
@@ -105,7 +106,7 @@ def _tiles(
         along, size = place[axis], place[axis].stop - place[axis].start
         # The box's rows or columns, with the other axis first: what is beside it, nearest first.
         strip = mask[place[0]] if axis == 1 else mask[:, place[1]].T
-        taken: Mask = strip.any(axis=0)
+        taken = np.asarray(strip.any(axis=0))
         if before:
             free = ~taken[max(along.start - size, 0) : along.start][::-1]
         else:

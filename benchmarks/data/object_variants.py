@@ -34,7 +34,8 @@ class ObjectVariants:
 
     - "clean" is left as it is;
     - "grey": the object is grey (0.5); "box": the box around it is;
-    - "mean": the box around each piece of it has the mean colour of what else is in it;
+    - "mean": the box around each piece of it, of 100 pixels or more, has the mean colour of what
+      else is in it;
     - "tile": the box around each piece of it is tiled with what is beside it;
     - "noisy_fg", "noisy_bg": Gaussian noise is added to the object, or to all else, `trials`
       times; both have the same noise.
