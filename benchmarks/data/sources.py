@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from cci_captum.baselines.options import Choice, Integer, Kind
+from cci_captum.baselines.options import Choice, Flag, Integer, Kind, Number
 from cci_captum.models.preprocessing import Preprocess
 
 from ..scenes import ARTWORK
@@ -18,8 +18,15 @@ from .captioned import SPLITS, COCOKarpathy, Flickr30k
 from .class_names import read_class_names
 from .drawn import Scenes
 from .folders import ImageFolders
+from .hard_imagenet import SPLITS as HARD_SPLITS
+from .hard_imagenet import HardImageNet
 from .imagenet import ImageNet
+from .imagenet9 import VARIANTS, ImageNet9
+from .imagenet9_challenge import ImageNet9Challenge
+from .object_variants import MADE
 from .shards import WebDataset
+from .waterbirds import SPLITS as BIRD_SPLITS
+from .waterbirds import Waterbirds
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,24 @@ class _Names(Kind):
 
     def _normal(self, value: Any) -> Any:
         return read_class_names(value) if isinstance(value, str | os.PathLike) else value
+
+
+@dataclass(frozen=True)
+class _Some(Kind):
+    """Some of several names, as a list, or as text with + between them."""
+
+    names: tuple[str, ...] = ()
+
+    @property
+    def _expected(self) -> str:
+        return f"some of {', '.join(self.names)}, with + between them"
+
+    def _fits(self, value: Any) -> bool:
+        chosen = value.split("+") if isinstance(value, str) else value
+        return isinstance(chosen, list | tuple) and bool(chosen) and set(chosen) <= set(self.names)
+
+    def _normal(self, value: Any) -> Any:
+        return tuple(value.split("+") if isinstance(value, str) else value)
 
 
 @dataclass(frozen=True)
@@ -116,6 +141,7 @@ _SEED = SourceOption("seed", "seed", Integer(least=0), "of what is drawn")
 _DRAWN = (SourceOption("n", "count", Integer(), "images, drawn at random (all)"), _SEED)
 _MASKS = SourceOption("masks", "masks", _Path(), "folder of the images' masks (none)")
 _CLASSES = SourceOption("classes", "class_names", _Names(), "the classes (the folders' names)")
+_OTHERS = SourceOption("others", "others", Flag(), "a tenth class, of all else (False)")
 _CAPTIONED = (
     SourceOption("split", "split", Choice(names=SPLITS), "of Karpathy and Fei-Fei (test)"),
     SourceOption("images", "images", _Path(), "folder of the images (beside the captions)"),
@@ -148,6 +174,54 @@ SOURCES: dict[str, Source] = {
         (_MASKS, *_DRAWN),
         "ImageNet, folders named n01440764, ...",
         own="ImageNet has its own",
+    ),
+    "imagenet9": Source(
+        _of_files(ImageNet9),
+        (
+            SourceOption("variants", "variants", _Some(names=VARIANTS), "which (all there are)"),
+            _OTHERS,
+            *_DRAWN,
+        ),
+        "ImageNet-9, photos of nine classes with other backgrounds",
+        own="ImageNet-9 has its own",
+        has_masks=True,
+    ),
+    "imagenet9-challenge": Source(
+        _of_files(ImageNet9Challenge),
+        (
+            SourceOption("backgrounds", "backgrounds", Integer(), "of each object (all)"),
+            _OTHERS,
+            *_DRAWN,
+        ),
+        "ImageNet-9's objects, each on many backgrounds",
+        own="ImageNet-9 has its own",
+        has_masks=True,
+    ),
+    "waterbirds": Source(
+        _of_files(Waterbirds),
+        (
+            SourceOption("split", "split", Choice(names=BIRD_SPLITS), "which part (test)"),
+            SourceOption("masks", "segmentations", _Path(), "CUB's segmentations (none)"),
+            *_DRAWN,
+        ),
+        "Waterbirds, with metadata.csv",
+        own="Waterbirds has its own",
+    ),
+    "hardimagenet": Source(
+        _of_files(HardImageNet),
+        (
+            SourceOption("masks", "masks", _Path(), "Hard ImageNet's folder, which is needed"),
+            SourceOption("split", "split", Choice(names=HARD_SPLITS), "which part (val)"),
+            SourceOption("variants", "variants", _Some(names=MADE), "what is made (all)"),
+            SourceOption("size", "size", Integer(least=16), "pixels a side (224)"),
+            SourceOption("trials", "trials", Integer(), "how often noise is drawn (3)"),
+            SourceOption("sigma", "sigma", Number(above=0), "of the noise, or its length (0.25)"),
+            SourceOption("l2", "l2", Flag(), "whether sigma is its length (False)"),
+            SourceOption("threshold", "threshold", Integer(least=0), "of masks' values (0)"),
+            *_DRAWN,
+        ),
+        "Hard ImageNet, in ImageNet's folder: without objects, with noise",
+        own="Hard ImageNet has its own",
     ),
     "coco": Source(
         _of_files(COCOKarpathy),

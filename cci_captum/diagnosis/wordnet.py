@@ -194,6 +194,23 @@ def parents(name: str | SupportsIndex, n: int = 2) -> tuple[str, ...]:
     return tuple(_table().lemmas[node][0] for node in above[:n])
 
 
+def ancestors(name: str | SupportsIndex) -> tuple[str, ...]:
+    """The WordNet ids of all that it is a kind of, itself first, then the nearest first.
+
+    Args:
+        name: See `find`.
+
+    Raises:
+        TypeError: See `find`.
+        ValueError: See `resolve`.
+
+    Example:
+        >>> ancestors("ice bear")[:3]  # bear, carnivore
+        ('n02134084', 'n02131653', 'n02075296')
+    """
+    return tuple(_ancestors(resolve(name)))
+
+
 @cache
 def _ancestors(node: str) -> dict[str, int]:
     """Edges up to each ancestor, the noun itself with 0 first, then the nearest first."""

@@ -1,0 +1,61 @@
+"""How many of a model's errors its background explains, where a diagnosis was made."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from cci_captum.diagnosis.verdicts import verdict_column
+
+from ..statistics import rate_interval
+from ._tables import measured
+
+_SUFFIX = verdict_column("")
+
+
+def rules_of(table: pd.DataFrame) -> list[str]:
+    """The rules whose verdicts a table has, in its order.
+
+    Example:
+        >>> rules_of(pd.DataFrame({"predicted": [1], "energy_verdict": ["BG-Er"]}))
+        ['energy']
+    """
+    return [name.removesuffix(_SUFFIX) for name in table.columns if name.endswith(_SUFFIX)]
+
+
+def background_errors(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Of the errors in each variant or group, those that a rule says the background drove.
+
+    Args:
+        table: Predictions with verdicts, "energy_verdict".
+        by: The fact by which images are counted, such as "variant" or "group".
+
+    Returns:
+        A row each rule and value of `by`, then all images: "rule", "part", "images", "errors",
+        "judged", errors with a verdict, "background", those of them that are "BG-Er", "value",
+        their share of the judged ones, "low" and "high", its 95 % interval by Clopper and Pearson;
+        NaN where none was judged. No rows where the table has no verdicts.
+
+    Raises:
+        ValueError: If the table has no such fact.
+
+    Example:
+        >>> table = pd.DataFrame({"image": ["1", "2", "3"], "source": ["1", "2", "3"], "true": 0,
+        ...     "predicted": [0, 1, 1], "status": "", "variant": "original",
+        ...     "energy_verdict": ["FG-Co", "BG-Er", "FG-Er"]})
+        >>> background_errors(table, "variant")[["part", "errors", "value"]].values.tolist()
+        [['original', 2, 0.5], ['all', 2, 0.5]]
+    """
+    known = measured(table, by)
+    parts = [(str(name), known[known[by] == name]) for name in dict.fromkeys(known[by])]
+    rows = []
+    for rule in rules_of(table):
+        for part, own in [*parts, ("all", known)]:
+            wrong = own[own["right"] == 0]
+            said = wrong[verdict_column(rule)].dropna()
+            hits, judged = int((said == "BG-Er").sum()), len(said)
+            low, high = rate_interval(hits, judged) if judged else (np.nan, np.nan)
+            value = hits / judged if judged else np.nan
+            rows.append((rule, part, len(own), len(wrong), judged, hits, value, low, high))
+    names = ["rule", "part", "images", "errors", "judged", "background", "value", "low", "high"]
+    return pd.DataFrame(rows, columns=names)
