@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ._counteranimal import AnimalClass, animal_classes, imagenet_synonyms
 from .base import CaptionData, ImageData, MissingImageError, Sample
 from .captioned import COCOKarpathy, Flickr30k
 from .class_names import read_class_names
+from .counteranimal import CounterAnimal
 from .drawn import Scenes
 from .folders import ImageFolders
 from .imagenet import ImageNet
@@ -15,8 +17,10 @@ from .sources import SOURCES, Source, SourceOption
 
 __all__ = [
     "SOURCES",
+    "AnimalClass",
     "COCOKarpathy",
     "CaptionData",
+    "CounterAnimal",
     "Flickr30k",
     "ImageData",
     "ImageFolders",
@@ -28,6 +32,8 @@ __all__ = [
     "Source",
     "SourceOption",
     "WebDataset",
+    "animal_classes",
+    "imagenet_synonyms",
     "open_data",
     "read_class_names",
 ]

@@ -9,13 +9,14 @@ from typing import Any
 
 from PIL import Image
 
-from cci_captum.baselines.options import Choice, Integer, Kind
+from cci_captum.baselines.options import Choice, Flag, Integer, Kind
 from cci_captum.models.preprocessing import Preprocess
 
 from ..scenes import ARTWORK
 from .base import ImageData
 from .captioned import SPLITS, COCOKarpathy, Flickr30k
 from .class_names import read_class_names
+from .counteranimal import PROMPT, CounterAnimal
 from .drawn import Scenes
 from .folders import ImageFolders
 from .imagenet import ImageNet
@@ -148,6 +149,25 @@ SOURCES: dict[str, Source] = {
         (_MASKS, *_DRAWN),
         "ImageNet, folders named n01440764, ...",
         own="ImageNet has its own",
+    ),
+    "counteranimal": Source(
+        _of_files(CounterAnimal),
+        (
+            SourceOption(
+                "group", "group", Choice(names=("common", "counter", "both")), "of photos (both)"
+            ),
+            SourceOption(
+                "templates",
+                "templates",
+                Choice(names=(PROMPT, "openai-imagenet")),
+                "the paper's prompt, or OpenAI's 80",
+            ),
+            SourceOption("partial", "partial", Flag(), "go on where classes are missing (no)"),
+            _MASKS,
+            *_DRAWN,
+        ),
+        "CounterAnimal's folder LAION-final, or the one that it lies in",
+        own="CounterAnimal has ImageNet's",
     ),
     "coco": Source(
         _of_files(COCOKarpathy),
