@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from cci_captum._checks import check_choice
+from cci_captum.models.ranking import predicted
 
 from ..data._counteranimal import GROUPS, animal_classes, imagenet_synonyms
 from ..statistics import interval, paired_interval, rate_interval
 from .candidates import Candidates
-from .measured import grouped_rows, right
+from .measured import grouped_rows, of_candidates_alone, scores_of
 
 AVERAGES = ("classes", "photos")
 """The mean of the classes' accuracies, as the paper's main tables, or that of all photos."""
@@ -125,6 +127,42 @@ def accuracies(
     means = {name: float(both[name].mean()) for name in (*GROUPS, "drop")}
     counts = {group: int(both[f"{group}_photos"].sum()) for group in GROUPS}
     return _three(means, ends, len(both), counts)
+
+
+def right(rows: pd.DataFrame, candidates: Candidates | None = None) -> np.ndarray:
+    """Whether the true class alone scores highest.
+
+    Args:
+        rows: Of images that were read.
+        candidates: Among which names; None is all, as the column "predicted" has it.
+
+    Returns:
+        (n,) bool. A true class that is no candidate is never right.
+
+    Raises:
+        ValueError: If scores are missing, or a class has no candidates; or without candidates, if
+            the scores are those of candidates alone.
+    """
+    true = rows["true"].to_numpy()
+    if candidates is None:
+        if of_candidates_alone(rows):
+            raise ValueError(
+                "table: expected scores of all classes, got those of candidates alone; candidates="
+                "... says which"
+            )
+        return (rows["predicted"] == rows["true"]).to_numpy(dtype=bool)
+    found = np.zeros(len(rows), dtype=bool)
+    for index in np.unique(true):
+        labels, own = np.array(candidates.of(int(index))), true == index
+        scores = scores_of(rows[own])
+        if labels.max() >= scores.shape[1]:
+            raise ValueError(
+                f"candidates: expected classes below {scores.shape[1]}, as table has scores, got "
+                f"{labels.max()}"
+            )
+        best = predicted(torch.from_numpy(scores[:, labels])).numpy()
+        found[own] = (best >= 0) & (labels[best] == index)
+    return found
 
 
 def _by_photo(classes: pd.DataFrame, level: float) -> pd.DataFrame:

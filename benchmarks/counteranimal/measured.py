@@ -1,19 +1,13 @@
-"""What a table of predictions says: rows that were measured, their scores, and which are right."""
+"""What a table of predictions says: rows that were measured, and their scores."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-
-from cci_captum.models.ranking import predicted
 
 from ..data._counteranimal import GROUPS
-
-if TYPE_CHECKING:
-    from .candidates import Candidates
 
 SCORES = "scores"
 
@@ -45,13 +39,19 @@ def grouped_rows(table: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
+def of_candidates_alone(table: pd.DataFrame) -> bool:
+    """Whether scores are those of some classes, and minus infinity for all others."""
+    kept = table[SCORES].dropna() if SCORES in table else table.iloc[:0]
+    return len(kept) > 0 and bool(np.isneginf(kept.iloc[0]).any())
+
+
 def finite_scores(rows: pd.DataFrame) -> np.ndarray:
     """Scores (n, C) of all classes, as they were kept.
 
     Raises:
         ValueError: If there are none, or one is not finite.
     """
-    scores = _scores(rows)
+    scores = scores_of(rows)
     if not np.isfinite(scores).all():
         bad = rows.iloc[int(np.argmin(np.isfinite(scores).all(axis=1)))]
         raise ValueError(
@@ -60,43 +60,8 @@ def finite_scores(rows: pd.DataFrame) -> np.ndarray:
     return scores
 
 
-def right(rows: pd.DataFrame, candidates: Candidates | None = None) -> np.ndarray:
-    """Whether the true class alone scores highest.
-
-    Args:
-        rows: Of images that were read.
-        candidates: Among which names; None is all, as the column "predicted" has it.
-
-    Returns:
-        (n,) bool. A true class that is no candidate is never right.
-
-    Raises:
-        ValueError: If scores are missing, or a class has no candidates; or without candidates, if
-            the scores are those of candidates alone.
-    """
-    true = rows["true"].to_numpy()
-    if candidates is None:
-        if SCORES in rows and np.isneginf(_scores(rows.head(1))).any():
-            raise ValueError(
-                "table: expected scores of all classes, got those of candidates alone; candidates="
-                "... says which"
-            )
-        return (rows["predicted"] == rows["true"]).to_numpy(dtype=bool)
-    found = np.zeros(len(rows), dtype=bool)
-    for index in np.unique(true):
-        labels, own = np.array(candidates.of(int(index))), true == index
-        scores = _scores(rows[own])
-        if labels.max() >= scores.shape[1]:
-            raise ValueError(
-                f"candidates: expected classes below {scores.shape[1]}, as table has scores, got "
-                f"{labels.max()}"
-            )
-        best = predicted(torch.from_numpy(scores[:, labels])).numpy()
-        found[own] = (best >= 0) & (labels[best] == index)
-    return found
-
-
-def _scores(rows: pd.DataFrame) -> np.ndarray:
+def scores_of(rows: pd.DataFrame) -> np.ndarray:
+    """Scores (n, C), as they were kept; ValueError if there are none of some rows."""
     _check_columns(rows, SCORES)
     kept: Any = rows[SCORES].to_list()
     if any(row is None or np.ndim(row) != 1 for row in kept):
