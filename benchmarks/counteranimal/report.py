@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from cci_captum.diagnosis import Rule
@@ -13,11 +12,12 @@ from cci_captum.diagnosis import Rule
 from ..data._counteranimal import GROUPS
 from ..markdown import NO_INTERVAL, literal, table, with_interval
 from .accuracy import accuracies, class_accuracies
+from .beside import beside_published
 from .candidates import PAPER_MODEL, Candidates
 from .measured import SCORES, of_candidates_alone
-from .published import TOLERANCES, published_row
+from .published import TOLERANCES
 from .robustness import effective_robustness, published_fit
-from .verdicts import background_errors, drops_with_verdicts, mean_drops
+from .verdict_section import verdict_section
 
 _EIGHTY = "openai-imagenet"
 _SHOWN = 10  # classes of a model, those of the largest drops
@@ -78,7 +78,7 @@ def page(
     for model, own in tables.items():
         said += _classes(model, own, None if model in whole else candidates, pictures[model])
     for rule in rules:
-        said += _verdicts(whole, rule)
+        said += verdict_section(whole, rule)
     said += _left_out(tables)
     said += [f"- {literal(note)}" for note in notes]
     return "\n\n".join(said) + "\n"
@@ -95,57 +95,6 @@ def class_pictures(models: Iterable[str]) -> dict[str, str]:
     if len(names) == 1:
         return {names[0]: "classes.png"}
     return {name: f"classes_{place}.png" for place, name in enumerate(names, 1)}
-
-
-def beside_published(model: str, measured: pd.DataFrame, setup: str) -> dict[str, object] | None:
-    """How far a model's accuracies are from the published ones.
-
-    Args:
-        model: As `--model` takes it.
-        measured: Of `accuracies`.
-        setup: One of `SETUPS`.
-
-    Returns:
-        "model", as the paper calls it; "common" and "counter", printed; "common_difference" and
-        "counter_difference", measured minus printed in points; "within", whether both are within
-        `TOLERANCES`, None where there is none for the setup; "reproduced", accuracies that another
-        evaluation found where those are far from the paper's, and "within_reproduced"; and "note".
-        None where the paper has no such row.
-
-    Example:
-        >>> import pandas as pd
-        >>> measured = pd.DataFrame({"accuracy": [70.1, 41.3]}, index=["common", "counter"])
-        >>> found = beside_published("ViT-B-32,laion400m_e31", measured, "1 vs 1000")
-        >>> found["within"], found["reproduced"], found["within_reproduced"]
-        (False, (70.12, 41.29), True)
-    """
-    row = published_row(model, setup)
-    if row is None:
-        return None
-    values = [float(measured.loc[group, "accuracy"]) for group in GROUPS]
-    printed = [float(row[group]) for group in GROUPS]
-    other = tuple(float(row[f"reproduced_{group}"]) for group in GROUPS)
-    tolerance = TOLERANCES.get(setup)
-    known = not np.isnan(other).any()
-    return {
-        "model": str(row["model"]),
-        "common": printed[0],
-        "counter": printed[1],
-        "common_difference": values[0] - printed[0],
-        "counter_difference": values[1] - printed[1],
-        "within": _within(values, printed, tolerance),
-        "reproduced": other if known else None,
-        "within_reproduced": _within(values, other, tolerance) if known else None,
-        "note": str(row["note"]),
-    }
-
-
-def _within(
-    values: Sequence[float], others: Sequence[float], tolerance: float | None
-) -> bool | None:
-    if tolerance is None:
-        return None
-    return all(abs(a - b) <= tolerance + 1e-9 for a, b in zip(values, others, strict=True))
 
 
 def _setups(candidates: Candidates | None, eighty: bool) -> list[_Setup]:
@@ -291,59 +240,6 @@ def _classes(
         said += f" {one_sided} classes have photos in one group alone, and count by photo only."
     shown = f"![classes]({picture})"
     return [f"## Classes: {literal(model)}", said, table(head, rows), shown]
-
-
-def _verdicts(tables: Mapping[str, pd.DataFrame], rule: str | Rule) -> list[str]:
-    said = []
-    for model, own in tables.items():
-        if f"{rule}_verdict" not in own:
-            continue
-        drops = drops_with_verdicts(own, rule)
-        said += [f"### {literal(model)}", _one_line(own, drops, rule), _by_class(drops)]
-    if not said:
-        return []
-    meaning = (
-        "The paper calls a drop reliance on the background. A verdict on each error says whether "
-        "the background drove it (BG-Er) or the object did. The drop is the sum of what is more in "
-        "counter than in common: errors of the background, of the object, and without a verdict."
-    )
-    return [f"## Do drops come with the background? By {literal(rule)}", meaning, *said]
-
-
-def _one_line(own: pd.DataFrame, drops: pd.DataFrame, rule: str | Rule) -> str:
-    errors, parts = background_errors(own, rule), mean_drops(drops)
-    shares = [
-        f"{row['background']:.0f} of {row['judged']:.0f} judged errors on {group} backgrounds, "
-        f"{with_interval(row['share'], row['low'], row['high'], 2)}"
-        for group, row in errors[::-1].iterrows()
-    ]
-    points = {name: with_interval(*parts.loc[name], 1) for name in parts.index}
-    return (
-        f"The background drove {'; and '.join(shares)}. Of a mean drop of {points['drop']} points "
-        f"the background makes {points['background']}, the object {points['object']}, "
-        f"{points['unjudged']} without a verdict."
-    )
-
-
-def _by_class(drops: pd.DataFrame) -> str:
-    ordered = drops.sort_values("drop", ascending=False, kind="stable").head(_SHOWN)
-    rows = [
-        [
-            row["name"],
-            f"{row['drop']:+.1f}",
-            f"{row['drop_background']:+.1f}",
-            *(
-                f"{row[f'{group}_background']} of {row[f'{group}_judged']}: "
-                + with_interval(*(row[f"{group}_{end}"] for end in ("share", "low", "high")), 2)
-                if row[f"{group}_judged"]
-                else "-"
-                for group in ("counter", "common")
-            ),
-        ]
-        for row in ordered.to_dict("records")
-    ]
-    head = ["class", "drop", "of the background", "BG-Er in counter", "BG-Er in common"]
-    return table(head, rows)
 
 
 def _left_out(tables: Mapping[str, pd.DataFrame]) -> list[str]:

@@ -32,6 +32,7 @@ LAYOUT = (
 )
 
 _CLASSES = 1000
+_ALIKE = 0.75  # of names, for one to be meant by the other
 # The release's names are the synonyms of WordNet, as timm has them, but for one.
 _SHORTENED = {349: "bighorn, bighorn sheep, cimarron"}
 
@@ -283,7 +284,7 @@ def _meant(name: str, taken: Iterable[int]) -> str:
     free = {text: each for text, each in full.items() if each.index not in set(taken)}
     names = {each.name.lower(): text for text, each in free.items()}
     names |= {_first(each.name).lower(): text for text, each in free.items()}
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=_ALIKE)
     return f" ({names[close[0]]!r}?)" if close else ""
 
 
@@ -296,11 +297,13 @@ def _background_notes(folders: dict[str, Group]) -> list[str]:
     table = {each.index: each for each in animal_classes()}
     unknown, other = [], []
     for name, (index, group, background) in folders.items():
+        own = getattr(table[index], group) if index in table else ""
         if background not in BACKGROUNDS:
-            close = difflib.get_close_matches(background, BACKGROUNDS, n=1)
-            unknown.append(f"{readable(name)!r}" + (f" ({close[0]}?)" if close else ""))
-        elif index in table and background != getattr(table[index], group):
-            other.append(f"{readable(name)!r} ({getattr(table[index], group)})")
+            close = difflib.get_close_matches(background, BACKGROUNDS, n=1, cutoff=_ALIKE)
+            meant = close[0] if close else own
+            unknown.append(f"{readable(name)!r}" + (f" ({meant}?)" if meant else ""))
+        elif own and background != own:
+            other.append(f"{readable(name)!r} ({own})")
     notes = []
     if unknown:
         notes.append(f"backgrounds that are none of the paper's 14: {', '.join(unknown)}")
