@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ._counteranimal import AnimalClass, animal_classes, imagenet_synonyms
 from .base import CaptionData, ImageData, MissingImageError, Sample
 from .captioned import COCOKarpathy, Flickr30k
 from .class_names import read_class_names
+from .counteranimal import CounterAnimal
 from .drawn import Scenes
 from .folders import ImageFolders
 from .hard_imagenet import HardImageNet
@@ -20,8 +22,10 @@ from .waterbirds import Waterbirds
 
 __all__ = [
     "SOURCES",
+    "AnimalClass",
     "COCOKarpathy",
     "CaptionData",
+    "CounterAnimal",
     "Flickr30k",
     "HardImageNet",
     "ImageData",
@@ -38,6 +42,8 @@ __all__ = [
     "SourceOption",
     "Waterbirds",
     "WebDataset",
+    "animal_classes",
+    "imagenet_synonyms",
     "open_data",
     "read_class_names",
 ]

@@ -31,10 +31,11 @@ class FolderData:
 
     Args:
         root: The folder of the class folders.
-        targets: The class of each of them.
+        targets: The class of each of them, or of folders in them: path -> class.
         masks: See `cci_captum.benchmarks.data.ImageFolders`.
         count: The same.
         seed: The same.
+        notes: What else a reader of the results should know.
 
     Attributes:
         notes: What a reader of the results should know: which files were left out, which folders
@@ -49,10 +50,11 @@ class FolderData:
         masks: str | os.PathLike[str] | None,
         count: int | None,
         seed: int,
+        notes: Iterable[str] = (),
     ) -> None:
         check_drawing(count, seed)
         images = {folder: image_files(root / folder) for folder in sorted(targets)}
-        self.notes = _notes(root, images)
+        self.notes = [*notes, *_notes(root, images)]
         for note in self.notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         self._scaling = ScalingNotes(self.notes)
@@ -60,12 +62,13 @@ class FolderData:
         self._masks = {} if masks is None else _find_masks(Path(masks), root, images)
         self.has_masks = masks is not None
         self._files = [f"{folder}/{file}" for folder, names in images.items() for file in names]
-        self._size = f"{len(self)} images of {sum(map(bool, images.values()))} classes"
+        classes = {targets[folder] for folder, names in images.items() if names}
+        self._size = f"{len(self)} images of {len(classes)} classes"
         if (few := fewer(count, len(self))) is not None:
             self._size = f"{few} of {self._size}, seed {seed}"
             places = drawn([len(files) for files in images.values()], few, seed)
             self._files = [self._files[place] for place in places]
-        self.targets = [targets[name.split("/")[0]] for name in self._files]
+        self.targets = [targets[name.rpartition("/")[0]] for name in self._files]
         masked = [self._masks[name] for name in self._files] if self.has_masks else []
         self._sizes = [size_of(root / name) for name in self._files]
         self._sizes_of_masks = [size_of(path) for path in masked]
@@ -94,7 +97,13 @@ class FolderData:
         mask = None
         if self.has_masks:
             mask = read_mask(self._masks[name], image.size)
-        return Sample(readable(name), image, self.targets[place], mask, note=note)
+        return Sample(
+            readable(name), image, self.targets[place], mask, facts=self._facts(name), note=note
+        )
+
+    def _facts(self, name: str) -> Mapping[str, str]:
+        """What else is known of an image, by its path."""
+        return {}
 
 
 def class_folders(root: Path, remedy: str) -> list[str]:

@@ -30,8 +30,8 @@ def open_data(text: str, *, preprocess: Preprocess | None = None, **options: Any
             them. A source without a path takes them in its text, too.
 
     Returns:
-        What the source's class makes: `Scenes`, `ImageFolders`, `ImageNet`, `COCOKarpathy`,
-        `Flickr30k`, `WebDataset`.
+        What the source's class makes: `Scenes`, `ImageFolders`, `ImageNet`, `CounterAnimal`,
+        `COCOKarpathy`, `Flickr30k`, `WebDataset`.
 
     Raises:
         TypeError: If text is no str, or as the source's class raises it.

@@ -16,6 +16,7 @@ from ..scenes import ARTWORK
 from .base import ImageData
 from .captioned import SPLITS, COCOKarpathy, Flickr30k
 from .class_names import read_class_names
+from .counteranimal import PROMPT, CounterAnimal
 from .drawn import Scenes
 from .folders import ImageFolders
 from .hard_imagenet import SPLITS as HARD_SPLITS
@@ -222,6 +223,25 @@ SOURCES: dict[str, Source] = {
         ),
         "Hard ImageNet, in ImageNet's folder: without objects, with noise",
         own="Hard ImageNet has its own",
+    ),
+    "counteranimal": Source(
+        _of_files(CounterAnimal),
+        (
+            SourceOption(
+                "group", "group", Choice(names=("common", "counter", "both")), "of photos (both)"
+            ),
+            SourceOption(
+                "templates",
+                "templates",
+                Choice(names=(PROMPT, "openai-imagenet")),
+                "the paper's prompt, or OpenAI's 80",
+            ),
+            SourceOption("partial", "partial", Flag(), "go on where classes are missing (no)"),
+            _MASKS,
+            *_DRAWN,
+        ),
+        "CounterAnimal's folder LAION-final, or the one that it lies in",
+        own="CounterAnimal has ImageNet's",
     ),
     "coco": Source(
         _of_files(COCOKarpathy),
