@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import CaptionData, ImageData, MissingImageError, Sample
 from .captioned import COCOKarpathy, Flickr30k
 from .class_names import read_class_names
+from .covar import COVAR
 from .drawn import Scenes
 from .folders import ImageFolders
 from .imagenet import ImageNet
@@ -14,6 +15,7 @@ from .shards import WebDataset
 from .sources import SOURCES, Source, SourceOption
 
 __all__ = [
+    "COVAR",
     "SOURCES",
     "COCOKarpathy",
     "CaptionData",

@@ -83,6 +83,7 @@ FLOORS = (
     ("cci_captum.benchmarks.localization", "cci_captum.benchmarks.tasks"),
     ("cci_captum.benchmarks.comparison",),
     ("cci_captum.benchmarks.diagnosis",),
+    ("cci_captum.benchmarks.covar",),
     ("cci_captum.benchmarks.runner",),
     ("cci_captum.benchmarks.commands", "cci_captum.benchmarks.speed"),
     ("cci_captum.benchmarks.cli",),
