@@ -8,9 +8,9 @@ with needed_by("cci_captum.benchmarks.covar"):
     from .backgrounds import BackgroundFolder, Backgrounds, Textures
     from .build import BuildRun
     from .compositor import Compositor
+    from .counts import DryRun, dry_run
     from .cutout import Background
     from .design import CONTROLS, Design
-    from .dry_run import DryRun, dry_run
     from .editors import Edited, Editor
     from .sources import Photos, Usable
     from .transformations import FACTORS, TRANSFORMATIONS, Transformation, transformations

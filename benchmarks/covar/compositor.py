@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cci_captum._checks import check_positive_int
 
-from .cutout import STILL, Background, Cutout, image_of, visible_share
+from .cutout import STILL, Background, Cutout, Moved, image_of, visible_share
 from .editors import Edited
 from .transformations import ORIGINAL, Transformation
 from .warping import blurred, box_of, transformed, warp
@@ -90,23 +90,35 @@ class Compositor:
     ) -> Edited:
         """The same of a photo that was cut out before: what its images share is done once."""
         size = self.size
+        key = (size, self.feather, transformation)
+        if key not in cutout.moved:
+            cutout.moved[key] = self._moved(cutout, transformation)
+        moved = cutout.moved[key]
+        still = transformation.moves == "object"
+        matrix = STILL if still else np.array(transformation.matrix)
+        picture = background.under(matrix, size).clone()
+        if moved.box is not None:
+            left, top, right, bottom = moved.box
+            part = picture[:, top:bottom, left:right]
+            part += moved.alpha * (self._matched(moved.colours, cutout, background) - part)
+        return Edited(image_of(picture), moved.mask, moved.visible)
+
+    def _moved(self, cutout: Cutout, transformation: Transformation) -> Moved:
+        """An object by itself, where a transformation puts it."""
         centre, half, corners = cutout.box
         matrix = transformation.placed(centre, half)
-        moves = matrix if transformation.moves == "picture" else STILL
-        picture = background.under(moves, size).clone()
-        mask = np.zeros((size, size), dtype=bool)
-        moved = transformed(matrix, corners)
-        box = box_of(moved, size, 2 + int(np.ceil(2 * self.feather)))
-        if box is not None:
-            left, top, right, bottom = box
-            alpha = warp(cutout.mask[None].float(), matrix, size, "zeros", box)
-            alpha = blurred(alpha, self.feather / 2)
-            colours = warp(cutout.colours, matrix, size, "border", box)
-            colours = self._matched(colours, cutout, background)
-            part = picture[:, top:bottom, left:right]
-            part += alpha * (colours - part)
-            mask[top:bottom, left:right] = (alpha[0] >= 0.5).numpy()
-        return Edited(image_of(picture), mask, visible_share(matrix, cutout, moved))
+        corners = transformed(matrix, corners)
+        visible = visible_share(matrix, cutout, corners)
+        mask = np.zeros((self.size, self.size), dtype=bool)
+        box = box_of(corners, self.size, 2 + int(np.ceil(2 * self.feather)))
+        if box is None:
+            return Moved(None, torch.empty(0), torch.empty(0), mask, visible)
+        left, top, right, bottom = box
+        alpha = warp(cutout.mask[None].float(), matrix, self.size, "zeros", box)
+        alpha = blurred(alpha, self.feather / 2)
+        colours = warp(cutout.colours, matrix, self.size, "border", box)
+        mask[top:bottom, left:right] = (alpha[0] >= 0.5).numpy()
+        return Moved(box, alpha, colours, mask, visible)
 
     def _matched(self, colours: Tensor, cutout: Cutout, background: Background) -> Tensor:
         """The object's colours, moved towards those of the background as it was before it moved."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .design import CONTROLS
-from .warping import blurred, filled, grown, transformed, warp
+from .warping import Box, blurred, filled, grown, transformed, warp
 
 LARGER = 3
 """How many times as large as its images a photo stays, at most: none needs more."""
@@ -61,6 +63,24 @@ class Background:
         return self._renders[key]
 
 
+class Moved(NamedTuple):
+    """An object where a transformation puts it, whatever is behind it.
+
+    Attributes:
+        box: The part of the picture around it; None where it has left the picture.
+        alpha: (1, h, w) float32 over the box.
+        colours: (3, h, w) float32 over the box.
+        mask: (size, size) bool.
+        visible: Which share of it is within the picture.
+    """
+
+    box: Box | None
+    alpha: Tensor
+    colours: Tensor
+    mask: NDArray[np.bool_]
+    visible: float
+
+
 @dataclass(frozen=True, eq=False)
 class Cutout:
     """An object in the square of a photo, as all images of it need it.
@@ -68,10 +88,12 @@ class Cutout:
     Attributes:
         picture: (3, n, n) float32 from 0 to 1.
         mask: (n, n) bool.
+        moved: The object where transformations put it, as it was made for one background.
     """
 
     picture: Tensor
     mask: Tensor
+    moved: dict[Hashable, Moved] = field(default_factory=dict)
     _grounds: dict[str, Background] = field(default_factory=dict)
 
     @classmethod

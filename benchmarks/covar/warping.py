@@ -7,6 +7,7 @@ outer edge of the first pixel is at -1, that of the last one at 1.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -66,20 +67,12 @@ def warp(
         >>> warp(layer, np.diag([-1.0, 1.0, 1.0]), 2).tolist()
         [[[1.0, 0.0], [3.0, 2.0]]]
     """
-    left, top, right, bottom = (0, 0, size, size) if box is None else box
-    back = np.linalg.inv(matrix)
-    least, most = _shrinking(back, size, (left, top, right, bottom), layer.shape[-1])
-    factor = max(math.floor(least), 1)
+    box = (0, 0, size, size) if box is None else box
+    key = np.ascontiguousarray(matrix, dtype=np.float64).tobytes()
+    factor, times, places = _samples(key, size, box, layer.shape[-1])
     if factor > 1:
         layer = F.adaptive_avg_pool2d(layer, math.ceil(layer.shape[-1] / factor))
-    times = min(max(math.ceil(most / factor), 1), _MOST)
-    x = (np.arange(left * times, right * times) + 0.5) * 2 / (size * times) - 1
-    y = (np.arange(top * times, bottom * times) + 0.5) * 2 / (size * times) - 1
-    under = [row[0] * x[None, :] + row[1] * y[:, None] + row[2] for row in back]
-    places = np.stack([under[0] / under[2], under[1] / under[2]], axis=-1).astype(np.float32)
-    found = F.grid_sample(
-        layer[None], torch.from_numpy(places)[None], padding_mode=outside, align_corners=False
-    )
+    found = F.grid_sample(layer[None], places, padding_mode=outside, align_corners=False)
     return F.avg_pool2d(found, times)[0]
 
 
@@ -176,6 +169,21 @@ def grown(mask: Tensor, pixels: int) -> Tensor:
     values = (mask if pixels > 0 else ~mask).float()[None, None]
     wide = F.max_pool2d(values, 2 * abs(pixels) + 1, 1, abs(pixels))[0, 0] > 0
     return wide if pixels > 0 else ~wide
+
+
+@lru_cache(maxsize=32)  # the same for many pictures
+def _samples(key: bytes, size: int, box: Box, side: int) -> tuple[int, int, Tensor]:
+    """By how much a layer is to be averaged, samples a pixel and direction, and where they are."""
+    left, top, right, bottom = box
+    back = np.linalg.inv(np.frombuffer(key).reshape(3, 3))
+    least, most = _shrinking(back, size, box, side)
+    factor = max(math.floor(least), 1)
+    times = min(max(math.ceil(most / factor), 1), _MOST)
+    x = (np.arange(left * times, right * times) + 0.5) * 2 / (size * times) - 1
+    y = (np.arange(top * times, bottom * times) + 0.5) * 2 / (size * times) - 1
+    under = [row[0] * x[None, :] + row[1] * y[:, None] + row[2] for row in back]
+    places = np.stack([under[0] / under[2], under[1] / under[2]], axis=-1).astype(np.float32)
+    return factor, times, torch.from_numpy(places)[None]
 
 
 def _shrinking(back: NDArray[np.float64], size: int, box: Box, side: int) -> tuple[float, float]:
