@@ -7,6 +7,7 @@ from .base import CaptionData, ImageData, MissingImageError, Sample
 from .captioned import COCOKarpathy, Flickr30k
 from .class_names import read_class_names
 from .counteranimal import CounterAnimal
+from .covar import COVAR
 from .drawn import Scenes
 from .folders import ImageFolders
 from .hard_imagenet import HardImageNet
@@ -21,6 +22,7 @@ from .sources import SOURCES, Source, SourceOption
 from .waterbirds import Waterbirds
 
 __all__ = [
+    "COVAR",
     "SOURCES",
     "AnimalClass",
     "COCOKarpathy",

@@ -17,6 +17,7 @@ from .base import ImageData
 from .captioned import SPLITS, COCOKarpathy, Flickr30k
 from .class_names import read_class_names
 from .counteranimal import PROMPT, CounterAnimal
+from .covar import COVAR
 from .drawn import Scenes
 from .folders import ImageFolders
 from .hard_imagenet import SPLITS as HARD_SPLITS
@@ -81,6 +82,16 @@ class _Some(Kind):
 
     def _normal(self, value: Any) -> Any:
         return tuple(value.split("+") if isinstance(value, str) else value)
+
+
+@dataclass(frozen=True)
+class _Listed(Kind):
+    @property
+    def _expected(self) -> str:
+        return "names with commas between them"
+
+    def _fits(self, value: Any) -> bool:
+        return bool(value) and isinstance(value, str | list | tuple)
 
 
 @dataclass(frozen=True)
@@ -265,6 +276,20 @@ SOURCES: dict[str, Source] = {
         ),
         "tar files as WebDataset and CLIP_benchmark have them, with classes or captions",
         own="webdataset has none",
+    ),
+    "covar": Source(
+        _of_files(COVAR),
+        (
+            SourceOption("factor", "factor", _Listed(), "such as original,scale (all)"),
+            SourceOption("background", "background", _Listed(), "such as snow,sand (all)"),
+            SourceOption("controls", "controls", Flag(), "whether to take controls (yes)"),
+            SourceOption("labels", "labels", Choice(names=("all", "own")), "to tell apart (all)"),
+            SourceOption("photos", "photos", Integer(), "of each class, with all images (all)"),
+            *_DRAWN,
+        ),
+        "controlled variants of photos, as `cci-captum covar build` makes them",
+        own="covar has its own",
+        has_masks=True,
     ),
 }
 """Scheme -> source: all that `open_data`, the command line and docs/data.md know of sources."""

@@ -103,8 +103,8 @@ class Progress:
                         plan.model, key.method, len(plan.blocks) - len(missing), len(plan.blocks)
                     )
                 )
-                left += sum(_images(plan, block) for block in missing) if key.method else 0
-                if key.method:
+                if key.method or len(plan.methods) == 1:  # a plan of "" alone has nothing else
+                    left += sum(_images(plan, block) for block in missing)
                     times += _times(plan, listing.units.get(family_of(key), {}))
         rate, silent = _rate(times)
         return cls(
@@ -178,7 +178,7 @@ def _listed(parts: Path, plans: Sequence[Plan]) -> tuple[Listing, dict[Key, set[
 
 def _images(plan: Plan, block: int) -> float:
     """A unit's share of the images of its block: of all methods together it is their number."""
-    return len(plan.blocks[block]) / (len(plan.methods) - 1)
+    return len(plan.blocks[block]) / max(len(plan.methods) - 1, 1)
 
 
 def _times(plan: Plan, units: Mapping[int, Path]) -> list[tuple[float, float]]:

@@ -7,13 +7,15 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
+import torch
 
 from ..comparison import FolderStore
 from ..comparison.plan import Key, Plan
-from ..tasks import Loaded, Task, read_blocks
+from ..data import ImageData
+from ..tasks import read_blocks
 from .claims import Claims
 from .place import Place
 from .stopping import Stop
@@ -21,11 +23,30 @@ from .stopping import Stop
 _PAUSE = 1.0  # seconds between two looks at what others are measuring
 
 
+class Readable(Protocol):
+    """What workers read ahead, such as a `cci_captum.benchmarks.tasks.Task`."""
+
+    @property
+    def reader(self) -> Any:
+        """From the places of a block to what is read of it, with `notes` and `pin_memory`."""
+        ...
+
+    @property
+    def data(self) -> ImageData:
+        """The images."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """What works on them."""
+        ...
+
+
 class Measurable(Protocol):
     """What workers can share, such as `cci_captum.benchmarks.comparison.Run`."""
 
     @property
-    def task(self) -> Task:
+    def task(self) -> Readable:
         """What is read."""
         ...
 
@@ -39,7 +60,7 @@ class Measurable(Protocol):
         ...
 
     def measure(
-        self, places: Sequence[int], keys: Iterable[Key], loaded: Loaded | None = None
+        self, places: Sequence[int], keys: Iterable[Key], loaded: Any = None
     ) -> Iterator[tuple[Key, pd.DataFrame]]:
         """Units of a block, one after the other, as the caller asks for the next."""
         ...
@@ -134,7 +155,7 @@ class Worker:
                     break
         return left
 
-    def _measure(self, block: int, loaded: Loaded) -> bool:
+    def _measure(self, block: int, loaded: Any) -> bool:
         """Measure what is missing of a block; False if another worker does."""
         if not self._missing(block):
             return True

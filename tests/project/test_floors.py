@@ -84,7 +84,11 @@ FLOORS = (
     ("cci_captum.benchmarks.comparison",),
     ("cci_captum.benchmarks.predictions",),
     ("cci_captum.benchmarks.diagnosis",),
-    ("cci_captum.benchmarks.counteranimal", "cci_captum.benchmarks.spurious"),
+    (
+        "cci_captum.benchmarks.counteranimal",
+        "cci_captum.benchmarks.covar",
+        "cci_captum.benchmarks.spurious",
+    ),
     ("cci_captum.benchmarks.runner",),
     ("cci_captum.benchmarks.commands", "cci_captum.benchmarks.speed"),
     ("cci_captum.benchmarks.cli",),
