@@ -16,6 +16,7 @@ from ._evaluating import (
     Written,
     add_options,
     choose_models,
+    data_errors,
     predictions,
     report_again,
 )
@@ -98,7 +99,10 @@ def run(arguments: argparse.Namespace) -> None:
     def find(preprocess: Preprocess | None = None) -> COVAR:
         from ..data import COVAR
 
-        return COVAR(_folder(arguments.where), **options)
+        with data_errors("DIR", {name: f"--{name}" for name in options}):
+            return COVAR(_folder(arguments.where), **options)
+
+    find()  # before a model is loaded
 
     def load(model: Model, device: torch.device) -> Measurable:
         if not rules:

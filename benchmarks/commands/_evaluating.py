@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,14 +111,14 @@ def predictions(
         keep_scores: Whether the scores of all classes are kept.
 
     Raises:
-        CommandError: If there is no such model, no such data, or it cannot tell their classes.
+        CommandError: If there is no such model, or it cannot tell the classes.
     """
     from ..predictions import PredictionRun, load_recogniser
 
     with model_errors("--pretrained"):
         recogniser = load_recogniser(*model, device)
+    data = find(recogniser.preprocess)
     try:
-        data = find(recogniser.preprocess)
         return PredictionRun(
             data,
             classifier(recogniser, data) if classifier else recogniser.classifier(data),
@@ -127,8 +128,25 @@ def predictions(
             model=recogniser.name,
             about={"family": recogniser.family, **about(data)},
         )
+    except ValueError as error:
+        raise CommandError(f"--model: {recogniser.name}: {error}") from error
+
+
+@contextmanager
+def data_errors(where: str, options: Mapping[str, str]) -> Iterator[None]:
+    """What is wrong with data, as an error of what chose it.
+
+    Args:
+        where: What the folder is called.
+        options: Argument of the data -> the option that sets it.
+    """
+    try:
+        yield
     except (OSError, ValueError) as error:
-        raise CommandError(f"{recogniser.name}: {error}") from error
+        argument, _, rest = str(error).partition(": ")
+        named = {"root": where, "data": where, **options}
+        said = f"{named[argument]}: {rest}" if argument in named else f"{where}: {error}"
+        raise CommandError(said) from error
 
 
 class Evaluation(ByModel[None]):

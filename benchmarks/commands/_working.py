@@ -124,7 +124,8 @@ class Working:
         missing = store.missing(plan.all_keys())
         total = plan.items * sum(map(run.maps_of, plan.keys(0)))
         there = total - sum(sizes[key.block] * run.maps_of(key) for key in missing)
-        bar = tqdm(total=total, initial=there, desc=self._doing, unit="map", disable=not self.alone)
+        unit = "map" if any(plan.methods) else "image"
+        bar = tqdm(total=total, initial=there, desc=self._doing, unit=unit, disable=not self.alone)
 
         def done(key: Key, items: int) -> None:
             nonlocal last

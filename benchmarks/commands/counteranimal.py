@@ -16,6 +16,7 @@ from ._evaluating import (
     add_options,
     add_verdicts_option,
     choose_models,
+    data_errors,
     predictions,
     report_again,
     verdicts_in,
@@ -83,16 +84,19 @@ def run(arguments: argparse.Namespace) -> None:
     _candidates_in(arguments.candidates)
     from ..counteranimal.report import class_pictures
 
-    def find(preprocess: Preprocess | None) -> ImageData:
+    def find(preprocess: Preprocess | None = None) -> ImageData:
         from ..data import CounterAnimal
 
-        return CounterAnimal(
-            arguments.where.removeprefix(_SCHEME),
-            templates=_TEMPLATES[arguments.templates],
-            partial=arguments.partial,
-            count=arguments.n,
-            seed=arguments.seed,
-        )
+        with data_errors("DIR", {"count": "--n", "partial": "--partial"}):
+            return CounterAnimal(
+                arguments.where.removeprefix(_SCHEME),
+                templates=_TEMPLATES[arguments.templates],
+                partial=arguments.partial,
+                count=arguments.n,
+                seed=arguments.seed,
+            )
+
+    find()  # before a model is loaded
 
     def load(model: Model, device: torch.device) -> PredictionRun:
         return predictions(model, device, find, arguments.batch_size, keep_scores=True)

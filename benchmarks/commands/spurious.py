@@ -16,6 +16,7 @@ from ._evaluating import (
     add_options,
     add_verdicts_option,
     choose_models,
+    data_errors,
     predictions,
     report_again,
     verdicts_in,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from cci_captum.models.preprocessing import Preprocess
 
-    from ..data import ImageData
+    from ..data import ImageData, SourceOption
     from ..predictions import PredictionRun, Recogniser
     from ..spurious import Benchmark
     from ._choices import Model
@@ -54,6 +55,12 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("where", metavar="|".join(f"{scheme}:DIR" for scheme in SETS))
     add_options(parser, out="cci-captum-spurious")
     add_shared_options(parser, "--n", "--seed")
+    parser.add_argument(
+        "--option",
+        action="append",
+        metavar="NAME=VALUE",
+        help='of the data, as docs/data.md lists them: "masks=DIR"; may be repeated (none)',
+    )
     add_verdicts_option(parser)
     parser.set_defaults(run=run)
 
@@ -66,17 +73,23 @@ def run(arguments: argparse.Namespace) -> None:
         raise CommandError(f"DATA: expected one of {known}, got {arguments.where!r}")
     models = choose_models(arguments)
     verdicts_in(arguments.verdicts)
+    from PIL import Image
+
+    from ..data import SOURCES, open_data
     from ..spurious import BENCHMARKS
 
     benchmark = BENCHMARKS[scheme]
+    known = {option.name: option for option in SOURCES[scheme].options}
+    options = {**benchmark.options, "seed": arguments.seed, **_options(arguments, known)}
 
-    def find(preprocess: Preprocess | None) -> ImageData:
-        from ..data import open_data
+    def find(preprocess: Preprocess | None = None) -> ImageData:
+        sized = {}
+        if preprocess is not None and "size" in known and "size" not in options:
+            sized["size"] = preprocess(Image.new("RGB", (8, 8))).shape[-1]
+        with data_errors("DATA", {name: f"--option {name}" for name in known} | {"n": "--n"}):
+            return open_data(arguments.where, **options, **sized)
 
-        options = {**benchmark.options, "seed": arguments.seed}
-        if arguments.n is not None:
-            options["n"] = arguments.n
-        return open_data(arguments.where, preprocess=preprocess, **options)
+    find()  # before a model is loaded
 
     def classifier(recogniser: Recogniser, data: ImageData) -> nn.Module:
         texts = benchmark.texts_of(data)
@@ -94,6 +107,22 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
     Evaluation("spurious", arguments, models, load, partial(write, benchmark), FILES).run()
+
+
+def _options(arguments: argparse.Namespace, known: Mapping[str, SourceOption]) -> dict[str, Any]:
+    """What `--n` and `--option` say of the data."""
+    found: dict[str, Any] = {} if arguments.n is None else {"n": arguments.n}
+    for text in arguments.option or ():
+        name, equals, value = text.partition("=")
+        if not equals or name not in known:
+            raise CommandError(
+                f"--option: expected one of {', '.join(known)} as NAME=VALUE, got {text!r}"
+            )
+        try:
+            found[name] = known[name].kind.read(value)
+        except ValueError as error:
+            raise CommandError(f"--option: {name}: {error}") from error
+    return found
 
 
 def write(benchmark: Benchmark, written: Written) -> None:

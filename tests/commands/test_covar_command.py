@@ -52,7 +52,7 @@ def test_what_was_built_is_data(built: Path) -> None:
     manifest = pd.read_parquet(built / "manifest.parquet")
     assert len(manifest) == 2 * 2 * (1 + 4 + 2 * 12)
     assert set(manifest["class"]) == {"cat", "bus"}
-    assert all((built / path).exists() for path in manifest["image"])
+    assert all((built / path).exists() for path in manifest["image_path"])
     before = (built / "manifest.parquet").read_bytes()
     assert cli.main(build(built)) == 0  # nothing is missing
     assert (built / "manifest.parquet").read_bytes() == before
@@ -110,9 +110,9 @@ def test_what_is_wrong_is_said(
         (build(out, "--photos", 50), "--photos: expected 50 usable ones of each class, but of"),
         (build(out, "--backgrounds", tmp_path / "no"), "--backgrounds: no such folder"),
         (build(built, "--colour", 0.5), "--out: expected results of the same run in"),
-        (evaluate(tmp_path, out), "DATA: expected"),
+        (evaluate(tmp_path, out), "DIR: expected covar.json"),
         (evaluate(built, out, "--model", "torchvision:resnet5", "--rule", "none"), "--model: "),
-        (evaluate(built, out, "--factor", "size", "--rule", "none"), "tiny: factor: expected"),
+        (evaluate(built, out, "--factor", "size", "--rule", "none"), "--factor: expected"),
     ):
         assert cli.main(words) == 2, words
         assert message in capsys.readouterr().err
