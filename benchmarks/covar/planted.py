@@ -49,7 +49,7 @@ def planted_errors(table: pd.DataFrame, rule: str | None = None) -> pd.DataFrame
 
     Example:
         >>> table = pd.DataFrame({
-        ...     "source": list("abc"), "true": [0, 0, 0], "status": "", "factor": "scale",
+        ...     "source": list("abc"), "true": [3, 3, 3], "status": "", "factor": "scale",
         ...     "control": "", "background": ["snow", "snow", "sand"],
         ...     "predicted": [CLASS_NAMES.index("penguin"), 1, CLASS_NAMES.index("penguin")],
         ...     "energy_verdict": ["BG-Er", "FG-Er", "FG-Er"],
