@@ -70,8 +70,8 @@ _SHARED: dict[str, dict[str, Any]] = {
         "metavar": "D",
         "help": '"scenes", or with options, "scenes:n=500,objects=two"; a folder that has a '
         'folder of images for each class, also as "folder:DIR"; or "imagenet:DIR", whose folders '
-        'are named n01440764, ...; "webdataset:DIR", tar files; with captions "coco:DIR" or '
-        '"flickr30k:DIR" (%(default)s)',
+        'are named n01440764, ...; "counteranimal:DIR"; "webdataset:DIR", tar files; with captions '
+        '"coco:DIR" or "flickr30k:DIR" (%(default)s)',
     },
     "--n": {
         "type": at_least(1),
