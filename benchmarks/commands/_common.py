@@ -70,9 +70,9 @@ _SHARED: dict[str, dict[str, Any]] = {
         "metavar": "D",
         "help": '"scenes", or with options, "scenes:n=500,objects=two"; a folder that has a '
         'folder of images for each class, also as "folder:DIR"; or "imagenet:DIR", whose folders '
-        'are named n01440764, ...; "imagenet9:DIR", "imagenet9-challenge:DIR", "waterbirds:DIR" '
-        'or "hardimagenet:DIR"; "webdataset:DIR", tar files; with captions "coco:DIR" or '
-        '"flickr30k:DIR" (%(default)s)',
+        'are named n01440764, ...; a set on backgrounds, "counteranimal:DIR", "covar:DIR", '
+        '"imagenet9:DIR", "imagenet9-challenge:DIR", "waterbirds:DIR", "hardimagenet:DIR"; '
+        '"webdataset:DIR", tar files; with captions "coco:DIR" or "flickr30k:DIR" (%(default)s)',
     },
     "--n": {
         "type": at_least(1),

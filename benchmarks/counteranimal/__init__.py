@@ -6,13 +6,14 @@ from cci_captum._extras import needed_by
 
 with needed_by("cci_captum.benchmarks.counteranimal"):
     from .accuracy import accuracies, class_accuracies
-    from .candidates import Candidates, choose_candidates
+    from .candidates import PAPER_MODEL, Candidates, choose_candidates
     from .published import published_classwise, published_results, published_row
     from .robustness import Fit, effective_robustness, fit, published_fit
     from .scoring import score_candidates
-    from .verdicts import background_errors, drops_with_verdicts, mean_drops
+    from .verdicts import background_errors, drops_with_verdicts, mean_drops, rules_of
 
 __all__ = [
+    "PAPER_MODEL",
     "Candidates",
     "Fit",
     "accuracies",
@@ -27,5 +28,6 @@ __all__ = [
     "published_fit",
     "published_results",
     "published_row",
+    "rules_of",
     "score_candidates",
 ]

@@ -89,7 +89,7 @@ def accuracies(
         average: "classes": the mean of the classes' accuracies, of classes that have photos in both
             groups. Its interval takes classes as independent, and says how far the mean may be from
             that of all classes that could have been chosen so; that of the drop is paired. There is
-            none of fewer than five classes.
+            none of fewer than five classes, but where each is all right or all wrong.
             "photos": the share of all photos, with Clopper and Pearson's interval; the drop's is as
             in `class_accuracies`. It says how far other photos of these classes may be, as long as
             each class has as many.

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from scipy.special import ndtri
 
@@ -230,7 +231,7 @@ def _label(
         bbox={"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none",
               "alpha": 0.8},
     )  # fmt: skip
-    size = text.get_window_extent()
+    size = Text.get_window_extent(text)  # without its line
     frame, dot = axes.get_window_extent(), axes.transData.transform(place)
     best: tuple[float, Bbox, np.ndarray] | None = None
     for distance in (1.0, 1.3, 1.7, 2.2, 2.8, 3.6, 4.6):

@@ -170,8 +170,8 @@ def test_a_new_source_is_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
             "voc:x",
             {},
             "data: expected one of scenes, folder:DIR, imagenet:DIR, imagenet9:DIR, "
-            "imagenet9-challenge:DIR, waterbirds:DIR, hardimagenet:DIR, coco:DIR, flickr30k:DIR, "
-            "webdataset:DIR, or a folder, got 'voc:x'",
+            "imagenet9-challenge:DIR, waterbirds:DIR, hardimagenet:DIR, counteranimal:DIR, "
+            "coco:DIR, flickr30k:DIR, webdataset:DIR, covar:DIR, or a folder, got 'voc:x'",
         ),
         ("scenes:colour=red", {}, "an option of scenes (n, objects, artwork, seed, size), got 'c"),
         ("scenes:objects=three", {}, "data: objects of scenes: expected one of one, two, got 'th"),
