@@ -53,20 +53,17 @@ def predictions(seed: int, lost: float = 0.25) -> pd.DataFrame:
 TABLE = predictions(0)
 
 
+MEASURED = [row for row in TABLE.to_dict("records") if row["status"] == ""]
+PHOTO_WAS_RIGHT = {
+    row["source"]: float(row["true"] == row["predicted"])
+    for row in MEASURED
+    if row["factor"] == "photo"
+}
+
+
 def rows_of(**wanted: Any) -> list[dict[str, Any]]:
     """Measured rows, as plain dictionaries."""
-    return [
-        row
-        for row in TABLE.to_dict("records")
-        if row["status"] == "" and all(row[key] == value for key, value in wanted.items())
-    ]
-
-
-def photo_was_right(row: dict[str, Any]) -> float | None:
-    for other in TABLE.to_dict("records"):
-        if other["source"] == row["source"] and other["factor"] == "photo" and not other["status"]:
-            return float(other["true"] == other["predicted"])
-    return None
+    return [row for row in MEASURED if all(row[key] == value for key, value in wanted.items())]
 
 
 def check(found: pd.Series, rows: list[dict[str, Any]]) -> None:
@@ -80,7 +77,7 @@ def check(found: pd.Series, rows: list[dict[str, Any]]) -> None:
     pairs = [
         (before, now, source)
         for row, now, source in zip(rows, right, sources, strict=True)
-        if (before := photo_was_right(row)) is not None
+        if (before := PHOTO_WAS_RIGHT.get(row["source"])) is not None
     ]
     assert found["paired"] == len(pairs)
     before, after, photos = zip(*pairs, strict=True)
@@ -142,9 +139,9 @@ def test_effects_of_editing_and_of_the_background() -> None:
     assert len(found) == len(CONTROLS) * 2 + 1
     for (what, against), row in found.iterrows():
         own = rows_of(control=what) if what in CONTROLS else rows_of(factor="original", control="")
+        others = rows_of(control=against) if against in CONTROLS else rows_of(factor="photo")
         pairs = []
         for one in own:
-            others = rows_of(control=against) if against in CONTROLS else rows_of(factor="photo")
             match = [other for other in others if other["source"] == one["source"]]
             if match:
                 pairs.append(
@@ -165,7 +162,7 @@ def test_a_matrix_has_the_cells_of_the_summary() -> None:
     wide = matrix(TABLE, "class", "background", "drop", class_names=NAMES)
     assert wide.shape == (3, 2) and set(wide.index) == set(NAMES)
     rows = rows_of(true=0, background="sand", control="")
-    pairs = [(photo_was_right(row), row["true"] == row["predicted"]) for row in rows]
+    pairs = [(PHOTO_WAS_RIGHT.get(row["source"]), row["true"] == row["predicted"]) for row in rows]
     known = [before - after for before, after in pairs if before is not None]
     assert wide.loc["cat", "sand"] == pytest.approx(np.mean(known))
     with pytest.raises(ValueError, match=r"^value: expected one of images, photos"):
