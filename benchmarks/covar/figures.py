@@ -53,7 +53,7 @@ def bars(
     }
     panels = [("drop", "accuracy lost to the photo as it is")]
     if any(rule_of(table, rule) for table in tables.values()):
-        panels.append(("bg_er_of_images", "errors that the background drove"))
+        panels.append(("bg_er_of_images", "errors that the background drove, of all images"))
     mean = pd.concat([frame["drop"] for frame in found.values()], axis=1).mean(axis=1)
     order = [
         ORIGINAL.factor,
@@ -188,7 +188,7 @@ def _painted(wide: pd.DataFrame, title: str, numbers: bool) -> Figure:
     axes.set_xticks(range(columns), list(map(str, wide.columns)), rotation=45, ha="right")
     axes.set_yticks(range(rows), list(map(str, wide.index)))
     axes.tick_params(labelsize=_SMALL, length=0)
-    axes.set_title(title, fontsize=_SMALL, loc="left")
+    figure.suptitle(title, fontsize=_SMALL, x=0.02, ha="left")
     axes.spines[:].set_visible(False)
     if numbers:
         for (row, column), value in np.ndenumerate(values):
