@@ -101,8 +101,10 @@ class Benchmark:
             >>> from cci_captum.benchmarks.data import Scenes
             >>> import torch
             >>> data = Scenes(1)
-            >>> BENCHMARKS["waterbirds"].adapt(torch.nn.Identity(), 24, data)
+            >>> BENCHMARKS["imagenet9"].adapt(torch.nn.Identity(), 33, data)
             Identity()
+            >>> type(BENCHMARKS["imagenet9"].adapt(torch.nn.Identity(), 1000, data)).__name__
+            'SuperClasses'
         """
         if classes == len(data.class_names):
             return classifier
