@@ -5,6 +5,7 @@ from __future__ import annotations
 from cci_captum._extras import needed_by
 
 with needed_by("cci_captum.benchmarks.spurious"):
+    from .as_made import as_made
     from .background_errors import background_errors
     from .background_gap import background_gap, challenge
     from .benchmark import BENCHMARKS, Benchmark, find_benchmark
@@ -18,6 +19,7 @@ __all__ = [
     "NineClasses",
     "SuperClasses",
     "ablation_drops",
+    "as_made",
     "background_errors",
     "background_gap",
     "challenge",

@@ -11,8 +11,10 @@ from open_clip import IMAGENET_CLASSNAMES
 from torch import nn
 
 from cci_captum._checks import check_choice
+from cci_captum.models.preprocessing import Preprocess
 
 from ..data import ImageData
+from .as_made import as_made
 from .background_gap import GAP, PASSED, background_gap, challenge
 from .foreground_sensitivity import RFS, ablation_drops, relative_foreground_sensitivity
 from .super_classes import NineClasses, SuperClasses
@@ -61,6 +63,8 @@ class Benchmark:
         published: Rows of model and numbers as published, by the parts of tables.
         labels: What a picture calls parts of the panel, where not as they are.
         percent: Whether the headline is a share, shown in percent.
+        made_to_size: Whether images are as large as a model sees them, so that none is cut; see
+            `as_made`.
     """
 
     name: str
@@ -81,10 +85,19 @@ class Benchmark:
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     percent: bool = True
+    made_to_size: bool = False
 
     def texts_of(self, data: ImageData) -> Texts:
         """What a zero-shot classifier chooses among, before `adapt`."""
         return self.texts or Texts(tuple(data.class_names), data.templates)
+
+    def preprocessing(self, preprocess: Preprocess) -> Preprocess:
+        """A model's preprocessing as it is, or without its crop.
+
+        Raises:
+            ValueError: See `as_made`.
+        """
+        return as_made(preprocess) if self.made_to_size else preprocess
 
     def adapt(self, classifier: nn.Module, classes: int, data: ImageData) -> nn.Module:
         """A classifier whose scores are of the data's classes.
@@ -101,8 +114,10 @@ class Benchmark:
             >>> from cci_captum.benchmarks.data import Scenes
             >>> import torch
             >>> data = Scenes(1)
-            >>> BENCHMARKS["waterbirds"].adapt(torch.nn.Identity(), 24, data)
+            >>> BENCHMARKS["imagenet9"].adapt(torch.nn.Identity(), 33, data)
             Identity()
+            >>> type(BENCHMARKS["imagenet9"].adapt(torch.nn.Identity(), 1000, data)).__name__
+            'SuperClasses'
         """
         if classes == len(data.class_names):
             return classifier
@@ -174,6 +189,7 @@ _ALL = (
         options={"others": True},
         texts=_IMAGENET_TEXTS,
         adapters=_NINE,
+        made_to_size=True,
         published={
             "VGG16-BN": {"original": 0.943, "mixed_same": 0.836, "mixed_rand": 0.734, GAP: 0.102},
             "ResNet-50": {"original": 0.956, "mixed_same": 0.862, "mixed_rand": 0.789, GAP: 0.073},
@@ -207,6 +223,7 @@ _ALL = (
         options={"others": True},
         texts=_IMAGENET_TEXTS,
         adapters=_NINE,
+        made_to_size=True,
         published={"ResNet-50, 4,050 backgrounds": {PASSED: 0.223}},
     ),
     Benchmark(
@@ -252,6 +269,7 @@ _ALL = (
             "tile": "box tiled with what is beside",
         },
         percent=False,
+        made_to_size=True,
     ),
 )
 

@@ -16,6 +16,7 @@ from torchvision import transforms
 
 from cci_captum.benchmarks.data import (
     HardImageNet,
+    ImageNet,
     MapStyle,
     MissingImageError,
     ObjectVariants,
@@ -24,6 +25,8 @@ from cci_captum.benchmarks.data import (
 )
 from cci_captum.benchmarks.data._ablations import ABLATIONS, noisy
 from cci_captum.benchmarks.data.object_variants import MADE, noise_of, squared
+from cci_captum.benchmarks.diagnosis.segmented import Segmented
+from cci_captum.diagnosis.segmentation import ImageNetS
 
 SLED, BALL = "n03218198", "n04540053"  # 537 and 890
 PHOTOS = [(SLED, "ILSVRC2012_val_00000262.JPEG"), (SLED, "v_2.JPEG"), (BALL, "v_3.JPEG")]
@@ -354,6 +357,25 @@ def test_variants_of_other_data() -> None:
     assert len(data) == 4 and data.targets == [*Scenes(2).targets] * 2
     assert data[3].source == "scene 1" and "background" in data[3].facts
     assert data[3].mask.sum() == 0 and data[1].mask.sum() > 0
+
+
+def test_variants_of_imagenet_with_masks_of_imagenet_s(tree: Path) -> None:
+    """One loader of masks on ImageNet: photos that ImageNet-S has no mask of are left out."""
+    folder = tree / "validation-segmentation"
+    for place in (0, 2):
+        wnid, name = PHOTOS[place]
+        numbers = np.zeros((*object_of(place).shape, 3), dtype=np.uint8)
+        numbers[object_of(place), 0] = 1 if wnid == SLED else 2  # of the two ids, sorted
+        (folder / wnid).mkdir(parents=True)
+        Image.fromarray(numbers).save((folder / wnid / name).with_suffix(".png"))
+    masks = ImageNetS(folder, classes=[BALL, SLED])
+    photos = Segmented(ImageNet(tree / "imagenet" / "val"), masks, "imagenet-s")
+    data = ObjectVariants(photos, variants=["clean", "noisy_bg"], size=SIDE, trials=1)
+    for index in (0, 2, 3, 5):
+        _, mask = seen(index % 3)
+        assert np.array_equal(data[index].mask.numpy(), mask)
+    with pytest.raises(ValueError, match=f"nothing of the object is left .*: {SLED}/v_2.JPEG"):
+        data[1]
 
 
 # what is wrong

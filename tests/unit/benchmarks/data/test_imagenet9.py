@@ -133,6 +133,9 @@ def test_by_text_and_in_another_process(root: Path) -> None:
     assert isinstance(data, ImageNet9) and len(data) == 18 and len(data.class_names) == 10
     again = pickle.loads(pickle.dumps(data))
     assert again[5].name == data[5].name
+    for wrong in ("mixed_same+all", "", [], 3):
+        with pytest.raises(ValueError, match="variants: expected some of original, mixed_same, "):
+            open_data(f"imagenet9:{root}", variants=wrong)
 
 
 # what is wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
+from torchvision import transforms
 
 from cci_captum.benchmarks.data import SOURCES, open_data
 from cci_captum.benchmarks.data.imagenet9 import FOLDERS, VARIANTS
@@ -26,6 +28,7 @@ from cci_captum.benchmarks.spurious import (
     report,
 )
 from cci_captum.benchmarks.spurious.figures import picture
+from cci_captum.models.preprocessing import mean_and_std, seen_box
 from cci_captum.models.ranking import predicted
 
 RATES = {"leans": 0.5, "looks": 0.9}  # how often a model is right where the background misleads
@@ -188,6 +191,32 @@ def test_training_groups_come_from_the_data(tmp_path: Path) -> None:
     assert found["average, as in training"] == pytest.approx(mean)
     (tmp_path / "metadata.csv").write_text("\n".join([head, rows[2]]))
     assert benchmark.known(open_data(f"waterbirds:{tmp_path}")) == {}  # as published
+
+
+# preprocessing
+
+
+def test_images_made_at_the_models_size_are_only_normalised() -> None:
+    """Resized to 40, of which 32 are cut, where all 32 should be seen."""
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    cropping = transforms.Compose(
+        [transforms.Resize(40), transforms.CenterCrop(32), transforms.ToTensor(),
+         transforms.Normalize(mean, std)]
+    )  # fmt: skip
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    plain = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])(image)
+    for scheme, benchmark in BENCHMARKS.items():
+        found = benchmark.preprocessing(cropping)
+        made = scheme != "waterbirds"  # photos of any size
+        assert (found is cropping) != made
+        if made:
+            assert torch.allclose(found(image), plain, rtol=0, atol=1e-6)
+            assert not torch.allclose(cropping(image), plain, rtol=0, atol=0.1)
+            assert seen_box(found, (32, 32)) == (0, 0, 32, 32)
+            assert mean_and_std(found) == (mean, std)
+            assert found(image.resize((64, 64))).shape == (3, 32, 32)
+            assert torch.equal(pickle.loads(pickle.dumps(found))(image), found(image))
 
 
 # what people read
