@@ -96,6 +96,7 @@ def predictions(
     batch_size: int,
     *,
     classifier: Callable[[Recogniser, ImageData], nn.Module] | None = None,
+    preprocessing: Callable[[Preprocess], Preprocess] = lambda preprocess: preprocess,
     about: Callable[[ImageData], Mapping[str, Any]] = lambda data: {},
     keep_scores: bool = False,
 ) -> PredictionRun:
@@ -107,6 +108,7 @@ def predictions(
         find: From the model's preprocessing to the images.
         batch_size: Images at a time.
         classifier: What the model is made for these images; None is what tells their classes.
+        preprocessing: From the model's to that of these images.
         about: From the images to what a report should know of them.
         keep_scores: Whether the scores of all classes are kept.
 
@@ -122,7 +124,7 @@ def predictions(
         return PredictionRun(
             data,
             classifier(recogniser, data) if classifier else recogniser.classifier(data),
-            recogniser.preprocess,
+            preprocessing(recogniser.preprocess),
             keep_scores=keep_scores,
             batch_size=batch_size,
             model=recogniser.name,

@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then measure, and write."""
     models = choose_models(arguments)
     verdicts_in(arguments.verdicts)
-    _candidates_in(arguments.candidates)
+    candidates = _candidates_in(arguments.candidates)
     from ..counteranimal.report import class_pictures
 
     def find(preprocess: Preprocess | None = None) -> ImageData:
@@ -96,7 +96,13 @@ def run(arguments: argparse.Namespace) -> None:
                 seed=arguments.seed,
             )
 
-    find()  # before a model is loaded
+    data = find()  # before a model is loaded
+    try:
+        if candidates is not None:
+            for target in sorted(set(data.targets)):
+                candidates.of(target)
+    except ValueError as error:
+        raise CommandError(f"--{error}") from error
 
     def load(model: Model, device: torch.device) -> PredictionRun:
         return predictions(model, device, find, arguments.batch_size, keep_scores=True)

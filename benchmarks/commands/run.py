@@ -232,6 +232,11 @@ def _report(folder: Path) -> None:
         except (OSError, ValueError) as error:
             raise CommandError(f"report: {error}") from error
         return
+    if "protocols" not in plans[0].settings:
+        raise CommandError(
+            f"report: expected {PLAN} in {readable(folder)}, which says what was run; the same "
+            "command once more writes its files"
+        )
     models, plans = _as_named(options, plans)
     line = line_of(asked["command"], options)
     reference = options.get("reference")

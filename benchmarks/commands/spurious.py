@@ -103,6 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
             find,
             arguments.batch_size,
             classifier=classifier,
+            preprocessing=benchmark.preprocessing,
             about=lambda data: {"known": benchmark.known(data)},
         )
 
