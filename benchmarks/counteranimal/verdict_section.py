@@ -47,7 +47,7 @@ def _one_line(own: pd.DataFrame, drops: pd.DataFrame, rule: str | Rule) -> str:
         f"{with_interval(row['share'], row['low'], row['high'], 2)}"
         for group, row in errors[::-1].iterrows()
     ]
-    points = {name: with_interval(*parts.loc[name], 1) for name in parts.index}
+    points = {name: with_interval(*parts.loc[name], digits=1) for name in parts.index}
     return (
         f"The background drove {'; and '.join(shares)}. Of a mean drop of {points['drop']} points "
         f"the background makes {points['background']}, the object {points['object']}, "
@@ -64,7 +64,9 @@ def _by_class(drops: pd.DataFrame) -> str:
             f"{row['drop_background']:+.1f}",
             *(
                 f"{row[f'{group}_background']} of {row[f'{group}_judged']}: "
-                + with_interval(*(row[f"{group}_{end}"] for end in ("share", "low", "high")), 2)
+                + with_interval(
+                    *(row[f"{group}_{end}"] for end in ("share", "low", "high")), digits=2
+                )
                 if row[f"{group}_judged"]
                 else "-"
                 for group in ("counter", "common")
