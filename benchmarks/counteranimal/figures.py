@@ -238,8 +238,9 @@ def _label(
         for angle in np.linspace(0, 2 * np.pi, 32, endpoint=False):
             step = np.array([np.cos(angle) * (size.width / 2 + 10), np.sin(angle) * size.height])
             centre = dot + distance * step
-            corner = centre - (size.width / 2, size.height / 2)
-            box = Bbox.from_bounds(*corner, size.width, size.height).padded(2)
+            x, y = (float(value) for value in centre)
+            left, bottom = x - size.width / 2, y - size.height / 2
+            box = Bbox.from_bounds(left, bottom, size.width, size.height).padded(2)
             leader = np.linspace(dot, centre, 30)
             leader = leader[~_inside(box, leader)]
             cost = 3 * _inside(box, taken).sum() + 100 * sum(box.overlaps(b) for b in boxes)
@@ -249,8 +250,9 @@ def _label(
                 best = (float(cost), box, leader)
     assert best is not None
     # In the data's units, which hold whatever resolution the figure is written in.
-    middle = (best[1].min + best[1].max) / 2
-    text.set_position(axes.transData.inverted().transform(middle))
+    middle = ((best[1].x0 + best[1].x1) / 2, (best[1].y0 + best[1].y1) / 2)
+    x, y = (float(value) for value in axes.transData.inverted().transform(middle))
+    text.set_position((x, y))
     return best[1:]
 
 

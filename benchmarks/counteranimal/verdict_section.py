@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -47,7 +48,10 @@ def _one_line(own: pd.DataFrame, drops: pd.DataFrame, rule: str | Rule) -> str:
         f"{with_interval(row['share'], row['low'], row['high'], 2)}"
         for group, row in errors[::-1].iterrows()
     ]
-    points = {name: with_interval(*parts.loc[name], 1) for name in parts.index}
+    points = {
+        name: with_interval(row["mean"], row["low"], row["high"], 1)
+        for name, row in parts.iterrows()
+    }
     return (
         f"The background drove {'; and '.join(shares)}. Of a mean drop of {points['drop']} points "
         f"the background makes {points['background']}, the object {points['object']}, "
@@ -62,15 +66,18 @@ def _by_class(drops: pd.DataFrame) -> str:
             row["name"],
             f"{row['drop']:+.1f}",
             f"{row['drop_background']:+.1f}",
-            *(
-                f"{row[f'{group}_background']} of {row[f'{group}_judged']}: "
-                + with_interval(*(row[f"{group}_{end}"] for end in ("share", "low", "high")), 2)
-                if row[f"{group}_judged"]
-                else "-"
-                for group in ("counter", "common")
-            ),
+            *(_errors(row, group) for group in ("counter", "common")),
         ]
         for row in ordered.to_dict("records")
     ]
     head = ["class", "drop", "of the background", "BG-Er in counter", "BG-Er in common"]
     return table(head, rows)
+
+
+def _errors(row: Mapping[Any, Any], group: str) -> str:
+    """How many of a class's judged errors are the background's; "-" where none is judged."""
+    judged = row[f"{group}_judged"]
+    if not judged:
+        return "-"
+    share, low, high = (row[f"{group}_{end}"] for end in ("share", "low", "high"))
+    return f"{row[f'{group}_background']} of {judged}: {with_interval(share, low, high, 2)}"

@@ -7,6 +7,7 @@ import difflib
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -37,7 +38,8 @@ _ALIKE = 0.75  # of names, for one to be meant by the other
 _SHORTENED = {349: "bighorn, bighorn sheep, cimarron"}
 
 
-class AnimalClass(NamedTuple):
+@dataclass(frozen=True)
+class AnimalClass:
     """A class of CounterAnimal.
 
     Attributes:
@@ -99,7 +101,8 @@ def imagenet_synonyms() -> tuple[str, ...]:
     )
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True)
+class Group:
     """A folder of photos: the class, "common" or "counter", and what the folder says after that."""
 
     index: int
@@ -267,7 +270,9 @@ def _missing(
     known = {each.index for each in animal_classes()}
     for name, index in numbered.items():
         for group in groups:
-            own = [path for path in folders if folders[path][:2] == (index, group)]
+            own = [
+                path for path, each in folders.items() if (each.index, each.group) == (index, group)
+            ]
             shown = readable(name)
             if not own:
                 said.append(f"no {group}-<background> in {shown!r}")
@@ -296,8 +301,9 @@ def _background_notes(folders: dict[str, Group]) -> list[str]:
     """What is said of backgrounds that are none of the paper's 14, or not those of its table."""
     table = {each.index: each for each in animal_classes()}
     unknown, other = [], []
-    for name, (index, group, background) in folders.items():
-        own = getattr(table[index], group) if index in table else ""
+    for name, each in folders.items():
+        background = each.background
+        own = getattr(table[each.index], each.group) if each.index in table else ""
         if background not in BACKGROUNDS:
             close = difflib.get_close_matches(background, BACKGROUNDS, n=1, cutoff=_ALIKE)
             meant = close[0] if close else own

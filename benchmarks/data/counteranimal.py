@@ -103,5 +103,5 @@ class CounterAnimal(FolderData):
         self.name = f"CounterAnimal{'' if group == 'both' else f', {group}'} ({self._size})"
 
     def _facts(self, name: str) -> Mapping[str, str]:
-        _, group, background = self._groups[os.path.dirname(name)]
-        return {"group": group, "background": readable(background)}
+        found = self._groups[os.path.dirname(name)]
+        return {"group": found.group, "background": readable(found.background)}
