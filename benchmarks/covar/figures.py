@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -148,7 +149,7 @@ def contact_sheet(data: ImageData, numbers: Sequence[Sequence[int]], size: int =
 
 
 def _bars_of(
-    axes: object, found: Mapping[str, pd.DataFrame], order: Sequence[str], value: str
+    axes: Any, found: Mapping[str, pd.DataFrame], order: Sequence[str], value: str
 ) -> None:
     thick = 0.8 / len(found)
     for place, (name, frame) in enumerate(found.items()):
@@ -158,14 +159,14 @@ def _bars_of(
         low, high = (own[value + end].to_numpy(dtype=float) for end in ("_low", "_high"))
         ends = np.nan_to_num(np.stack([values - low, high - values])).clip(min=0)
         colour = _COLOURS[place % len(_COLOURS)]
-        axes.barh(centres, np.nan_to_num(values), 0.9 * thick, color=colour, label=name)  # type: ignore[attr-defined]
-        axes.errorbar(  # type: ignore[attr-defined]
+        axes.barh(centres, np.nan_to_num(values), 0.9 * thick, color=colour, label=name)
+        axes.errorbar(
             np.nan_to_num(values), centres, xerr=ends, fmt="none", ecolor="black", elinewidth=0.7
         )
-    axes.axvline(0, color="black", linewidth=0.6)  # type: ignore[attr-defined]
-    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")  # type: ignore[attr-defined]
-    axes.tick_params(labelsize=_SMALL)  # type: ignore[attr-defined]
-    axes.spines[["top", "right"]].set_visible(False)  # type: ignore[attr-defined]
+    axes.axvline(0, color="black", linewidth=0.6)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    axes.tick_params(labelsize=_SMALL)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _painted(wide: pd.DataFrame, title: str, numbers: bool) -> Figure:
@@ -203,7 +204,7 @@ def _painted(wide: pd.DataFrame, title: str, numbers: bool) -> Figure:
         bar = figure.colorbar(image, ax=axes, shrink=0.8)
         bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
         bar.ax.tick_params(labelsize=_SMALL)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     return figure
 
 

@@ -140,7 +140,7 @@ def _effects(name: str, table: pd.DataFrame) -> str:
         [
             row["what"], row["against"], row["images"], f"{row['accuracy']:.1%}",
             f"{row['accuracy_against']:.1%}",
-            with_interval(*(100 * row[key] for key in ("difference", "low", "high")), 1, True),
+with_interval(100 * row["difference"], 100 * row["low"], 100 * row["high"], 1, True),
         ]
         for _, row in effects(table).iterrows()
     ]  # fmt: skip

@@ -175,7 +175,7 @@ def grown(mask: Tensor, pixels: int) -> Tensor:
 def _samples(key: bytes, size: int, box: Box, side: int) -> tuple[int, int, Tensor]:
     """By how much a layer is to be averaged, samples a pixel and direction, and where they are."""
     left, top, right, bottom = box
-    back = np.linalg.inv(np.frombuffer(key).reshape(3, 3))
+    back = np.asarray(np.linalg.inv(np.frombuffer(key).reshape(3, 3)), dtype=np.float64)
     least, most = _shrinking(back, size, box, side)
     factor = max(math.floor(least), 1)
     times = min(max(math.ceil(most / factor), 1), _MOST)

@@ -156,7 +156,7 @@ def test_a_new_source_is_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Source(lambda preprocess, count=2: Scenes(count, size=16), (option,), "", path=False)
     monkeypatch.setitem(SOURCES, "toys", made)
     assert len(open_data("toys")) == 2 and len(open_data("toys:many=3")) == 3
-    with pytest.raises(ValueError, match=re.escape("flickr30k:DIR, webdataset:DIR, toys")):
+    with pytest.raises(ValueError, match=re.escape("webdataset:DIR, covar:DIR, toys")):
         open_data("toy:many=3")
 
 
