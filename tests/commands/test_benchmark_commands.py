@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from animals import make_release
+from animals import SIZE, make_release
 from PIL import Image
 
 from cci_captum.benchmarks import cli
@@ -98,7 +98,9 @@ def test_drops_with_verdicts(animals: Path, tmp_path: Path) -> None:
         if path.is_file() and not path.name.startswith("."):
             target = masks / path.relative_to(animals / "LAION-final")
             target.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.tri(16, dtype=np.uint8) * 255).resize((24, 16)).save(f"{target}.png")
+            half = np.zeros(SIZE[::-1], dtype=np.uint8)
+            half[:, : SIZE[0] // 2] = 255
+            Image.fromarray(half).save(f"{target}.png")
     out, verdicts = tmp_path / "out", tmp_path / "verdicts"
     words = ["diagnose", "--data", f"counteranimal:{animals}", "--n", 20, "--masks", masks]
     rule = ["--rule", "shapley-regions(by=hidden)", "--device", "cpu", "--out", verdicts]
