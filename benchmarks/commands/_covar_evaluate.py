@@ -69,6 +69,14 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help=f"look-alike classes, for Fine-Er: {JUDGES} (%(default)s)",
     )
     parser.add_argument(
+        "--judged",
+        type=one_of("all", "wrong"),
+        default="all",
+        metavar="{all,wrong}",
+        help="which images the rule is asked about: wrong saves the passes of all others, whose "
+        "shares are then missing (%(default)s)",
+    )
+    parser.add_argument(
         "--labels",
         type=one_of("all", "own"),
         default="all",
@@ -121,6 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
             classifier,
             clip.preprocess,
             rules,
+            judged=arguments.judged,
             seed=arguments.seed,
             batch_size=arguments.batch_size,
             model=clip.name,

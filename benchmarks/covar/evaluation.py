@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from cci_captum.diagnosis.diagnoser import NOT_PREDICTED
 from cci_captum.diagnosis.verdicts import share_column, verdict_column
 
 from ..statistics import interval, paired_interval
@@ -78,9 +79,9 @@ def summary(
         - "accuracy"; "drop", by how much it is less than that of the photos as they are, each image
           against its own photo, with "paired", how many images have one that was measured;
         - "errors", wrong images with a verdict; "bg_er_of_errors" and "fine_er_of_errors", shares
-          of these; "bg_er_of_images" and "fine_er_of_images", shares of all with a verdict; all
-          NaN without verdicts;
-        - "share", the mean share of the background.
+          of these; "bg_er_of_images" and "fine_er_of_images", shares of these and all right images;
+          all NaN without verdicts;
+        - "share", the mean share of the background, of images that have one.
 
         Controls count in groups by control alone, photos as they are in groups by factor, level,
         background and control.
@@ -227,7 +228,10 @@ def _marked(table: pd.DataFrame, class_names: Sequence[str] | None) -> pd.DataFr
     if missing := [name for name in needed if name not in table]:
         raise ValueError(f"table: expected columns {', '.join(needed)}, without {missing}")
     rows = table[table["factor"].notna()].copy()
-    rows["_measured"] = rows["status"] == ""
+    # Where there is no object left in the picture, or nothing alone scores highest, a diagnosis has
+    # a status and no verdict: the image was read and recognised, or not, all the same.
+    read = (rows["status"].isin(("", NOT_PREDICTED))) | (rows["predicted"] >= 0)
+    rows["_measured"] = read
     rows["_right"] = (rows["predicted"] == rows["true"]) & rows["_measured"]
     rows["level"] = (rows["factor"] + " " + rows["level"].fillna("")).str.strip()
     names = rows["true"] if class_names is None else [class_names[i] for i in rows["true"]]
@@ -261,7 +265,8 @@ def _of_group(group: pd.DataFrame, rule: str | None, level: float) -> dict[str, 
             )
     if rule is None:
         return found
-    said = own[own[verdict_column(rule)].notna()]
+    # Where errors alone are judged, right images have no verdict: they are none of an error.
+    said = own[own[verdict_column(rule)].notna() | own["_right"]]
     verdicts = said[verdict_column(rule)]
     wrong = said[verdicts.astype(str).str.endswith("Er")]
     found["errors"] = len(wrong)

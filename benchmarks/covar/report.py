@@ -197,7 +197,9 @@ def _left_out(tables: Mapping[str, pd.DataFrame]) -> str:
             rows.append([name, status, count])
     if not rows:
         return ""
-    return "## Not measured\n\n" + markdown_table(["model", "why", "images"], rows)
+    return "## Not measured, or without a verdict\n\n" + markdown_table(
+        ["model", "why", "images"], rows
+    )
 
 
 def _percent(row: pd.Series, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from cci_captum._checks import check_batch_size, check_positive_int
+from cci_captum._checks import check_batch_size, check_choice, check_positive_int
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.diagnosis import Diagnoser, Donors
 from cci_captum.diagnosis.diagnoser import statuses_of
@@ -29,6 +29,9 @@ from ..tasks import Batch, Classification, Loaded
 REGIONS = "regions"
 """Name of the unit of all rules that need no map."""
 
+JUDGED = ("all", "wrong")
+"""Which images rules are asked about."""
+
 SEGMENTATION = "segmentation"
 """Fact of a sample whose object is not known: why."""
 
@@ -46,6 +49,7 @@ class DiagnosisRun:
         preprocess: From a PIL image to an input (3, H, W) of the model.
         rules: Texts or rules; see `cci_captum.diagnosis.find_rule`.
         method: Whose maps are read: a `MethodSpec` or its text.
+        judged: "all" images, or the "wrong" ones alone: a right one then has no share.
         n_donors: Other images for each image, where a rule replaces regions.
         seed: Of the donors.
         batch_size: Images at a time.
@@ -85,6 +89,7 @@ class DiagnosisRun:
         rules: Sequence[str | Rule] = USUAL_RULES,
         method: str | MethodSpec = "cci",
         *,
+        judged: str = "all",
         n_donors: int = N_DONORS,
         seed: int = 0,
         batch_size: int = 32,
@@ -99,9 +104,10 @@ class DiagnosisRun:
             raise ValueError(
                 f"data: expected masks of the objects, {data.name} has none; a segmenter finds some"
             )
+        check_choice("judged", judged, JUDGED)
         self.task = Classification(data, classifier, preprocess)
         self.method = MethodSpec.parse(str(method))
-        self._n_donors, self._seed = n_donors, seed
+        self._n_donors, self._seed, self._judged = n_donors, seed, judged
         self._fits: dict[str, int] = {}
         self._diagnosers: dict[str, Diagnoser] = {}
         units = self._units()
@@ -111,6 +117,7 @@ class DiagnosisRun:
             seed=seed,
             batch_size=batch_size,
             internal_batch_size=self._size,
+            judged=judged,
             n_donors=n_donors,
             donors=places_of_bank(len(self.task), seed),
         )
@@ -120,6 +127,7 @@ class DiagnosisRun:
             "seed": seed,
             "rules": [str(rule) for rule in self.rules],
             "method": str(self.method),
+            "judged": judged,
             "n_donors": n_donors,
             "class_names": list(data.class_names),
             "notes": list(getattr(data, "notes", ())),
@@ -190,7 +198,11 @@ class DiagnosisRun:
         return frame
 
     def _shares(self, unit: str, batch: Batch, said: Sequence[str]) -> pd.DataFrame:
-        asked = batch.only([row for row, status in enumerate(said) if not status])
+        judged = [
+            self._judged == "all" or guess != true
+            for guess, true in zip(batch.predicted, batch.targets, strict=True)
+        ]
+        asked = batch.only([row for row, status in enumerate(said) if not status and judged[row]])
         frame = pd.DataFrame({"index": asked.indices, "failed": ""})
         if not asked.names:
             return frame

@@ -88,9 +88,11 @@ def check(found: pd.Series, rows: list[dict[str, Any]]) -> None:
     said = [row["energy_verdict"] for row in rows if isinstance(row["energy_verdict"], str)]
     wrong = [verdict for verdict in said if verdict in VERDICTS[1]]
     assert found["errors"] == len(wrong)
+    # An error without a verdict may be any; a right image is no error.
+    known = len(wrong) + sum(row["true"] == row["predicted"] for row in rows)
     for name, verdict in (("bg_er", "BG-Er"), ("fine_er", "Fine-Er")):
         hits = said.count(verdict)
-        assert found[f"{name}_of_images"] == pytest.approx(hits / len(said))
+        assert found[f"{name}_of_images"] == pytest.approx(hits / known)
         if wrong:
             assert found[f"{name}_of_errors"] == pytest.approx(hits / len(wrong))
         else:
@@ -129,9 +131,26 @@ def test_by_class_background_and_control() -> None:
 def test_what_was_not_measured_is_counted() -> None:
     table = TABLE.copy()
     first = table.index[(table["factor"] == "original") & (table["control"] == "")][0]
-    table.loc[first, "status"] = "no map"  # read, but not measured: its facts are known
+    table.loc[first, ["status", "predicted"]] = "no map", -1  # its facts are known
     before, after = (summary(t).set_index("factor").loc["original"] for t in (TABLE, table))
     assert (after["not_measured"], after["images"]) == (1, before["images"] - 1)
+
+
+def test_no_verdict_is_no_lack_of_a_prediction() -> None:
+    """Objects that left the picture, and images that nothing alone scores highest on."""
+    table = TABLE.copy()
+    scaled = table.index[table["level"] == "30%"]
+    table.loc[scaled[:9], ["status", "energy_verdict"]] = "no object", None
+    found = summary(table, "level").set_index("level").loc["scale 30%"]
+    before = summary(TABLE, "level").set_index("level").loc["scale 30%"]
+    assert found["images"] == before["images"] and found["accuracy"] == before["accuracy"]
+    assert found["errors"] < before["errors"]
+    blank = "no class alone scores highest, so that none is predicted"
+    right = [i for i in scaled if table.loc[i, "predicted"] == table.loc[i, "true"]][:3]
+    table.loc[right, ["status", "predicted"]] = blank, -1
+    found = summary(table, "level").set_index("level").loc["scale 30%"]
+    lost = before["accuracy"] - found["accuracy"]
+    assert lost == pytest.approx(3 / before["images"])
 
 
 def test_effects_of_editing_and_of_the_background() -> None:

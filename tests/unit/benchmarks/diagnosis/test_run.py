@@ -66,6 +66,24 @@ def test_a_run_says_what_one_call_says(small) -> None:
     assert found["background"].tolist() == [sample.facts["background"] for sample in samples]
 
 
+def test_only_errors_are_judged_where_that_is_asked(small) -> None:
+    data = Scenes(24, seed=7)
+    whole = run(small, data, batch_size=12).all()
+    wrong = run(small, data, batch_size=12, judged="wrong").all()
+    assert wrong["predicted"].tolist() == whole["predicted"].tolist()
+    errors = (whole["predicted"] != whole["true"]).to_numpy()
+    assert 0 < errors.sum() < 24
+    for rule in RULES:
+        own, other = wrong[f"{rule}_share"].to_numpy(), whole[f"{rule}_share"].to_numpy()
+        assert own[errors] == pytest.approx(other[errors], abs=1e-4, nan_ok=True)
+        assert np.isnan(own[~errors]).all()
+        verdicts = wrong[f"{rule}_verdict"]
+        assert verdicts[errors].tolist() == whole[f"{rule}_verdict"][errors].tolist()
+        assert verdicts[~errors].isna().all()
+    with pytest.raises(ValueError, match="judged: expected one of all, wrong, got 'right'"):
+        run(small, data, judged="right")
+
+
 def test_units_are_kept_and_only_those_missing_are_measured(small, tmp_path: Path) -> None:
     data = Scenes(5, seed=6)
     made = run(small, data, batch_size=2)
