@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from ._evaluating import (
     report_again,
 )
 from ._outputs import DPI
+from ._written import name_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +35,7 @@ if TYPE_CHECKING:
     from ..runner import Measurable
     from ._choices import Model
 
-_FILES = (
-    "predictions.parquet", "measures.parquet", "factors.png", "levels.png", "classes.png", PAGE,
-)  # fmt: skip
+_FIXED = ("predictions.parquet", "measures.parquet", "factors.png", "levels.png")
 _COMMAND = "covar evaluate"
 _NONE = "none"
 _BY = ("factor", "level", "class", "background", "control")
@@ -137,13 +136,14 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
     write = partial(_write, rules=rules, judge=judge)
-    Evaluation(_COMMAND, arguments, models, load, write, _FILES).run()
+    files = (*_FIXED, *_class_maps(map(name_of, models)).values(), PAGE)
+    Evaluation(_COMMAND, arguments, models, load, write, files).run()
 
 
 def report_of(options: Mapping[str, Any], out: Path) -> None:
     """Write the files of a run that is done, without a model."""
     write = partial(_write, rules=_rules(options["rule"]), judge=choose_judge(options["alike"]))
-    report_again(_COMMAND, options, out, write, _FILES)
+    report_again(_COMMAND, options, out, write, (*_FIXED, PAGE))
 
 
 def _write(written: Written, rules: tuple[Rule, ...], judge: Callable[[Any], Any]) -> None:
@@ -166,16 +166,25 @@ def _write(written: Written, rules: tuple[Rule, ...], judge: Callable[[Any], Any
         for by in ("factor", "level", "class", "background", "control")
     ]
     every = pd.concat([own.assign(model=model) for model, own in tables.items()])
-    first = next(iter(tables.values()))
+    value, costs = ("bg_er_of_images", "errors that the background drove") if rules else (
+        "drop", "what is lost"
+    )  # fmt: skip
+    maps = _class_maps(tables)
     drawn = {
-        "factors.png": lambda: figures.bars(tables),
-        "levels.png": lambda: figures.heat_map(tables),
-        "classes.png": lambda: figures.class_map(first, names),
+        "factors.png": partial(figures.bars, tables),
+        "levels.png": partial(figures.heat_map, tables),
+        **{
+            file: partial(figures.class_map, tables[model], names, value)
+            for model, file in maps.items()
+        },
     }
     images = {
         "what each factor costs": "factors.png",
         "what each level costs": "levels.png",
-        f"what each class loses on each background ({next(iter(tables))})": "classes.png",
+        **{
+            f"{costs}, class by class on each background: {model}": file
+            for model, file in maps.items()
+        },
     }
     text = report.page(tables, names, settings["covar"], code(written.line), images=images)
 
@@ -191,6 +200,14 @@ def _write(written: Written, rules: tuple[Rule, ...], judge: Callable[[Any], Any
         },
         report.text(tables),
     )
+
+
+def _class_maps(models: Iterable[str]) -> dict[str, str]:
+    """Model -> its picture of classes on backgrounds."""
+    names = [*models]
+    if len(names) == 1:
+        return {names[0]: "classes.png"}
+    return {name: f"classes_{place}.png" for place, name in enumerate(names, 1)}
 
 
 def _table(plan: Plan, written: Written, rules: tuple[Rule, ...], alike: Any) -> pd.DataFrame:

@@ -92,7 +92,7 @@ def text(tables: Mapping[str, pd.DataFrame], *, rule: str | None = None) -> str:
     width = max(map(len, factors))
     columns = {name: max(len(name), 9) for name in found}
     head = "  ".join(f"{name:>{columns[name]}}" for name in found)
-    lines = [f"{'accuracy, and points lost':{max(width, 25)}}  {head}"]
+    lines = [f"{'accuracy, and points from it':{max(width, 25)}}  {head}"]
     for factor in factors:
         cells = []
         for name, frame in found.items():
