@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cci_captum.models.preprocessing import Preprocess
 
     from ..comparison.plan import Plan
-    from ..data import COVAR
+    from ..data import COVAR, ImageData
     from ..runner import Measurable
     from ._choices import Model
 
@@ -109,11 +109,14 @@ def run(arguments: argparse.Namespace) -> None:
         with data_errors("DIR", {name: f"--{name}" for name in options}):
             return COVAR(_folder(arguments.where), **options)
 
+    def about(data: ImageData) -> dict[str, Any]:
+        return {"covar": getattr(data, "about", {})}
+
     find()  # before a model is loaded
 
     def load(model: Model, device: torch.device) -> Measurable:
         if not rules:
-            return predictions(model, device, find, arguments.batch_size, about=_about)
+            return predictions(model, device, find, arguments.batch_size, about=about)
         from cci_captum.models.clip import ZeroShotClassifier
 
         from ..diagnosis import DiagnosisRun
@@ -132,7 +135,7 @@ def run(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             batch_size=arguments.batch_size,
             model=clip.name,
-            about=_about(data),
+            about=about(data),
         )
 
     write = partial(_write, rules=rules, judge=judge)
@@ -229,7 +232,3 @@ def _folder(where: str) -> str:
     if not folder:
         raise CommandError("DIR: expected a folder that covar build has filled, got nothing")
     return folder
-
-
-def _about(data: COVAR) -> dict[str, Any]:
-    return {"covar": data.about}

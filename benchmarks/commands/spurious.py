@@ -69,8 +69,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then measure, and write."""
     scheme, colon, folder = arguments.where.partition(":")
     if scheme not in SETS or not colon or not folder:
-        known = ", ".join(f"{name}:DIR" for name in SETS)
-        raise CommandError(f"DATA: expected one of {known}, got {arguments.where!r}")
+        sets = ", ".join(f"{name}:DIR" for name in SETS)
+        raise CommandError(f"DATA: expected one of {sets}, got {arguments.where!r}")
     models = choose_models(arguments)
     verdicts_in(arguments.verdicts)
     from PIL import Image
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     options = {**benchmark.options, "seed": arguments.seed, **_options(arguments, known)}
 
     def find(preprocess: Preprocess | None = None) -> ImageData:
-        sized = {}
+        sized: dict[str, Any] = {}
         if preprocess is not None and "size" in known and "size" not in options:
             sized["size"] = preprocess(Image.new("RGB", (8, 8))).shape[-1]
         with data_errors("DATA", {name: f"--option {name}" for name in known} | {"n": "--n"}):

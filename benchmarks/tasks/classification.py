@@ -91,8 +91,9 @@ class Classification(Task):
         errors = dict(loaded.errors)
         if loaded.inputs is None:
             return None, errors
-        loaded = loaded._replace(inputs=self._to_device(loaded.inputs))
-        batch = self.batch_of(loaded, predicted(self.scores(loaded.inputs)).tolist())
+        inputs = self._to_device(loaded.inputs)
+        guesses = predicted(self.scores(inputs)).tolist()
+        batch = self.batch_of(loaded._replace(inputs=inputs), guesses)
         if batch is not None and self.explained == "predicted":
             blank = [row for row, label in enumerate(batch.predicted) if label < 0]
             reason = "no class alone scores highest, so that none is predicted"
