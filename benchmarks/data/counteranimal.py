@@ -21,7 +21,7 @@ class CounterAnimal(FolderData):
 
     "A Sober Look at the Robustness of CLIPs to Spurious Features" (Wang et al. 2024, arXiv
     2403.11497): 45 classes, each with a group "common", on a background on which
-    CLIP-LAION400M-ViT-B/32 is good at it, and a group "counter", on one on which it is bad.
+    CLIP-LAION400M-ViT-B/32 is good at it, and a group "counter", on one on which it is bad::
 
         LAION-final/
             imagenet_names.txt
