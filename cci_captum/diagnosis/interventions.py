@@ -20,6 +20,7 @@ from ..vision_towers import HideStrategy, VisionTower
 from .donors import N_DONORS, Donors, on_background, without_object
 
 _MOST_REGIONS = 62  # bits of a label
+_EXACT = 1e-5  # of a patch: what the place of a crop, read off ramps, may add to a share
 
 
 class Interventions:
@@ -260,7 +261,7 @@ class _Passes(PatchAttribution):
     ) -> Tensor:
         """(B, R, h, w) bool, the patches of regions (B, R, H, W)."""
         shares = patch_shares(regions, grid, self._covered(given.images, grid))
-        taken = shares > least
+        taken = shares > least + _EXACT
         # What is smaller than that is not nothing, whose hiding would change nothing.
         small = ~taken.flatten(2).any(dim=2)[:, :, None, None]
         most = shares.amax(dim=(2, 3), keepdim=True)

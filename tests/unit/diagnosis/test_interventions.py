@@ -296,3 +296,23 @@ def test_scores_over_classes_need_two(small: Any) -> None:
     for score in ("centred", "margin", "log-probability"):
         with pytest.raises(ValueError, match=f"score: {score} compares classes"):
             effects.drops(0, score=score)
+
+
+def test_a_quarter_is_no_more_where_the_model_crops(small: Any) -> None:
+    """The crop's place is read off an image, and is never quite that of whole pixels."""
+    model, images, _ = small
+    count = images.shape[-1]
+    side = count // 4
+    masks = torch.zeros(4, 1, count, count, dtype=torch.bool)
+    masks[..., side : side + side // 2, side // 2 : 2 * side + side // 2] = True  # 1/4, 1/2, 1/4
+    whole = Interventions(Features(model)).effects(images, masks)
+    assert whole.regions[0, 0].nonzero().tolist() == [[1, 1]]
+
+    class Cropping(Features):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images[:, :, 5 : 5 + count, 3 : 3 + count])
+
+    padding = (3, 8, 5, 9)
+    padded = nn.functional.pad(images, padding)
+    effects = Interventions(Cropping(model)).effects(padded, nn.functional.pad(masks, padding))
+    assert torch.equal(effects.regions, whole.regions)
