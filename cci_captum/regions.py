@@ -229,6 +229,8 @@ class RegionEffects:
                 f"score: {score} compares classes, expected outputs (B, C), got "
                 f"{tuple(self.outputs.shape)}"
             )
+        if score != "logit" and self.outputs.shape[1] < 2:
+            raise ValueError(f"score: {score} compares classes, expected at least 2, got one")
         leading = outputs.shape[: outputs.ndim - own]
         flat = OF_OUTPUTS[score](outputs).reshape(len(self), -1, *outputs.shape[len(leading) :])
         repeated = repeat_target(target, flat.shape[1])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cci_captum.names import readable
 
 from ._common import CommandError
 
@@ -87,7 +90,9 @@ def segmented(text: str, *, masks: bool) -> Wrap:
 
         try:
             made = _made(kind, rest, data, clip, device)
-            return Segmented(data, made, text, in_process=kind in ("clusters", "grounded-sam"))
+            files = kind in ("folder", "imagenet-s")
+            listing = _files_in(Path(rest)) if files else ()
+            return Segmented(data, made, text, in_process=not files, listing=listing)
         except (OSError, TypeError, ValueError) as error:
             raise CommandError(f"--segmenter: {error}") from error
 
@@ -114,6 +119,20 @@ def _made(
         zip(("detector", "segmenter"), filter(None, rest.split(",")), strict=False)
     )
     return segmentation.GroundedSAM(**given, device=device)
+
+
+def _files_in(folder: Path) -> list[str]:
+    """The files of masks and their sizes: a changed mask is another one."""
+    from ..data._tree import size_of
+
+    found = []
+    for above, _, names in os.walk(folder):
+        for name in names:
+            path = Path(above, name)
+            size = size_of(path)
+            inside = readable(path.relative_to(folder).as_posix())
+            found.append(f"{inside} {'missing' if size is None else size}")
+    return sorted(found)
 
 
 def _pairs_in(path: Path) -> list[tuple[str, str]]:

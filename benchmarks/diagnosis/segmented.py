@@ -25,6 +25,7 @@ class Segmented:
         segmenter: What is asked, an image at a time, when that is read.
         name: Of the segmenter, for reports and to tell runs apart.
         in_process: Whether it holds a model, so that no other process is handed it to read ahead.
+        listing: Texts that say which masks these are; see `ImageData`.
 
     Example:
         >>> import torch
@@ -40,12 +41,18 @@ class Segmented:
     has_masks = True
 
     def __init__(
-        self, data: ImageData, segmenter: Segmenter, name: str, *, in_process: bool = True
+        self,
+        data: ImageData,
+        segmenter: Segmenter,
+        name: str,
+        *,
+        in_process: bool = True,
+        listing: Sequence[str] = (),
     ) -> None:
         self._data, self._segmenter, self.in_process = data, segmenter, in_process
         self.name = f"{data.name}, objects by {name}"
         self.class_names, self.templates = data.class_names, data.templates
-        self.listing = (*getattr(data, "listing", ()), name)
+        self.listing = (*getattr(data, "listing", ()), name, *listing)
         self.notes = tuple(getattr(data, "notes", ()))
 
     @property

@@ -71,8 +71,11 @@ def shortcuts(
         raise ValueError(f"table: expected images with a {column}, got none")
     known = known.assign(_right=known["true"] == known["predicted"])
     rows = []
-    for (name, group), here in known.groupby(["predicted_name", by], sort=True):
-        elsewhere = known[(known["predicted_name"] == name) & (known[by] != group)]
+    # By its index, too: two classes may have the same name, as "crane" in ImageNet.
+    for (name, index, group), here in known.groupby(["predicted_name", "predicted", by], sort=True):
+        elsewhere = known[
+            (known["predicted_name"] == name) & (known["predicted"] == index) & (known[by] != group)
+        ]
         ours, others = (_of_photos(part, column) for part in (here, elsewhere))
         low, high, p = _welch(ours, others, level)
         first = here.sort_values(column, ascending=False, kind="stable")["image"]

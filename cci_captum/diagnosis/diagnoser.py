@@ -24,6 +24,7 @@ with needed_by("cci_captum.diagnosis"):
     import pandas as pd
 
 NO_OBJECT = "no object"
+FEW_DONORS = "expected donors of other classes than the one that is explained"
 NOT_PREDICTED = "no class alone scores highest, so that none is predicted"
 
 
@@ -86,13 +87,19 @@ class Diagnoser:
                     f"donors: {rule} replaces regions by those of other images, got none; "
                     f"shapley-regions(by=hidden) needs none"
                 )
+        replaces = any(rule.needs_donors for rule in self.rules)
+        self._donors, self._n_donors = donors if replaces else None, n_donors
+        if self._donors is not None and len(self._donors) < n_donors:
+            raise ValueError(
+                f"donors: expected at least {n_donors} other images, got {len(self._donors)}; "
+                f"shapley-regions(by=hidden) needs none"
+            )
         self._method = self._interventions = None
         if any(rule.uses_maps for rule in self.rules):
             self._method = _made(method, classifier)
         if not all(rule.uses_maps for rule in self.rules):
-            replaces = any(rule.needs_donors for rule in self.rules)
             self._interventions = Interventions(
-                classifier, donors=donors if replaces else None, n_donors=n_donors, seed=seed
+                classifier, donors=self._donors, n_donors=n_donors, seed=seed
             )
 
     def predict(self, inputs: Tensor) -> list[int]:
@@ -184,11 +191,21 @@ class Diagnoser:
 
         Returns:
             Rule, as text -> b shares, NaN where it says nothing; and the place of an image whose
-            outputs are not finite -> that reason.
+            outputs are not finite, whose object lies outside of what the model is shown, or for
+            which there are too few donors -> that reason.
         """
         found = {str(rule): [float("nan")] * len(inputs) for rule in self.rules}
         errors: dict[int, str] = {}
-        left = list(range(len(inputs)))
+        avoided = [
+            self._avoided(image, int(target), int(label))
+            for image, target, label in zip(inputs, explained, true, strict=True)
+        ]
+        left = []
+        for row, avoid in enumerate(avoided):
+            if avoid is None:
+                errors[row] = f"{FEW_DONORS}, got fewer than {self._n_donors}"
+            else:
+                left.append(row)
         while left:
             own = [int(explained[row]) for row in left]
             evidence = Evidence(
@@ -197,21 +214,35 @@ class Diagnoser:
                 own,
                 self._method,
                 self._interventions,
-                avoid=[(target, int(true[row])) for row, target in zip(left, own, strict=True)],
+                avoid=[avoided[row] or () for row in left],
                 internal_batch_size=internal_batch_size or self._size,
             )
             try:
                 shares = {str(rule): rule.shares(evidence).tolist() for rule in self.rules}
+                unseen = evidence.unseen.tolist()
             except NotFiniteError as error:
                 reason = f"expected finite {error.what}, got NaN or infinity"
                 errors |= {left[place]: reason for place in error.images}
                 left = [row for place, row in enumerate(left) if place not in error.images]
                 continue
+            errors |= {row: NO_OBJECT for row, out in zip(left, unseen, strict=True) if out}
             for name, values in shares.items():
-                for row, value in zip(left, values, strict=True):
-                    found[name][row] = value
+                for row, value, out in zip(left, values, unseen, strict=True):
+                    found[name][row] = float("nan") if out else value
             break
         return found, errors
+
+    def _avoided(self, image: Tensor, target: int, true: int) -> tuple[int, ...] | None:
+        """Classes of which an image gets no donors; None where too few are left.
+
+        The true class is one of them only where others are enough: with two classes there are none
+        beside it and one that is taken for it.
+        """
+        donors = self._donors
+        for avoid in ((target, true), (target,)):
+            if donors is None or donors.has(image, self._n_donors, avoid):
+                return avoid
+        return None
 
 
 def statuses_of(masks: Tensor, explained: Sequence[int], said: Sequence[str]) -> list[str]:

@@ -123,10 +123,16 @@ def diagnose(
         for start in range(0, len(source), batch_size):
             places = range(start, min(start + batch_size, len(source)))
             batch = source.batch(places, [true[place] for place in places])
+            inputs = batch.inputs.to(device)
+            guesses = diagnoser.predict(inputs)
             rows = diagnoser.rows(
-                batch.inputs.to(device),
+                inputs,
                 batch.masks.to(device),
                 [true[place] for place in places],
+                # What was not read has an input all the same, of nothing.
+                guesses=[
+                    guess if read else -1 for guess, read in zip(guesses, batch.read, strict=True)
+                ],
                 statuses=batch.statuses,
             )
             rows.insert(0, "image", batch.names)
@@ -173,7 +179,12 @@ def _classes(labels: Sequence[int | str], names: Sequence[str], count: int) -> l
                 raise ValueError(
                     f"labels[{place}]: expected one of the {len(names)} class names, got {label!r}"
                 )
-            found.append(list(names).index(label))
+            if names.count(label) > 1:
+                raise ValueError(
+                    f"labels[{place}]: expected the name of one class, or its index, got "
+                    f"{label!r}, which {names.count(label)} have"
+                )
+            found.append(names.index(label))
         else:
             index = int(label)
             if index < 0 or (names and index >= len(names)):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -124,16 +125,25 @@ class Donors:
             ValueError: If there are not as many.
         """
         order = torch.randperm(len(self), generator=generator_of(image, seed)).tolist()
-        own = image.to(self.images.device)
-        labels = self.labels or (None,) * len(self)
-        fit = (g for g in order if labels[g] not in avoid and not torch.equal(self.images[g], own))
-        chosen = [place for place, _ in zip(fit, range(count), strict=False)]
+        chosen = list(islice(self._others(image, avoid, order), count))
         if len(chosen) < count:
             raise ValueError(
                 f"donors: expected at least {count} other images, of other classes than "
                 f"{sorted(set(avoid))}, got {len(chosen)} of {len(self)}"
             )
         return chosen
+
+    def has(self, image: Tensor, count: int, avoid: Sequence[int]) -> bool:
+        """Whether `choose` finds as many."""
+        return len(list(islice(self._others(image, avoid, range(len(self))), count))) == count
+
+    def _others(self, image: Tensor, avoid: Sequence[int], order: Iterable[int]) -> Iterator[int]:
+        """Places, in this order, of what is neither the image itself nor of such a class."""
+        own = image.to(self.images)
+        labels = self.labels or (None,) * len(self)
+        for place in order:
+            if labels[place] not in avoid and not torch.equal(self.images[place], own):
+                yield place
 
 
 def without_object(images: Tensor, masks: Tensor) -> Tensor:
@@ -183,5 +193,7 @@ def on_background(images: Tensor, masks: Tensor, backgrounds: Tensor) -> Tensor:
 def _mean_colours(images: Tensor, where: Tensor) -> Tensor:
     """(B, 3, 1, 1) mean colours of the pixels (B, H, W), of all where there is none."""
     where = where | ~where.flatten(1).any(dim=1)[:, None, None]
-    weights = where[:, None].to(images.dtype)
-    return (images * weights).sum((2, 3), keepdim=True) / weights.sum((2, 3), keepdim=True)
+    wide = images.to(torch.promote_types(images.dtype, torch.float32))  # a half has no such sums
+    weights = where[:, None].to(wide.dtype)
+    means = (wide * weights).sum((2, 3), keepdim=True) / weights.sum((2, 3), keepdim=True)
+    return means.to(images.dtype)

@@ -70,6 +70,16 @@ class Evidence:
             internal_batch_size=self._size,
         )
 
+    @property
+    def unseen(self) -> Tensor:
+        """(B,) bool, whether no part of the object is in what the model is shown of the image."""
+        unseen = ~self.masks.flatten(1).any(dim=1)
+        if self._method is not None:
+            unseen = unseen | (self.object_shares.flatten(1).sum(dim=1) == 0)
+        if self._interventions is not None:
+            unseen = unseen | ~self.effects.regions.flatten(1).any(dim=1)
+        return unseen
+
     def _shares(self, masks: Tensor) -> Tensor:
         view = view_of_map(self._method, self.inputs, self.maps)
         return patch_shares(masks, (self.maps.shape[1], self.maps.shape[2]), view)

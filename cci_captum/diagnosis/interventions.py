@@ -20,6 +20,7 @@ from ..vision_towers import HideStrategy, VisionTower
 from .donors import N_DONORS, Donors, on_background, without_object
 
 _MOST_REGIONS = 62  # bits of a label
+_EXACT = 1e-5  # of a patch: what the place of a crop, read off ramps, may add to a share
 
 
 class Interventions:
@@ -41,8 +42,9 @@ class Interventions:
         donors: Whose objects and backgrounds replace those of images; None: nothing is replaced.
         n_donors: How many of them for each image, m.
         hide: "drop" or "mask", two ways to the same result; see `VisionTower.hide`.
-        least: A patch belongs to a region that covers more than this share of it. On planted truth
-            a quarter told object and background apart best.
+        least: A patch belongs to a region that covers more than this share of it; where a region
+            covers so much of none, those of which it covers most. On planted truth a quarter told
+            object and background apart best.
         seed: Which donors an image gets.
 
     Raises:
@@ -201,9 +203,12 @@ class Interventions:
                     into.append(self._passes.run(replace(given, images=composed), progress))
         shape = (regions.shape[1], self.n_donors)
         none = self._of_donors(given, images, chosen)
+        rest = torch.stack(without, dim=1).unflatten(1, shape)
+        everything = regions.flatten(2).all(dim=2)  # without it nothing of the image is left
+        everything = everything.view(*everything.shape, *[1] * (rest.ndim - 2))
         return Outcomes(
             torch.stack(only, dim=1).unflatten(1, shape),
-            torch.stack(without, dim=1).unflatten(1, shape),
+            torch.where(everything, none[:, None], rest),
             none,
         )
 
@@ -255,5 +260,9 @@ class _Passes(PatchAttribution):
         self, given: Inputs, regions: Tensor, grid: tuple[int, int], least: float
     ) -> Tensor:
         """(B, R, h, w) bool, the patches of regions (B, R, H, W)."""
-        covered = self._covered(given.images, grid)
-        return patch_shares(regions, grid, covered) > least
+        shares = patch_shares(regions, grid, self._covered(given.images, grid))
+        taken = shares > least + _EXACT
+        # What is smaller than that is not nothing, whose hiding would change nothing.
+        small = ~taken.flatten(2).any(dim=2)[:, :, None, None]
+        most = shares.amax(dim=(2, 3), keepdim=True)
+        return taken | (small & (shares == most) & (most > 0))

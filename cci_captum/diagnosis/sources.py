@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..attribution.inputs import check_images
 from ..models.preprocessing import Preprocess
 from ..models.seen_area import Area
+from ..names import readable
 from ..photos import Photo, read_photos
 from ..regions import check_masks
 
@@ -25,12 +27,14 @@ class Given(NamedTuple):
         inputs: (b, 3, H, W).
         masks: (b, H, W) bool, the object's pixels; none where there is a status.
         statuses: Why an image, or its mask, is not there; "" where both are.
+        read: Whether an image is there; else its input says nothing.
     """
 
     names: list[str]
     inputs: Tensor
     masks: Tensor
     statuses: list[str]
+    read: list[bool]
 
 
 class Source:
@@ -70,6 +74,7 @@ class Source:
             raise ValueError("images: expected at least one, got none")
         self._images, self._preprocess, self._names = images, preprocess, tuple(class_names)
         self._segmenter = self._checked(segmenter)
+        self._masks_inputs = hasattr(segmenter, "of_inputs")
 
     def __len__(self) -> int:
         """Number of images."""
@@ -82,10 +87,13 @@ class Source:
             ValueError: If a mask has another size than its image and the input.
         """
         given = [self._images[place] for place in places]
-        names = [f"image {place}" for place in places]
+        names = [
+            readable(image) if isinstance(image, str | os.PathLike) else f"image {place}"
+            for place, image in zip(places, given, strict=True)
+        ]
         if self._are_inputs and self._preprocess is None:
             inputs = torch.stack(given)
-            if hasattr(self._segmenter, "of_inputs"):
+            if self._masks_inputs:
                 found = list(self._segmenter.of_inputs(inputs))
             else:
                 found = [(self._segmenter[place], "") for place in places]
@@ -94,9 +102,6 @@ class Source:
             return _given(names, [*inputs], found, [area] * len(names), none, [""] * len(names))
         photos = [_read(image, self._preprocess) for image in given]
         read = {row: photo for row, photo in enumerate(photos) if isinstance(photo, Photo)}
-        for row, photo in read.items():
-            if not photo.name.startswith("image "):
-                names[row] = photo.name
         own = dict(zip(read, self._segmented(read, places, true, names), strict=True))
         assert self._preprocess is not None  # of images that are no inputs
         blank = torch.empty(0)
@@ -107,7 +112,11 @@ class Source:
             [p.inputs if isinstance(p, Photo) else blank for p in photos],
             [own.get(row, (None, "")) for row in range(len(photos))],
             [p.area if isinstance(p, Photo) else (0.0, 0.0, 1.0, 1.0) for p in photos],
-            [p.image.size[::-1] if isinstance(p, Photo) else None for p in photos],
+            # Masks of inputs are at their places already, also where the photos are as large.
+            [
+                p.image.size[::-1] if isinstance(p, Photo) and not self._masks_inputs else None
+                for p in photos
+            ],
             ["" if isinstance(p, Photo) else p for p in photos],
         )
 
@@ -120,7 +129,7 @@ class Source:
     ) -> list[tuple[Tensor | None, str]]:
         if not read:
             return []
-        if hasattr(self._segmenter, "of_inputs"):
+        if self._masks_inputs:
             inputs = torch.stack([photo.inputs for photo in read.values()])
             return list(self._segmenter.of_inputs(inputs))
         if callable(self._segmenter):
@@ -231,7 +240,7 @@ def _given(
     statuses: list[str],
 ) -> Given:
     size = (inputs[0].shape[1], inputs[0].shape[2])
-    masks = []
+    masks, read = [], [not status for status in statuses]
     for row, (mask, status) in enumerate(found):
         statuses[row] = statuses[row] or status
         if mask is None:
@@ -246,4 +255,4 @@ def _given(
                 f"segmenter: expected a mask of {sizes[row] or size} pixels, as {names[row]} has, "
                 f"got {tuple(mask.shape)}"
             )
-    return Given(names, torch.stack(inputs), torch.stack(masks), statuses)
+    return Given(names, torch.stack(inputs), torch.stack(masks), statuses, read)

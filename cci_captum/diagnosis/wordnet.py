@@ -178,7 +178,8 @@ def parents(name: str | SupportsIndex, n: int = 2) -> tuple[str, ...]:
 
     Returns:
         n words, fewer where there are fewer ancestors: the nearest first; of equally near ones in
-        WordNet's order.
+        WordNet's order. Of a name that several classes of ImageNet have, as OpenAI's "missile" and
+        "sunglasses", those of all of them.
 
     Raises:
         TypeError: See `find`.
@@ -190,8 +191,14 @@ def parents(name: str | SupportsIndex, n: int = 2) -> tuple[str, ...]:
     """
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise ValueError(f"n: expected a positive int, got {n!r}")
-    _, *above = _ancestors(resolve(name))
-    return tuple(_table().lemmas[node][0] for node in above[:n])
+    named = classes_named(name) if isinstance(name, str) else ()
+    edges: dict[str, int] = {}
+    for node in named or (resolve(name),):
+        for above, count in _ancestors(node).items():
+            if count and above not in named:
+                edges[above] = min(count, edges.get(above, count))
+    nearest = sorted(edges, key=edges.__getitem__)
+    return tuple(_table().lemmas[node][0] for node in nearest[:n])
 
 
 def ancestors(name: str | SupportsIndex) -> tuple[str, ...]:

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 from cci_captum.benchmarks import cli
+from cci_captum.benchmarks.commands._diagnosing import segmented
+from cci_captum.benchmarks.data import Scenes
 from cci_captum.benchmarks.diagnosis import shortcuts
 from cci_captum.diagnosis import VERDICTS, FineGrainedJudge
 from cci_captum.tiny import WORDNET_IDS
@@ -180,3 +184,14 @@ def test_data_without_masks_need_a_segmenter(
     words = diagnose(tmp_path / "out", "--data", tmp_path / "data")
     assert cli.main(words) == 2
     assert "--segmenter: expected another than data, which has no masks" in capsys.readouterr().err
+
+
+def test_changed_masks_are_another_run(tmp_path: Path) -> None:
+    """What is resumed is of these masks, or nothing is."""
+    (tmp_path / "a").mkdir()
+    Image.new("L", (9, 9), 255).save(tmp_path / "a" / "1.png")
+    wrap = segmented(f"folder:{tmp_path}", masks=False)
+    before = wrap(Scenes(2), None, torch.device("cpu"))
+    assert wrap(Scenes(2), None, torch.device("cpu")).listing == before.listing
+    Image.effect_noise((9, 9), 50).save(tmp_path / "a" / "1.png")
+    assert wrap(Scenes(2), None, torch.device("cpu")).listing != before.listing

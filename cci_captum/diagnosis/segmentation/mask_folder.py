@@ -60,6 +60,7 @@ class MaskFolder:
         self.images = None if images is None else Path(images)
         if self.images is not None:
             check_existing_folder(self.images, "images")
+        self._taken: dict[Path, str] = {}  # by which image, also in calls before
 
     def __call__(
         self, images: Sequence[Image.Image], class_names: Sequence[str], names: Sequence[str]
@@ -77,7 +78,7 @@ class MaskFolder:
         check_existing_folder(self.folder, "folder")
         inside = [self._inside(name) for name in names]
         files = [self._file(name) for name in inside]
-        _check_own(files, inside)
+        _check_own(files, inside, self._taken)
         return [
             without_mask(NO_FILE, name) if file is None else _read(file, image, name)
             for file, image, name in zip(files, images, names, strict=True)
@@ -103,9 +104,8 @@ class MaskFolder:
         return next((file for file in files if file.is_file()), None)
 
 
-def _check_own(files: Sequence[Path | None], names: Sequence[str]) -> None:
+def _check_own(files: Sequence[Path | None], names: Sequence[str], seen: dict[Path, str]) -> None:
     """Raise ValueError if two images have the same mask, as a/1.jpg and a/1.png would."""
-    seen: dict[Path, str] = {}
     for file, name in zip(files, names, strict=True):
         if file is not None and seen.setdefault(file, name) != name:
             raise ValueError(

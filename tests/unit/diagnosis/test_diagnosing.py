@@ -11,12 +11,13 @@ import pytest
 import torch
 from captum.attr import Saliency
 from PIL import Image
+from torchvision import transforms
 
 import cci_captum
 from cci_captum import ZeroShotClassifier
 from cci_captum.baselines import GradCAM
 from cci_captum.benchmarks.scenes import SceneGenerator
-from cci_captum.diagnosis import BorderClusters, Donors, diagnose
+from cci_captum.diagnosis import BorderClusters, Diagnoser, Donors, Interventions, diagnose
 from cci_captum.diagnosis.segmentation import Segmentation
 from cci_captum.diagnosis.sources import as_photo, as_seen
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
@@ -257,3 +258,92 @@ def test_planted_shortcuts_get_their_verdict() -> None:
         said[name] = table["shapley-regions_verdict"].tolist()
     assert said["tiny-shortcut"] == ["BG-Co"] * 6
     assert said["tiny"].count("BG-Co") == 0
+
+
+def test_two_classes_have_donors_for_errors_too(make_clip: Any, tokenizer: Any) -> None:
+    """With the true and the predicted class left out there would be none."""
+    model, _ = make_clip(1, image_size=96, patch_size=16)
+    classifier = ZeroShotClassifier(model, tokenizer, ["cat", "dog"], "a {}")
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(8, 3, 96, 96, generator=generator)
+    masks = torch.zeros(8, 96, 96, dtype=torch.bool)
+    masks[:, 20:60, 30:70] = True
+    (guess, *_) = Diagnoser(classifier, ["shapley-regions(by=hidden)"]).predict(images)
+    labels = [1 - guess, *[1 - guess] * 3, *[guess] * 4]
+    found = diagnose(images, labels, classifier, masks, ["shapley-regions"])
+    wrong = found["predicted"] != found["true"]
+    assert wrong[0] and found["status"].eq("").all()
+    assert found["shapley-regions_verdict"][wrong].isin(["FG-Er", "BG-Er"]).all()
+    donors = Donors(images[1:], masks[1:], tuple(labels[1:]))
+    interventions = Interventions(classifier, donors=donors)
+    effects = interventions.effects(images[:1], masks[:1, None], avoid=[[guess]])
+    own, rest = effects.shapley_values(guess, by="both", score="centred")[0, 0].double()
+    assert found["shapley-regions_share"][0] == pytest.approx(
+        float(rest / (own.abs() + rest.abs())), abs=1e-4
+    )
+
+    # Of one class: who is asked about it says so, and spoils no other.
+    donors = Donors(images[1:], masks[1:], (guess,) * 7)
+    found = Diagnoser(classifier, ["shapley-regions"], donors=donors).rows(
+        images, masks, labels, guesses=[guess, *[1 - guess] * 7]
+    )
+    assert "expected donors of other classes" in found["status"][0]
+    assert found["shapley-regions_share"].isna().tolist() == [True] + [False] * 7
+
+
+def test_an_object_outside_of_what_the_model_is_shown_is_no_background(given: Any) -> None:
+    """The model crops; its own view decides what there is of the object."""
+
+    class Cropping(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.classifier = given[0]
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.classifier(images[:, :, 32:128, 32:128])
+
+    images = torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(3))
+    masks = torch.zeros(2, 160, 160, dtype=torch.bool)
+    masks[0, 2:20, 2:20] = True
+    masks[1, 2:60, 2:60] = True
+    for rule in ("shapley-regions(by=hidden)", "energy", "paper-iou"):
+        found = Diagnoser(Cropping(), [rule], GradCAM).rows(images, masks, [0, 0])
+        assert found["status"].tolist() == ["no object", ""]
+        assert found[f"{rule}_share"].isna().tolist() == [True, False]
+
+
+def test_what_was_not_read_has_no_prediction(given: Any, tmp_path: Path) -> None:
+    images = [scene.picture for scene in given[2]]
+    found = ask(given, "energy", images=[*images[:7], tmp_path / "none.png"])
+    assert found["predicted"].ge(0).tolist() == [True] * 7 + [False]
+    assert found["predicted_name"][7] is None
+    assert found["image"][7] == str(tmp_path / "none.png")
+
+
+def test_masks_of_inputs_are_not_cropped_again(given: Any) -> None:
+    """Also where photos are as large as inputs, of which a model shows the middle alone."""
+    classifier, _, scenes = given
+    steps = [transforms.Resize(120), transforms.CenterCrop(96), transforms.ToTensor()]
+
+    class Corner:
+        def of_inputs(self, inputs: torch.Tensor) -> list[Any]:
+            mask = torch.zeros(96, 96, dtype=torch.bool)
+            mask[:24, :24] = True
+            return [(mask, "")] * len(inputs)
+
+    table = diagnose(
+        [scene.picture.resize((96, 96)) for scene in scenes],
+        [scene.classes[0] for scene in scenes],
+        classifier,
+        Corner(),
+        ["energy"],
+        GradCAM,
+        preprocess=transforms.Compose(steps),
+    )
+    assert table["object_share"].tolist() == [1 / 16] * 8
+
+
+def test_a_name_that_two_classes_have_is_no_label(given: Any) -> None:
+    names = ["crane", "crane", *map(str, range(31))]
+    with pytest.raises(ValueError, match=r"labels\[1\]: expected the name of one class.*'crane'"):
+        ask(given, "energy", labels=["3", *["crane"] * 7], class_names=names)

@@ -253,3 +253,66 @@ def test_what_cannot_be(small: Any, make: Any, error: Any, said: str) -> None:
     model, images, masks = small
     with pytest.raises(error, match=said):
         make(Features(model), images, masks)
+
+
+def test_a_small_region_is_the_patch_that_it_covers_most(small: Any) -> None:
+    """And is not nothing, whose hiding would leave all of the score to the rest."""
+    model, images, _ = small
+    side = images.shape[-1] // 4
+    masks = torch.zeros(4, 1, 4 * side, 4 * side, dtype=torch.bool)
+    masks[:, 0, side + 1, side - 2 : side + 1] = True  # two pixels of patch (1, 0), one of (1, 1)
+    regions = Interventions(Features(model)).effects(images, masks).regions[:, 0]
+    assert regions.nonzero()[:, 1:].tolist() == [[1, 0]] * 4
+
+
+def test_without_all_of_an_image_is_without_the_image(small: Any) -> None:
+    """Its background is nothing, so that no part of what is seen is owed to that."""
+    model, images, masks = small
+    others = Donors(images.flip(-1).contiguous(), masks[[0, 1, 0, 1], 0])
+    effects = Interventions(Features(model), donors=others, n_donors=2).effects(images, masks)
+    assert effects.replaced is not None and bool(masks[3, 1].all())
+    assert torch.equal(effects.replaced.without[3, 1], effects.replaced.none[3])
+    values = effects.shapley_values(3, by="replaced")[3, 1]
+    assert values[1].abs() < 1e-5 * values[0].abs()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_large_objects_in_half_precision_are_covered(dtype: Any) -> None:
+    """More pixels than float16 can count."""
+    images = torch.full((1, 3, 300, 300), 1.5, dtype=dtype)
+    found = without_object(images, torch.ones(1, 300, 300, dtype=torch.bool))
+    assert torch.equal(found, images)
+
+
+def test_scores_over_classes_need_two(small: Any) -> None:
+    model, images, masks = small
+
+    class One(Features):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images)[:, :1]
+
+    effects = Interventions(One(model)).effects(images, masks)
+    assert effects.drops(0).shape == (4, 2)
+    for score in ("centred", "margin", "log-probability"):
+        with pytest.raises(ValueError, match=f"score: {score} compares classes"):
+            effects.drops(0, score=score)
+
+
+def test_a_quarter_is_no_more_where_the_model_crops(small: Any) -> None:
+    """The crop's place is read off an image, and is never quite that of whole pixels."""
+    model, images, _ = small
+    count = images.shape[-1]
+    side = count // 4
+    masks = torch.zeros(4, 1, count, count, dtype=torch.bool)
+    masks[..., side : side + side // 2, side // 2 : 2 * side + side // 2] = True  # 1/4, 1/2, 1/4
+    whole = Interventions(Features(model)).effects(images, masks)
+    assert whole.regions[0, 0].nonzero().tolist() == [[1, 1]]
+
+    class Cropping(Features):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images[:, :, 5 : 5 + count, 3 : 3 + count])
+
+    padding = (3, 8, 5, 9)
+    padded = nn.functional.pad(images, padding)
+    effects = Interventions(Cropping(model)).effects(padded, nn.functional.pad(masks, padding))
+    assert torch.equal(effects.regions, whole.regions)

@@ -120,6 +120,16 @@ def test_a_mask_belongs_to_one_image(photos: Path, masks: Path) -> None:
     assert len(run(MaskFolder(masks), photos, "cat/1.jpg", "cat/1.jpg")) == 2
 
 
+def test_a_mask_belongs_to_one_image_in_all_calls(photos: Path, masks: Path) -> None:
+    """As a run asks, for an image at a time."""
+    folder = MaskFolder(masks)
+    (photo,) = images(photos, "cat/1.jpg")
+    for _ in range(2):
+        assert folder([photo], ["cat"], ["cat/1.jpg"])[0].mask is not None
+    with pytest.raises(ValueError, match="expected a mask of its own for each image"):
+        folder([photo], ["cat"], ["cat/1.png"])
+
+
 def test_folders_that_are_not_there(masks: Path, photos: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"folder: no such folder: .*/none"):
         MaskFolder(masks / "none")

@@ -168,6 +168,19 @@ def test_single_synonyms_and_ancestors() -> None:
     assert len(wordnet.parents("jaguar")) == 2
 
 
+def test_every_class_has_parents_by_its_name() -> None:
+    """Also by one that two classes have: those of both."""
+    assert all(wordnet.parents(name) for name in open_clip.IMAGENET_CLASSNAMES)
+    assert wordnet.parents("missile") == ("rocket", "weapon")
+    assert wordnet.parents("sunglasses") == ("converging lens", "spectacles")
+    assert wordnet.parents("crane", 4) == (
+        "wading bird",
+        "lifting device",
+        "aquatic bird",
+        "device",
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "candidates"),
     [

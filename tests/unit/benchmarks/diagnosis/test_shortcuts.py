@@ -117,3 +117,14 @@ def test_images_without_a_share_or_a_group_are_left_out() -> None:
 def test_what_cannot_be(change, options, said) -> None:
     with pytest.raises(ValueError, match=said.replace("(", r"\(")):
         shortcuts(change(table(n=20)), **{"rule": "energy", **options})
+
+
+def test_classes_of_one_name_are_two() -> None:
+    """ "crane" is a bird and a machine in ImageNet."""
+    bird, machine = table(1), table(2).assign(predicted=1)
+    both = pd.concat([bird, machine], ignore_index=True)
+    found = shortcuts(both, "energy")
+    assert len(found) == 18
+    own = shortcuts(bird, "energy").iloc[0]
+    same = found[(found["class"] == own["class"]) & (found["group"] == own["group"])]
+    assert own["images"] in same["images"].tolist() and own["low"] in same["low"].tolist()
