@@ -132,6 +132,11 @@ def test_what_there_is_not(photos: ImageNet, tmp_path: Path) -> None:
         (("torchvision:resnet5",), "name: unknown model 'resnet5' of torchvision"),
         (("torchvision:resnet50", "V9"), "pretrained: expected weights of torchvision's resnet50"),
         (("timm:nothing_like_it",), "name: unknown model 'nothing_like_it' of timm"),
+        (("timm:resnet18.nothing",), "name: unknown weights 'resnet18.nothing' of timm; close"),
+        (
+            ("timm:vit_base_patch16_224.augreg_in21k",),
+            "name: expected a model of timm that scores the 1000 classes of ImageNet, .* 21843",
+        ),
         (("timm:test_resnet", "in1k"), "pretrained: expected the tag in timm's name"),
         (("ViT-B-17", "openai"), "name: unknown model 'ViT-B-17'"),
     ):
