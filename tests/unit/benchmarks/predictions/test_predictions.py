@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import cci_captum
 from cci_captum.benchmarks.comparison import FolderStore
-from cci_captum.benchmarks.data import ImageFolders, ImageNet, MapStyle, Scenes
+from cci_captum.benchmarks.data import ImageFolders, ImageNet, MapStyle, ObjectVariants, Scenes
 from cci_captum.benchmarks.predictions import (
     PredictionRun,
     check_recogniser,
@@ -115,6 +115,26 @@ def test_it_goes_on_from_a_store(photos: ImageNet, tmp_path: Path) -> None:
     other = PredictionRun(photos, model, to_tensor, batch_size=2, keep_scores=True)
     with pytest.raises(ValueError, match="store: expected results of the same run"):
         other.all(FolderStore(store.folder))
+
+
+def test_models_of_two_sizes_share_a_folder(tmp_path: Path) -> None:
+    """Each sees images that are made at its size: they are of one run all the same."""
+    model, store = load_recogniser("tiny"), FolderStore(tmp_path)
+    classifier = model.classifier(Scenes(1))
+    runs = [
+        PredictionRun(
+            ObjectVariants(Scenes(2), variants="grey", size=size),
+            classifier,
+            model.preprocess,
+            model=f"of {size}",
+        )
+        for size in (64, 96)
+    ]
+    first, second = (run.all(store) for run in runs)
+    assert first["image"].tolist() == second["image"].tolist()
+    other = PredictionRun(runs[1].task.data, classifier, model.preprocess, model="of 64")
+    with pytest.raises(ValueError, match="store: expected results of the same run"):
+        store.begin(other.plan)
 
 
 def test_ties_are_no_prediction() -> None:
