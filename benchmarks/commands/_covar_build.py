@@ -149,6 +149,8 @@ def run(arguments: argparse.Namespace) -> None:
         with errors_of_run(arguments.out, _OPTIONS):
             _count(arguments, moves, controls)
         return
+    with errors_of_run(arguments.out, _OPTIONS):
+        _check(arguments, moves, share, controls)  # before photos are read, which takes long
     outputs = Outputs()
     outputs.expect_in(arguments.out, "--out", FILES)
     working: Working = arguments.working or Working()
@@ -162,7 +164,7 @@ def run(arguments: argparse.Namespace) -> None:
         with working.of(arguments.out, store.folder, device, asked):
             data = segment(find_data(arguments, None), None, device)
             made = _run(arguments, data, moves, share, controls)
-            store.begin(made.plan)
+            made.begin(store)
             done = working.measure(made, store)
             if done and working.first_to("write", arguments.out / FILES[-1]):
                 table = made.finish(store)
@@ -171,6 +173,23 @@ def run(arguments: argparse.Namespace) -> None:
                 print(f"wrote {' and '.join(FILES)}; cci-captum covar evaluate {where} reads them")
             if working.stop:
                 raise StoppedError(working.stop.signal)
+
+
+def _check(
+    arguments: argparse.Namespace,
+    moves: dict[str, Any],
+    share: tuple[float, float],
+    controls: tuple[str, ...],
+) -> None:
+    """Raise ValueError for what is wrong with how images are made."""
+    from ..covar import Compositor, Usable, transformations
+    from ..covar.design import check_controls
+
+    Usable(*share)
+    transformations(moves)
+    check_controls(controls)
+    Compositor(arguments.size, feather=arguments.feather, colour=arguments.colour)
+    _backgrounds(arguments)
 
 
 def _run(

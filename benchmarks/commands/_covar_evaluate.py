@@ -96,7 +96,14 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then measure, and write."""
     models = choose_models(arguments)
+    from ..predictions.models import OTHERS
+
     rules = _rules(arguments.rule)
+    if rules and (others := [name for name, _ in models if name.startswith(OTHERS)]):
+        raise CommandError(
+            f"--model: expected CLIPs, whose patches a rule can hide, got {others[0]}; --rule none "
+            "measures any classifier"
+        )
     judge = choose_judge(arguments.alike)
     options = {"labels": arguments.labels}
     for name in ("photos", "factor"):
@@ -146,7 +153,7 @@ def run(arguments: argparse.Namespace) -> None:
 def report_of(options: Mapping[str, Any], out: Path) -> None:
     """Write the files of a run that is done, without a model."""
     write = partial(_write, rules=_rules(options["rule"]), judge=choose_judge(options["alike"]))
-    report_again(_COMMAND, options, out, write, (*_FIXED, PAGE))
+    report_again(options, out, write, (*_FIXED, PAGE))
 
 
 def _write(written: Written, rules: tuple[Rule, ...], judge: Callable[[Any], Any]) -> None:
@@ -199,7 +206,7 @@ def _write(written: Written, rules: tuple[Rule, ...], judge: Callable[[Any], Any
             "predictions.parquet": partial(every.to_parquet, index=False),
             "measures.parquet": partial(pd.concat(measured).to_parquet, index=False),
             **{name: saved(draw) for name, draw in drawn.items()},
-            PAGE: lambda path: path.write_text(text, encoding="utf-8"),
+            PAGE: lambda path: path.write_text(written.page(text), encoding="utf-8"),
         },
         report.text(tables),
     )

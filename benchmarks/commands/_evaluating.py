@@ -16,11 +16,10 @@ from ._by_model import ByModel, ModelError
 from ._choices import Model
 from ._common import CommandError, add_shared_options, model_errors
 from ._outputs import Outputs
-from ._working import PARTS
-from ._written import line_of, options_of
+from ._working import PARTS, PLAN, read_plan
+from ._written import line_of, name_of, options_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from torch import nn
 
@@ -38,7 +37,6 @@ SETTINGS = "settings.json"
 PAGE = "summary.md"
 """Written last."""
 
-_VERDICTS = "verdicts.parquet"
 _OPTION_OF = {"data": "DATA", "store": "--out", "readers": "--readers"}
 
 Load = Callable[[Model, "torch.device"], "Measurable"]
@@ -66,16 +64,6 @@ def add_options(parser: argparse.ArgumentParser, *, out: str, batch_size: int = 
     parser.add_argument("--out", type=Path, default=Path(out), help="folder (%(default)s)")
     add_shared_options(parser, "--restart", "--batch-size", "--device")
     parser.set_defaults(working=None, variants=False, batch_size=batch_size)
-
-
-def add_verdicts_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--verdicts`, whose values `verdicts_in` takes."""
-    parser.add_argument(
-        "--verdicts",
-        action="append",
-        metavar="DIR",
-        help="what cci-captum diagnose wrote of a model on the same images; may be repeated (none)",
-    )
 
 
 def choose_models(arguments: argparse.Namespace) -> list[Model]:
@@ -197,7 +185,7 @@ class Evaluation(ByModel[None]):
     def _write(self, store: FolderStore, found: Mapping[Model, tuple[Plan, None]]) -> None:
         self._check_some(found)
         plans = [plan for plan, _ in found.values()]
-        failed = {" ".join(filter(None, model)): error for model, error in self.failed.items()}
+        failed = {name_of(model): error for model, error in self.failed.items()}
         self._write_files(Written(*self._made, plans, store, self._outputs, failed))
 
 
@@ -228,6 +216,15 @@ class Written:
         self.failed = failed or {}
         self.line = line_of(command, options)
         self._outputs = outputs
+
+    def page(self, text: str) -> str:
+        """A page, and after it the models that are missing, each with its error."""
+        if not self.failed:
+            return text
+        from ..markdown import table
+
+        rows = table(["model", "error"], list(self.failed.items()))
+        return f"{text}\n## Models that were not measured\n\n{rows}\n"
 
     def save(self, files: Mapping[str, Callable[[Path], object]], said: str) -> None:
         """Write files, and those settings; print what there is to say.
@@ -263,7 +260,6 @@ def expected(out: Path, files: Sequence[str]) -> Outputs:
 
 
 def report_again(
-    command: str,
     options: Mapping[str, Any],
     out: Path,
     write: Callable[[Written], None],
@@ -272,9 +268,8 @@ def report_again(
     """Write the files of a run that is done, without a model.
 
     Args:
-        command: Its name.
         options: Of the command.
-        out: Its folder.
+        out: Its folder, with the plan of the run.
         write: See `Evaluation`.
         files: The same.
 
@@ -287,61 +282,29 @@ def report_again(
 
     store = FolderStore(out / PARTS)
     plans = read_plans(store.folder)
+    named = [name_of(model).replace("/", "-") for model in _named(options)]
+    places = {name: place for place, name in enumerate(named)}
+    plans.sort(key=lambda plan: places.get(plan.model.replace("/", "-"), len(places)))
     for plan in plans:
         store.begin(plan)
         if left := store.missing(plan.all_keys()):
             raise CommandError(
                 f"report: expected a run that is done, got {len(left)} units that are missing"
             )
-    write(Written(command, options, out, plans, store, expected(out, files)))
+    command, failed = read_plan(out / PLAN)["command"], _failed_before(out)
+    write(Written(command, options, out, plans, store, expected(out, files), failed))
 
 
-def verdicts_in(folders: Sequence[str] | None) -> dict[str, pd.DataFrame]:
-    """Model -> verdicts, a row an image: "image" and a share and a verdict a rule.
-
-    Args:
-        folders: Values of `--verdicts`.
-
-    Raises:
-        CommandError: If one is no folder of `cci-captum diagnose`, or two are of one model.
-    """
-    import pandas as pd
-
-    found: dict[str, pd.DataFrame] = {}
-    for name in folders or ():
-        folder = Path(name)
-        try:
-            table = pd.read_parquet(folder / _VERDICTS)
-            model = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["model"]
-        except (OSError, KeyError, ValueError) as error:
-            raise CommandError(
-                f"--verdicts: expected a folder that cci-captum diagnose wrote, with {_VERDICTS} "
-                f"and {SETTINGS}, got {readable(folder)}: {error}"
-            ) from error
-        if model in found:
-            raise CommandError(f"--verdicts: expected one folder a model, got two of {model}")
-        ends = ("_share", "_verdict")
-        rules = [name for name in table if name.endswith(ends) and name != "object_share"]
-        found[model] = table[["image", *rules]]
-    return found
+def _named(options: Mapping[str, Any]) -> list[Model]:
+    """The models as the user named them, in their order."""
+    named = options.get("model") or ["tiny"]
+    return _choices.models(named, options.get("pretrained"), checked=False)
 
 
-def with_verdicts_of(
-    tables: Mapping[str, pd.DataFrame], verdicts: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """Tables of predictions, each joined with the verdicts of its model.
-
-    Raises:
-        CommandError: If there are verdicts of no such model, or of other images.
-    """
-    if unknown := [model for model in verdicts if model not in tables]:
-        raise CommandError(
-            f"--verdicts: expected those of {', '.join(tables)}, got those of {unknown[0]}"
-        )
-    joined = dict(tables)
-    for model, found in verdicts.items():
-        missing = ~tables[model]["image"].dropna().isin(found["image"])
-        if missing.all():
-            raise CommandError(f"--verdicts: expected verdicts of these images, got none ({model})")
-        joined[model] = tables[model].merge(found, on="image", how="left", validate="m:1")
-    return joined
+def _failed_before(out: Path) -> dict[str, str]:
+    """Models that could not be measured when the files were written, and why; {} if unknown."""
+    try:
+        found = json.loads((out / SETTINGS).read_text(encoding="utf-8"))["failed"]
+        return {str(model): str(error) for model, error in found.items()}
+    except (AttributeError, OSError, KeyError, TypeError, ValueError):
+        return {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cci_captum._files import temporary_name, whole_file
@@ -17,6 +17,7 @@ DPI = 200  # of pictures
 _ROOM = 2**23  # bytes that a folder must have room for: what most runs write
 # The longest side in pixels, of Pillow's encoders and of matplotlib's canvas.
 _LONGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500, ".png": 65_535}
+_PICTURES = (*_LONGEST, ".pdf", ".svg")
 
 
 class Outputs:
@@ -89,7 +90,7 @@ class Outputs:
             save: Makes the file at the path that it is handed, which has the same suffix.
         """
         try:
-            with whole_file(path) as temporary:
+            with whole_file(path) as temporary, _plain_texts(path):
                 save(temporary)
         except (OSError, ValueError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -108,6 +109,18 @@ class Outputs:
         if self._failed:
             others = ", ".join(map(readable, self.written))
             raise CommandError("; ".join([*self._failed, f"wrote {others or 'nothing else'}"]))
+
+
+@contextmanager
+def _plain_texts(path: Path) -> Iterator[None]:
+    """While a picture is drawn: names with "$" are no formulas, unless the drawing says so."""
+    if path.suffix.lower() not in _PICTURES:
+        yield
+        return
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}):
+        yield
 
 
 def check_picture(path: Path, size: tuple[float, float], option: str) -> None:

@@ -14,15 +14,13 @@ from ._evaluating import (
     Evaluation,
     Written,
     add_options,
-    add_verdicts_option,
     choose_models,
     data_errors,
     predictions,
     report_again,
-    verdicts_in,
-    with_verdicts_of,
 )
 from ._outputs import DPI
+from ._verdicts import add_verdicts_option, verdicts_in, with_verdicts_of
 from ._written import name_of
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from cci_captum.models.preprocessing import Preprocess
 
     from ..counteranimal import Candidates
-    from ..data import ImageData
+    from ..data import CounterAnimal
     from ..predictions import PredictionRun
     from ._choices import Model
 
@@ -84,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
     candidates = _candidates_in(arguments.candidates)
     from ..counteranimal.report import class_pictures
 
-    def find(preprocess: Preprocess | None = None) -> ImageData:
+    def find(preprocess: Preprocess | None = None) -> CounterAnimal:
         from ..data import CounterAnimal
 
         with data_errors("DIR", {"count": "--n", "partial": "--partial"}):
@@ -97,6 +95,12 @@ def run(arguments: argparse.Namespace) -> None:
             )
 
     data = find()  # before a model is loaded
+    pairs = set(zip(data.targets, data.groups, strict=True))
+    if len(pairs) == len(set(data.targets)):
+        option = "DIR" if arguments.n is None else "--n"
+        raise CommandError(
+            f"{option}: expected photos of a class in both groups, got none of {data.name}"
+        )
     try:
         if candidates is not None:
             for target in sorted(set(data.targets)):
@@ -114,7 +118,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def report_of(options: Mapping[str, Any], out: Path) -> None:
     """Write the files of a run that is done, without a model."""
-    report_again(_COMMAND, options, out, _write, (*_FIXED, "robustness.png", PAGE))
+    report_again(options, out, _write, (*_FIXED, "robustness.png", PAGE))
 
 
 def _write(written: Written) -> None:
@@ -140,7 +144,7 @@ def _write(written: Written) -> None:
                 said = {"model": model, "setup": setup, "average": average}
                 measured.append(found.rename_axis("group").reset_index().assign(**said))
             classes.append(class_accuracies(own, candidates).assign(model=model, setup=setup))
-        means = measured[-4].set_index("group")["accuracy"]
+        means = accuracies(own)["accuracy"]
         points[model] = (float(means["common"]), float(means["counter"]))
     every = pd.concat([own.drop(columns="scores").assign(model=m) for m, own in tables.items()])
     text = report.page(
@@ -168,7 +172,7 @@ def _write(written: Written) -> None:
             "candidates.json": chosen.save,
             "robustness.png": drawn(partial(robustness_scatter, points)),
             **pictures,
-            PAGE: lambda path: path.write_text(text, encoding="utf-8"),
+            PAGE: lambda path: path.write_text(written.page(text), encoding="utf-8"),
         },
         _said(points),
     )
@@ -183,9 +187,10 @@ def _dumbbells(draw: Callable[..., Any], table: pd.DataFrame, model: str) -> Any
 def _chosen(tables: Mapping[str, pd.DataFrame], data: str) -> Candidates:
     """By the paper's model where it is one of them, else by the first."""
     from ..counteranimal import PAPER_MODEL, choose_candidates
+    from ..counteranimal.published import plain_name
 
-    paper = PAPER_MODEL.replace(",", " ")
-    model = paper if paper in tables else next(iter(tables))
+    papers = (model for model in tables if plain_name(model) == PAPER_MODEL)
+    model = next(papers, next(iter(tables)))
     return choose_candidates(tables[model], model=model, data=data)
 
 

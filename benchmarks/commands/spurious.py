@@ -14,15 +14,13 @@ from ._evaluating import (
     Evaluation,
     Written,
     add_options,
-    add_verdicts_option,
     choose_models,
     data_errors,
     predictions,
     report_again,
-    verdicts_in,
-    with_verdicts_of,
 )
 from ._outputs import DPI
+from ._verdicts import add_verdicts_option, verdicts_in, with_verdicts_of
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +87,8 @@ def run(arguments: argparse.Namespace) -> None:
         with data_errors("DATA", {name: f"--option {name}" for name in known} | {"n": "--n"}):
             return open_data(arguments.where, **options, **sized)
 
-    find()  # before a model is loaded
+    with data_errors("DATA", {"variants": "--option variants"}):
+        benchmark.check(find())  # before a model is loaded
 
     def classifier(recogniser: Recogniser, data: ImageData) -> nn.Module:
         texts = benchmark.texts_of(data)
@@ -160,7 +159,7 @@ def write(benchmark: Benchmark, written: Written) -> None:
             "backgrounds.png": lambda path: picture(tables, benchmark, known).savefig(
                 path, dpi=DPI
             ),
-            PAGE: lambda path: path.write_text(text, encoding="utf-8"),
+            PAGE: lambda path: path.write_text(written.page(text), encoding="utf-8"),
         },
         report.text(tables, benchmark, known),
     )
@@ -171,4 +170,4 @@ def report_of(options: Mapping[str, Any], out: Path) -> None:
     from ..spurious import BENCHMARKS
 
     benchmark = BENCHMARKS[options["where"].partition(":")[0]]
-    report_again("spurious", options, out, partial(write, benchmark), FILES)
+    report_again(options, out, partial(write, benchmark), FILES)

@@ -84,7 +84,8 @@ def published_row(model: str, setup: str = "1 vs 1000") -> pd.Series | None:
 
     Args:
         model: As `--model` takes it or a table of a comparison calls it: "ViT-B-16,openai",
-            "ViT-B-16 openai", "torchvision:resnet50"; with "-quickgelu" or slashes, too.
+            "ViT-B-16 openai", "torchvision:resnet50"; with "-quickgelu" or slashes, too, and with
+            the weights that torchvision's models have here by default.
         setup: One of `SETUPS`.
 
     Returns:
@@ -93,16 +94,28 @@ def published_row(model: str, setup: str = "1 vs 1000") -> pd.Series | None:
     Example:
         >>> float(published_row("ViT-B/16-quickgelu openai")["counter"])
         56.56
+        >>> float(published_row("torchvision:resnet50 IMAGENET1K_V1")["counter"])
+        66.07
         >>> published_row("torchvision:resnet50,IMAGENET1K_V2") is None
         True
     """
-    if model.startswith(_TORCHVISION):
-        name = model.removesuffix(f",{_WEIGHTS}")
-    else:
-        name = model.strip().replace(" ", ",").replace("/", "-").replace("-quickgelu", "")
+    name = plain_name(model)
     found = _results()
     found = found[(found["name"] == name) & (found["setup"] == setup)]
     return None if found.empty else found.iloc[0].copy()
+
+
+def plain_name(model: str) -> str:
+    """A model's name as `published_results` has it, however it is called; see `published_row`.
+
+    Example:
+        >>> plain_name("ViT-B/16-quickgelu openai"), plain_name("torchvision:vgg11 IMAGENET1K_V1")
+        ('ViT-B-16,openai', 'torchvision:vgg11')
+    """
+    name = model.strip().replace(" ", ",")
+    if name.startswith(_TORCHVISION):
+        return name.removesuffix(f",{_WEIGHTS}")
+    return name.replace("/", "-").replace("-quickgelu", "")
 
 
 @cache

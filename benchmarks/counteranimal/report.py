@@ -15,7 +15,7 @@ from .accuracy import accuracies, class_accuracies
 from .beside import beside_published
 from .candidates import PAPER_MODEL, Candidates
 from .measured import SCORES, of_candidates_alone
-from .published import TOLERANCES
+from .published import TOLERANCES, plain_name
 from .robustness import effective_robustness, published_fit
 from .verdict_section import verdict_section
 
@@ -189,7 +189,7 @@ def _of_candidates(candidates: Candidates) -> str:
         f"itself is among them for {among} of {len(candidates.labels)} classes, the first for "
         f"{first}."
     )
-    if candidates.model.replace(" ", ",").replace("/", "-") != PAPER_MODEL:
+    if plain_name(candidates.model) != PAPER_MODEL:
         said += f" The paper's were chosen by {PAPER_MODEL}: they may be others."
     return said
 

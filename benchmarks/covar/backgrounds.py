@@ -101,7 +101,7 @@ class Textures:
 class BackgroundFolder:
     """Pictures of a folder, for all classes; or of a folder a class within it.
 
-    A background's name is the file's, without its suffix.
+    A background's name is the file's, without its suffix unless two differ by that alone.
 
     Args:
         root: Has the pictures; or folders named as the classes (with underscores for spaces) that
@@ -222,4 +222,9 @@ def _drawn(files: Sequence[str], count: int | None, seed: int, folder: Path) -> 
 
 
 def _by_stem(files: Sequence[str]) -> dict[str, str]:
-    return {Path(file).stem: file for file in files}
+    """Files by their names without suffix; with it where two have the same."""
+    stems = [Path(file).stem for file in files]
+    return {
+        stem if stems.count(stem) == 1 else file: file
+        for stem, file in zip(stems, files, strict=True)
+    }

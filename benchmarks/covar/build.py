@@ -154,6 +154,16 @@ class BuildRun:
         configured = {**made_by, **described}
         self.plan = Plan(configured, "covar", len(self.design), step, {"": ""}, self._settings)
 
+    def begin(self, store: Store) -> None:
+        """Prepare a store; while images are missing in it, the folder is not called finished.
+
+        Raises:
+            ValueError: If the store has units of another build.
+        """
+        store.begin(self.plan)
+        if store.missing(self.plan.all_keys()):
+            (self._out / ABOUT).unlink(missing_ok=True)  # an earlier build's, now to be overwritten
+
     def maps_of(self, key: Key) -> int:
         """How much of a unit an image is, for progress bars."""
         return 1
@@ -183,7 +193,7 @@ class BuildRun:
     def all(self, store: Store | None = None) -> pd.DataFrame:
         """Make what a store lacks, and finish; gives the manifest."""
         store = MemoryStore() if store is None else store
-        store.begin(self.plan)
+        self.begin(store)
         for block, places in enumerate(self.plan.blocks):
             for key, unit in self.measure(places, store.missing(self.plan.keys(block))):
                 store.add(key, unit)

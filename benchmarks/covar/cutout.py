@@ -120,6 +120,8 @@ class Cutout:
             values = Image.fromarray(inside.astype(np.uint8) * 255)
             small = values.resize((LARGER * size,) * 2, Image.Resampling.BOX)
             inside = np.asarray(small) >= 128
+            if not inside.any():  # thin as it is everywhere
+                inside = np.asarray(small) > 0
             picture = shrunk(photo.crop(box), size)
             return cls(layer_of(picture), torch.from_numpy(inside))
         return cls(layer_of(photo.crop(box)), torch.from_numpy(np.ascontiguousarray(inside)))

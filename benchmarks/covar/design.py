@@ -121,7 +121,7 @@ class Design:
     def __post_init__(self) -> None:
         if not self.classes:
             raise ValueError("classes: expected at least one, got none")
-        _check_different("classes", self.classes)
+        check_different("classes", self.classes)
         if len(self.photos) != len(self.classes) or len(self.backgrounds) != len(self.classes):
             raise ValueError(
                 f"photos: expected numbers and backgrounds of {len(self.classes)} classes, got "
@@ -130,7 +130,7 @@ class Design:
         for count in self.photos:
             check_positive_int("photos", count)
         for names in self.backgrounds:
-            _check_different("backgrounds", names)
+            check_different("backgrounds", names)
             if len(names) != len(self.backgrounds[0]):
                 raise ValueError(
                     "backgrounds: expected as many for every class, got "
@@ -142,14 +142,10 @@ class Design:
                     f"backgrounds: expected other names than {', '.join(sorted(taken))}, got "
                     f"{', '.join(ours)}"
                 )
-        if unknown := [name for name in self.controls if name not in CONTROLS]:
-            raise ValueError(
-                f"controls: expected some of {', '.join(CONTROLS)}, got {', '.join(unknown)}"
-            )
-        _check_different("controls", self.controls)
+        check_controls(self.controls)
         if ORIGINAL.factor not in [change.factor for change in self.transformations[:1]]:
             raise ValueError("transformations: expected the original first")
-        _check_different("transformations", [str(change) for change in self.transformations])
+        check_different("transformations", [str(change) for change in self.transformations])
         check_positive_int("size", self.size)
         check_seed(self.seed)
 
@@ -277,7 +273,16 @@ def folder_of(class_name: str) -> str:
     return slug(class_name).replace("-", "_")
 
 
-def _check_different(argument: str, names: Sequence[str]) -> None:
+def check_controls(names: Sequence[str]) -> None:
+    """Raise ValueError unless these are some of `CONTROLS`, each once."""
+    if unknown := [name for name in names if name not in CONTROLS]:
+        raise ValueError(
+            f"controls: expected some of {', '.join(CONTROLS)}, got {', '.join(unknown)}"
+        )
+    check_different("controls", names)
+
+
+def check_different(argument: str, names: Sequence[str]) -> None:
     """Raise ValueError unless all names are different, also as names of files."""
     seen: dict[str, str] = {}
     for name in names:

@@ -19,6 +19,7 @@ from cci_captum.images import could_not_be_read_now
 from ..comparison.parts import write_text
 from ..data import ImageData
 from .cutout import square_around
+from .design import check_different
 
 SEGMENTATION = "segmentation"  # the fact of `cci_captum.benchmarks.diagnosis.segmented`
 _SHOWN = 10  # classes in an error
@@ -128,7 +129,8 @@ class Photos:
                 looked at again. Written where there is none.
 
         Raises:
-            ValueError: If the data have no masks or no such class, or classes have too few photos.
+            ValueError: If the data have no masks or no such class, names of classes are alike, or
+                classes have too few photos.
         """
         check_positive_int("photos", count)
         check_seed(seed)
@@ -138,6 +140,7 @@ class Photos:
                 f"data: expected masks of the objects, {data.name} has none; a segmenter finds some"
             )
         targets = _targets(data, classes)
+        check_different("classes", [data.class_names[target] for target in targets])
         listing = [*map(str, getattr(data, "listing", ())), str(list(data.targets))]
         asked = {
             "data": data.name,

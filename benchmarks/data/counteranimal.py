@@ -102,6 +102,11 @@ class CounterAnimal(FolderData):
         )
         self.name = f"CounterAnimal{'' if group == 'both' else f', {group}'} ({self._size})"
 
+    @property
+    def groups(self) -> list[str]:
+        """The group of every photo; none is read."""
+        return [self._groups[os.path.dirname(name)].group for name in self._files]
+
     def _facts(self, name: str) -> Mapping[str, str]:
         found = self._groups[os.path.dirname(name)]
         return {"group": found.group, "background": readable(found.background)}

@@ -100,8 +100,9 @@ class ObjectVariants:
         self.class_names, self.templates = data.class_names, data.templates
         noise = f"{sigma:g} {'long' if l2 else 'standard deviations'}, {trials} times"
         random = f", noise {noise}, seed {seed}" if set(NOISES) & set(self.variants) else ""
-        self._how = f"{', '.join(self.variants)}; {size} pixels{random}"
-        self.name = f"{data.name}: {self._how}"
+        how = f"{', '.join(self.variants)}{random}"
+        self._how = f"{how}; {size} pixels"
+        self.name = f"{data.name}: {how}"  # the same for models of all sizes
 
     @property
     def targets(self) -> Sequence[int]:

@@ -15,7 +15,7 @@ from cci_captum.models.preprocessing import Preprocess
 
 from ..data import ImageData
 
-TORCHVISION, TIMM = "torchvision:", "timm:"
+TORCHVISION, TIMM = OTHERS = "torchvision:", "timm:"
 IMAGENET_CLASSES = 1000
 _RANDOM = "random"
 
@@ -179,6 +179,13 @@ def _check_timm(name: str, pretrained: str | None) -> None:
     if not timm.is_model(name):
         known = [*timm.list_models(), *timm.list_pretrained()]
         raise ValueError(f"name: unknown model {name!r} of timm; {_close(name, known)}")
+    try:
+        weights = timm.models.get_pretrained_cfg(name)
+    except RuntimeError:  # no such tag
+        known = timm.list_pretrained(f"{name.partition('.')[0]}.*")
+        raise ValueError(f"name: unknown weights {name!r} of timm; {_close(name, known)}") from None
+    if weights is not None:
+        _check_scored(name, weights.num_classes)
 
 
 def _timm(name: str, pretrained: str | None) -> tuple[nn.Module, Preprocess]:
@@ -186,13 +193,17 @@ def _timm(name: str, pretrained: str | None) -> tuple[nn.Module, Preprocess]:
 
     with _same_chance():
         model = timm.create_model(name, pretrained=pretrained != _RANDOM)
-    if (scored := getattr(model, "num_classes", 0)) != IMAGENET_CLASSES:
-        raise ValueError(
-            f"name: expected a model of timm that scores the {IMAGENET_CLASSES} classes of "
-            f"ImageNet, {name} scores {scored}"
-        )
+    _check_scored(name, getattr(model, "num_classes", 0))
     config = timm.data.resolve_model_data_config(model)
     return model, timm.data.create_transform(**config, is_training=False)
+
+
+def _check_scored(name: str, classes: int) -> None:
+    if classes != IMAGENET_CLASSES:
+        raise ValueError(
+            f"name: expected a model of timm that scores the {IMAGENET_CLASSES} classes of "
+            f"ImageNet, {name} scores {classes}"
+        )
 
 
 def _close(name: str, known: list[str]) -> str:

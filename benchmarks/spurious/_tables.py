@@ -95,8 +95,12 @@ def linearised(value: float, slopes: ArrayLike, strata: NDArray[Any], x: ArrayLi
 
 
 def ends(values: NDArray[Any], lowest: float, highest: float) -> tuple[float, float]:
-    """The interval of the values' mean, cut off at what is possible."""
-    low, high = interval(values)
+    """The interval of the values' mean, cut off at what is possible.
+
+    NaN where they do not vary; but where all are 0 or 1, and may be nothing beyond, a rate's.
+    """
+    share = (lowest, highest) == (0.0, 1.0)
+    low, high = interval(values, bounds=None if share else (-np.inf, np.inf))
     return float(np.clip(low, lowest, highest)), float(np.clip(high, lowest, highest))
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 
 from cci_captum.diagnosis.verdicts import verdict_column
 
-from ..statistics import rate_interval
-from ._tables import measured
+from ..statistics import interval
+from ._tables import groups_of, measured
 
 _SUFFIX = verdict_column("")
 
@@ -33,8 +33,8 @@ def background_errors(table: pd.DataFrame, by: str) -> pd.DataFrame:
     Returns:
         A row each rule and value of `by`, then all images: "rule", "part", "images", "errors",
         "judged", errors with a verdict, "background", those of them that are "BG-Er", "value",
-        their share of the judged ones, "low" and "high", its 95 % interval by Clopper and Pearson;
-        NaN where none was judged. No rows where the table has no verdicts.
+        their share of the judged ones, "low" and "high", its 95 % interval, for which images of one
+        photo are not independent; NaN where there is none. No rows where the table has no verdicts.
 
     Raises:
         ValueError: If the table has no such fact.
@@ -52,10 +52,11 @@ def background_errors(table: pd.DataFrame, by: str) -> pd.DataFrame:
     for rule in rules_of(table):
         for part, own in [*parts, ("all", known)]:
             wrong = own[own["right"] == 0]
-            said = wrong[verdict_column(rule)].dropna()
-            hits, judged = int((said == "BG-Er").sum()), len(said)
-            low, high = rate_interval(hits, judged) if judged else (np.nan, np.nan)
-            value = hits / judged if judged else np.nan
-            rows.append((rule, part, len(own), len(wrong), judged, hits, value, low, high))
+            said = wrong[wrong[verdict_column(rule)].notna()]
+            hits = (said[verdict_column(rule)] == "BG-Er").to_numpy(dtype=np.float64)
+            counts = (len(own), len(wrong), len(said), int(hits.sum()))
+            value = float(hits.mean()) if len(hits) else np.nan
+            low, high = interval(hits, groups_of(said)) if len(hits) else (np.nan, np.nan)
+            rows.append((rule, part, *counts, value, low, high))
     names = ["rule", "part", "images", "errors", "judged", "background", "value", "low", "high"]
     return pd.DataFrame(rows, columns=names)

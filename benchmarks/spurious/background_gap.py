@@ -12,7 +12,7 @@ from ._tables import Found, accuracy, as_table, measured
 GAP = "BG-Gap"
 PASSED = "challenge"
 
-_SAME, _RANDOM = "mixed_same", "mixed_rand"
+SAME, RANDOM = "mixed_same", "mixed_rand"
 
 
 def background_gap(table: pd.DataFrame) -> pd.DataFrame:
@@ -41,8 +41,8 @@ def background_gap(table: pd.DataFrame) -> pd.DataFrame:
     known = measured(table, "variant")
     names = [name for name in VARIANTS if (known["variant"] == name).any()]
     found = [accuracy(name, known[known["variant"] == name]) for name in names]
-    if _SAME in names and _RANDOM in names:
-        found.append(difference(known, _SAME, _RANDOM, GAP))
+    if SAME in names and RANDOM in names:
+        found.append(difference(known, SAME, RANDOM, GAP))
     return as_table(found)
 
 

@@ -14,8 +14,9 @@ from cci_captum._checks import check_choice
 from cci_captum.models.preprocessing import Preprocess
 
 from ..data import ImageData
+from ..data.object_variants import NOISES
 from .as_made import as_made
-from .background_gap import GAP, PASSED, background_gap, challenge
+from .background_gap import GAP, PASSED, RANDOM, SAME, background_gap, challenge
 from .foreground_sensitivity import RFS, ablation_drops, relative_foreground_sensitivity
 from .super_classes import NineClasses, SuperClasses
 from .worst_group import TRAINING_GROUPS, WORST, worst_group
@@ -63,6 +64,7 @@ class Benchmark:
         published: Rows of model and numbers as published, by the parts of tables.
         labels: What a picture calls parts of the panel, where not as they are.
         percent: Whether the headline is a share, shown in percent.
+        needs: Variants without which there is no headline.
         made_to_size: Whether images are as large as a model sees them, so that none is cut; see
             `as_made`.
     """
@@ -85,11 +87,21 @@ class Benchmark:
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     percent: bool = True
+    needs: tuple[str, ...] = ()
     made_to_size: bool = False
 
     def texts_of(self, data: ImageData) -> Texts:
         """What a zero-shot classifier chooses among, before `adapt`."""
         return self.texts or Texts(tuple(data.class_names), data.templates)
+
+    def check(self, data: ImageData) -> None:
+        """Raise ValueError if data lack what the headline is made of; nothing is read."""
+        there = getattr(data, "variants", ())
+        if missing := [name for name in self.needs if name not in there]:
+            raise ValueError(
+                f"variants: expected {' and '.join(self.needs)}, which {self.headline[1]} is made "
+                f"of, got {', '.join(there)} without {' and '.join(missing)}"
+            )
 
     def preprocessing(self, preprocess: Preprocess) -> Preprocess:
         """A model's preprocessing as it is, or without its crop.
@@ -189,6 +201,7 @@ _ALL = (
         options={"others": True},
         texts=_IMAGENET_TEXTS,
         adapters=_NINE,
+        needs=(SAME, RANDOM),
         made_to_size=True,
         published={
             "VGG16-BN": {"original": 0.943, "mixed_same": 0.836, "mixed_rand": 0.734, GAP: 0.102},
@@ -269,6 +282,7 @@ _ALL = (
             "tile": "box tiled with what is beside",
         },
         percent=False,
+        needs=NOISES,
         made_to_size=True,
     ),
 )

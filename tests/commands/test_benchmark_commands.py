@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,13 @@ import pytest
 from animals import SIZE, make_release
 from PIL import Image
 
-from cci_captum.benchmarks import cli
+import cci_captum
+from cci_captum.benchmarks import cli, predictions
+from cci_captum.benchmarks.commands._common import CommandError
+from cci_captum.benchmarks.commands._verdicts import verdicts_in, with_verdicts_of
 from cci_captum.benchmarks.counteranimal import Candidates, accuracies
+from cci_captum.benchmarks.data.imagenet9 import FOLDERS
+from cci_captum.benchmarks.predictions import Recogniser
 from cci_captum.benchmarks.spurious import worst_group
 
 ANIMALS = [
@@ -107,7 +113,10 @@ def test_drops_with_verdicts(animals: Path, tmp_path: Path) -> None:
     assert cli.main([*map(str, [*words, *rule])]) == 0
     assert cli.main(counteranimal(animals, out, "--n", 20, "--verdicts", verdicts)) == 0
     table = pd.read_parquet(out / "predictions.parquet")
-    assert table["shapley-regions(by=hidden)_verdict"].notna().sum() >= 15
+    judged = pd.read_parquet(verdicts / "verdicts.parquet").set_index("image")["predicted"]
+    same = table["predicted"] == judged[table["image"]].to_numpy()  # photos this small differ
+    known = table["shapley-regions(by=hidden)_verdict"].notna()
+    assert same.sum() >= 10 and known.tolist() == same.tolist()
     assert "background" in (out / "summary.md").read_text()
 
 
@@ -135,6 +144,86 @@ def test_waterbirds(birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "report: expected plan.json in" in capsys.readouterr().err
     assert cli.main(words) == 0
     assert {name: (out / name).read_bytes() for name in SETS} == before
+
+
+@pytest.fixture
+def three_models(
+    small_model: None, make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of models by name: "b" and "a", and one that is refused."""
+    preprocess = cci_captum.load_clip("tiny").preprocess
+
+    def load(name: str, pretrained: str | None = None, device: Any = "cpu") -> Recogniser:
+        if name == "bad":
+            raise ValueError("name: no weights of bad|x")
+        model, _ = make_clip(ord(name), image_size=96, patch_size=32)
+
+        def of(class_names: Any, templates: Any) -> Any:
+            return cci_captum.ZeroShotClassifier(model, tokenizer, class_names, templates)
+
+        return Recogniser(name, "clip", preprocess, of)
+
+    monkeypatch.setattr(predictions, "load_recogniser", load)
+
+
+@pytest.mark.usefixtures("three_models")
+def test_a_report_is_of_the_models_in_their_order(birds: Path, tmp_path: Path) -> None:
+    models = [word for name in ("b", "bad", "a") for word in ("--model", name)]
+    words = ["spurious", f"waterbirds:{birds}", "--device", "cpu", "--out", str(tmp_path), *models]
+    assert cli.main(["run", "variants", *words]) == 0
+    page = (tmp_path / "summary.md").read_text()
+    assert "## Models that were not measured" in page and r"| bad | no weights of bad\|x |" in page
+    before = {name: (tmp_path / name).read_bytes() for name in SETS}
+    assert [*json.loads(before["settings.json"])["models"]] == ["b", "a"]
+    assert cli.main(["run", "compact", str(tmp_path)]) == 0
+    assert cli.main(["run", "report", str(tmp_path)]) == 0
+    assert {name: (tmp_path / name).read_bytes() for name in SETS} == before
+
+
+def test_verdicts_are_of_what_was_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.DataFrame(
+        {
+            "image": ["a", "b", "c", None, None],
+            "predicted": [1, 1, 0, -1, -1],
+            "energy_verdict": ["BG-Er", "FG-Co", "FG-Co", None, None],
+            "energy_share": [0.9, 0.1, 0.2, np.nan, np.nan],
+        }
+    )
+    table.to_parquet(tmp_path / "verdicts.parquet")
+    (tmp_path / "settings.json").write_text('{"model": "m"}')
+    own = pd.DataFrame({"image": ["c", "b", "d", None, None], "predicted": [0, 2, 0, -1, -1]})
+    joined = with_verdicts_of({"m": own}, verdicts_in([str(tmp_path)]))["m"]
+    assert joined["energy_verdict"].isna().tolist() == [False, True, True, True, True]
+    assert joined["energy_share"].isna().tolist() == [False, True, True, True, True]
+    assert list(joined) == ["image", "predicted", "energy_verdict", "energy_share"]
+    said = capsys.readouterr().err
+    assert "of 3 images of m 1 have none, and 1 were taken for another class" in said
+    pd.concat([table, table[:1]]).to_parquet(tmp_path / "verdicts.parquet")
+    with pytest.raises(CommandError, match=r"--verdicts: expected names .* got 'a' again"):
+        verdicts_in([str(tmp_path)])
+
+
+def test_what_cannot_be_measured_is_said_before_it_is(
+    animals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variant in ("original", "mixed_same"):
+        for folder in FOLDERS:
+            path = tmp_path / "nine" / variant / "val" / folder / "n02085620_1.JPEG"
+            path.parent.mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(path)
+    for words, message in (
+        (counteranimal(animals, tmp_path / "out", "--n", 10), "--n: expected photos of a class in"),
+        (
+            ["spurious", f"imagenet9:{tmp_path / 'nine'}", "--out", str(tmp_path / "out")],
+            "--option variants: expected mixed_same and mixed_rand, which BG-Gap is made of, got "
+            "original, mixed_same without mixed_rand",
+        ),
+    ):
+        assert cli.main(words) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()  # no model was loaded
 
 
 def test_what_is_wrong_is_said(

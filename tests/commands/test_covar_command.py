@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 import pytest
 
 from cci_captum.benchmarks import cli
+from cci_captum.benchmarks.covar import BuildRun, Photos
 from cci_captum.benchmarks.covar.evaluation import summary
+from cci_captum.benchmarks.data import open_data
 
 RULE = "shapley-regions(by=hidden)"
 FILES = [
@@ -93,6 +96,53 @@ def test_a_report_without_a_model(built: Path, tmp_path: Path) -> None:
         (tmp_path / name).unlink()
     assert cli.main(["run", "report", str(tmp_path)]) == 0
     assert {name: (tmp_path / name).read_bytes() for name in FILES} == before
+
+
+def test_what_is_overwritten_is_no_data_until_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, made = tmp_path / "images", BuildRun._block
+    assert cli.main(build(out)) == 0
+    monkeypatch.setattr(BuildRun, "_block", lambda *_: _interrupt())
+    assert cli.main(build(out)) == 0  # nothing is missing: it stays as it is
+    assert len(open_data(f"covar:{out}")) == 116
+    assert cli.main(build(out, "--seed", 5, "--restart")) == 130
+    with pytest.raises(FileNotFoundError, match="expected a finished build"):
+        open_data(f"covar:{out}")
+    monkeypatch.setattr(BuildRun, "_block", made)
+    assert cli.main(build(out, "--seed", 5)) == 0
+    assert open_data(f"covar:{out}").damaged() == []
+
+
+def _interrupt() -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def test_wrong_options_are_said_before_photos_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Photos, "choose", lambda *_, **__: _interrupt())
+    for words, message in (
+        (("--controls", "sme"), "--controls: expected some of same, mean, blurred"),
+        (("--moves", "size=object"), "--moves: expected some of scale, viewpoint"),
+        (("--feather", 40), "--feather: expected 0 to 12 pixels"),
+        (("--colour", 2), "--colour: expected a number from 0 to 1"),
+        (("--backgrounds", tmp_path / "no"), "--backgrounds: no such folder"),
+    ):
+        for run in ([], ["run"], ["run", "--workers", "2"]):
+            words_of_run = build(tmp_path / "out", *words)
+            assert cli.main([*run[:1], *words_of_run, *run[1:]]) == 2, words
+            assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_rules_are_of_clips(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = ["--model", "tiny", "--model", "torchvision:resnet18,IMAGENET1K_V1"]
+    assert cli.main(evaluate(built, tmp_path / "out", *models)) == 2
+    assert "--rule none measures any classifier" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_wrong_is_said(

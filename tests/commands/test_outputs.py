@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 import cci_captum
@@ -174,6 +176,23 @@ def test_one_failed_file_takes_no_other(tmp_path: Path) -> None:
     assert others == f"wrote {tmp_path}/b.txt, {tmp_path}/d.txt"
     assert names(tmp_path) == ["a.txt", "b.txt", "d.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_names_in_pictures_are_no_formulas(tmp_path: Path) -> None:
+    """An unpaired brace between dollars is no formula, and matplotlib refuses it as one."""
+
+    def save(path: Path) -> None:
+        figure = Figure()
+        axes = figure.subplots()
+        axes.set_title("hf:models/$a_{$")
+        axes.set_yticks([0], ["$5 or $_{"])
+        figure.savefig(path)
+
+    outputs = Outputs()
+    for name in ("a.png", "a.pdf", "a.svg"):
+        outputs.write(tmp_path / name, save)
+    outputs.finish()
+    assert len(outputs.written) == 3 and matplotlib.rcParams["text.parse_math"]
 
 
 def test_bugs_keep_their_traceback_and_the_other_files(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from cci_captum.benchmarks.covar import (
     Usable,
     dry_run,
 )
+from cci_captum.benchmarks.covar.design import Design
 from cci_captum.benchmarks.data import Scenes
 from cci_captum.benchmarks.runner import Claims, Place, Progress, Stop, Worker
 from cci_captum.diagnosis.segmentation import Segmentation
@@ -321,6 +322,17 @@ def test_backgrounds_of_a_folder(photos: Photos, tmp_path: Path) -> None:
             BackgroundFolder(folder, count)
     with pytest.raises(ValueError, match=r"^backgrounds: expected some of grass"):
         Textures(["moon"])
+
+
+def test_backgrounds_that_differ_by_their_suffix_alone(tmp_path: Path) -> None:
+    for name, colour in {"a.png": "red", "a.bmp": "blue", "b.png": "lime"}.items():
+        Image.new("RGB", (8, 8), colour).save(tmp_path / name)
+    found = BackgroundFolder(tmp_path, 3)
+    assert found.names("cow") == ("a.bmp", "a.png", "b")
+    colours = [found.get("cow", name, 0, 8).picture.getpixel((0, 0)) for name in found.names("cow")]
+    assert colours == [(0, 0, 255), (255, 0, 0), (0, 255, 0)]
+    assert len(found.listing) == 3
+    Design.of(["cow"], 1, found.names("cow"))
 
 
 class Drawn:

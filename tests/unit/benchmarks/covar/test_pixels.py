@@ -258,3 +258,8 @@ def test_large_photos_are_made_smaller_first(blue: Background) -> None:
     assert small.picture.shape == (3, 192, 192)
     made = Compositor(64).compose(small, blue)
     assert iou(made.mask, drawn(CORNERS / SIDE * 64, 64)) > 0.98
+    lines = np.zeros((SIDE * 2,) * 2, bool)
+    lines[SIDE // 2 : SIDE, 10:-10:8] = True  # thinner than half a pixel of what is made
+    thin = Cutout.of(drawing, lines, SIDE // 12)
+    assert len(thin.mask) == SIDE // 12 * 3 and thin.mask.any()
+    assert Compositor(SIDE // 12).compose(thin, blue).picture.size == (SIDE // 12,) * 2

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import cci_captum
 from cci_captum.benchmarks.comparison import FolderStore
-from cci_captum.benchmarks.data import ImageFolders, ImageNet, MapStyle, Scenes
+from cci_captum.benchmarks.data import ImageFolders, ImageNet, MapStyle, ObjectVariants, Scenes
 from cci_captum.benchmarks.predictions import (
     PredictionRun,
     check_recogniser,
@@ -117,6 +117,26 @@ def test_it_goes_on_from_a_store(photos: ImageNet, tmp_path: Path) -> None:
         other.all(FolderStore(store.folder))
 
 
+def test_models_of_two_sizes_share_a_folder(tmp_path: Path) -> None:
+    """Each sees images that are made at its size: they are of one run all the same."""
+    model, store = load_recogniser("tiny"), FolderStore(tmp_path)
+    classifier = model.classifier(Scenes(1))
+    runs = [
+        PredictionRun(
+            ObjectVariants(Scenes(2), variants="grey", size=size),
+            classifier,
+            model.preprocess,
+            model=f"of {size}",
+        )
+        for size in (64, 96)
+    ]
+    first, second = (run.all(store) for run in runs)
+    assert first["image"].tolist() == second["image"].tolist()
+    other = PredictionRun(runs[1].task.data, classifier, model.preprocess, model="of 64")
+    with pytest.raises(ValueError, match="store: expected results of the same run"):
+        store.begin(other.plan)
+
+
 def test_ties_are_no_prediction() -> None:
     class Same(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
@@ -132,6 +152,11 @@ def test_what_there_is_not(photos: ImageNet, tmp_path: Path) -> None:
         (("torchvision:resnet5",), "name: unknown model 'resnet5' of torchvision"),
         (("torchvision:resnet50", "V9"), "pretrained: expected weights of torchvision's resnet50"),
         (("timm:nothing_like_it",), "name: unknown model 'nothing_like_it' of timm"),
+        (("timm:resnet18.nothing",), "name: unknown weights 'resnet18.nothing' of timm; close"),
+        (
+            ("timm:vit_base_patch16_224.augreg_in21k",),
+            "name: expected a model of timm that scores the 1000 classes of ImageNet, .* 21843",
+        ),
         (("timm:test_resnet", "in1k"), "pretrained: expected the tag in timm's name"),
         (("ViT-B-17", "openai"), "name: unknown model 'ViT-B-17'"),
     ):

@@ -470,6 +470,37 @@ def test_tables_that_are_none(name: str) -> None:
             measure(gone)
 
 
+@pytest.mark.parametrize("right", [False, True])
+def test_rfs_at_the_ends_has_no_interval(right: bool) -> None:
+    """All wrong or all right, RFS is 0 and may be anything; accuracies are rates of photos."""
+    rows = [
+        {"source": f"{n}", "variant": v, "true": 1, "predicted": int(right)}
+        for n in range(30)
+        for v in ("noisy_fg", "noisy_bg")
+    ]
+    found = relative_foreground_sensitivity(table_of(rows)).set_index("part")
+    assert found.loc["RFS", "value"] == 0 and found.loc["RFS", ["low", "high"]].isna().all()
+    ends = rate_interval(30 * right, 30)
+    assert tuple(found.loc["noisy object", ["low", "high"]]) == pytest.approx(ends)
+
+
+def test_verdicts_of_one_photo_are_not_independent() -> None:
+    rng = np.random.default_rng(8)
+    driven = rng.random(40) < 0.5
+    rows = [
+        {"source": f"{n}", "variant": f"{k}", "true": 0, "predicted": 1}
+        | {"energy_verdict": "BG-Er" if driven[n] else "FG-Er"}
+        for n in range(40)
+        for k in range(4)
+    ]
+    found = background_errors(table_of(rows), "variant").set_index("part")
+    low, high = rate_interval(int(driven.sum()), 40)
+    assert tuple(found.loc["0", ["low", "high"]]) == (low, high)
+    whole = found.loc["all"]
+    assert whole["judged"] == 160 and whole["value"] == pytest.approx(driven.mean())
+    assert whole["high"] - whole["low"] > 0.9 * (high - low)
+
+
 def test_images_of_one_photo_are_not_independent() -> None:
     """Three trials that agree are one photo: the interval is that of photos, not of images."""
     rng = np.random.default_rng(7)
