@@ -230,11 +230,13 @@ def test_what_is_damaged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
         ("[]", 'PLAN: expected an object with a "command"'),
         (
             '{"command": ""}',
-            "PLAN: expected one of compare, retrieval, diagnose, variants as command in",
+            "PLAN: expected one of compare, retrieval, diagnose, counteranimal, spurious, covar, "
+            "variants as command in",
         ),
         (
             '{"command": "demo"}',
-            "PLAN: expected one of compare, retrieval, diagnose, variants as command",
+            "PLAN: expected one of compare, retrieval, diagnose, counteranimal, spurious, covar, "
+            "variants as command",
         ),
         ('{"command": "compare", "out": {"a": 1}}', "PLAN: expected a text or number as out, got"),
         ('{"command": "compare", "metod": "cci"}', "unrecognized arguments: --metod"),

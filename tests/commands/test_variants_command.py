@@ -138,7 +138,10 @@ def test_by_workers(asked: list[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["demo"], "variants: expected one of compare, retrieval, got 'demo'"),
+        (
+            ["demo"],
+            "variants: expected one of compare, retrieval, counteranimal, spurious, got 'demo'",
+        ),
         (["compare", "--variants", "mine"], "--variants: expected one of cci-paper, counteranimal"),
         (["compare", "--modell", "x"], "unrecognized arguments: --modell x"),
     ],
