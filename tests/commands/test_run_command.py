@@ -257,7 +257,7 @@ def test_plans_that_are_none(
     [
         (
             ["demo"],
-            "run: expected compare, retrieval, diagnose, counteranimal, spurious, covar, variants, a",
+            "run: expected compare, retrieval, diagnose, counteranimal, spurious, covar, variants",
         ),
         (["status"], "status: expected one folder, got 0 words"),
         (["status", "none"], "status: no such folder: none"),
