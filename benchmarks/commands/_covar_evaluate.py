@@ -53,7 +53,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "of these while it runs, so that the same command goes on where it was interrupted.",
     )
     parser.add_argument("where", metavar="DIR")
-    add_options(parser, out="cci-captum-covar", batch_size=32)
+    add_options(parser, out="cci-captum-covar")
     parser.add_argument(
         "--rule",
         default="shapley-regions",

@@ -43,13 +43,12 @@ Load = Callable[[Model, "torch.device"], "Measurable"]
 """From a model to its run."""
 
 
-def add_options(parser: argparse.ArgumentParser, *, out: str, batch_size: int = 64) -> None:
+def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
     """Add the options of an evaluation, but for what says which images.
 
     Args:
         parser: A command's.
         out: Where it writes by default.
-        batch_size: The default.
     """
     parser.add_argument(
         "--model",
@@ -63,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser, *, out: str, batch_size: int = 
     add_shared_options(parser, "--pretrained")
     parser.add_argument("--out", type=Path, default=Path(out), help="folder (%(default)s)")
     add_shared_options(parser, "--restart", "--batch-size", "--device")
-    parser.set_defaults(working=None, variants=False, batch_size=batch_size)
+    parser.set_defaults(working=None, variants=False)
 
 
 def choose_models(arguments: argparse.Namespace) -> list[Model]:

@@ -83,6 +83,7 @@ def test_counteranimal(animals: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert {name: (tmp_path / name).read_bytes() for name in ANIMALS} == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("small_model")
 def test_candidates_of_another_run(animals: Path, tmp_path: Path) -> None:
     numbers = {int(path.name.split()[0]) for path in animals.glob("LAION-final/[0-9]*")}
@@ -97,6 +98,7 @@ def test_candidates_of_another_run(animals: Path, tmp_path: Path) -> None:
     assert "other" in (out / "summary.md").read_text()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("small_model")
 def test_drops_with_verdicts(animals: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
@@ -166,6 +168,7 @@ def three_models(
     monkeypatch.setattr(predictions, "load_recogniser", load)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("three_models")
 def test_a_report_is_of_the_models_in_their_order(birds: Path, tmp_path: Path) -> None:
     models = [word for name in ("b", "bad", "a") for word in ("--model", name)]

@@ -532,10 +532,11 @@ def test_options_of_several_commands_are_the_same() -> None:
     parser = cli.build_parser()
     (commands,) = (action.choices for action in parser._actions if action.choices)
     seen: dict[str, set[str]] = {}
+    several = ("compare", "retrieval", "counteranimal", "spurious")
     for command in commands.values():  # type: ignore[union-attr]
         for action in command._actions:
             for option in {*action.option_strings} & {*_common._SHARED, "--method"}:
-                if option == "--model" and command.prog.split()[-1] in ("compare", "retrieval"):
+                if option == "--model" and command.prog.split()[-1] in several:
                     assert action.nargs is None and action.default is None  # may be repeated
                     continue
                 if option == "--method" and command.prog.split()[-1] == "diagnose":

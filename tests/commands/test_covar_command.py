@@ -86,6 +86,7 @@ def test_models_are_measured_on_it(
     assert after == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("small_model")
 def test_a_report_without_a_model(built: Path, tmp_path: Path) -> None:
     words = evaluate(built, tmp_path, "--rule", "none")

@@ -120,6 +120,7 @@ def test_objects_from_clusters_alone(tmp_path: Path) -> None:
     assert settings["data"].endswith("objects by clusters")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("small_model")
 def test_look_alikes_by_wordnet_and_by_pairs(tmp_path: Path) -> None:
     """The same shares, some of whose errors are Fine-Er."""

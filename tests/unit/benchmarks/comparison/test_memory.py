@@ -116,9 +116,14 @@ def test_a_device_that_fails_ends_the_run_and_stores_nothing(
     "error",
     [
         NO_ROOM,
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when ..."),
-        MemoryError(),
+        *(
+            pytest.param(error, marks=pytest.mark.exhaustive)
+            for error in (
+                RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."),
+                RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when ..."),
+                MemoryError(),
+            )
+        ),
     ],
 )
 def test_halves_until_it_fits(error: Exception) -> None:
