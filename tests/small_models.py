@@ -21,6 +21,15 @@ THREADS = int(os.environ.get("CCI_CAPTUM_TEST_THREADS", "1"))
 torch.set_num_threads(THREADS)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads of a pool do not outlive a fork."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def same_number_of_threads() -> Iterator[None]:
     """Programs under test set it for their process."""

@@ -69,7 +69,7 @@ class ByModel(ABC, Generic[Found]):
             return
         arguments = self._arguments
         device = choose_device(self._working.device(arguments.device))
-        found: dict[Model, tuple[Plan, Found]] = {}
+        found: dict[Model, tuple[Plan, Found | None]] = {}
         with errors_of_run(arguments.out, self._options):
             store = store_of(arguments.out, arguments.restart, self._working)
             with self._working.of(arguments.out, store.folder, device, self._asked):
@@ -84,21 +84,35 @@ class ByModel(ABC, Generic[Found]):
                     return
         raise StoppedError(self._working.stop.signal)
 
-    @abstractmethod
     def _measured(
         self, model: Model, device: torch.device, store: FolderStore
-    ) -> tuple[Plan, Found]:
+    ) -> tuple[Plan, Found | None]:
         """Measure what is missing of a model's units; what there was to do, and what came of it.
 
         Raises:
             ModelError: If the model cannot be loaded or measured.
         """
+        try:
+            run = self._run(model, device)
+        except Exception as error:
+            raise ModelError(error) from error
+        store.begin(run.plan)
+        complete = self._working.measure(run, store)
+        return run.plan, self._of_model(model, run, store) if complete else None
 
     @abstractmethod
-    def _write(self, store: FolderStore, found: Mapping[Model, tuple[Plan, Found]]) -> None:
+    def _run(self, model: Model, device: torch.device) -> Any:
+        """What workers can share; its errors are the user's to mend."""
+
+    def _of_model(self, model: Model, run: Any, store: FolderStore) -> Found | None:
+        """What is made of a model as soon as nothing of it is missing."""
+        return None
+
+    @abstractmethod
+    def _write(self, store: FolderStore, found: Mapping[Model, tuple[Plan, Found | None]]) -> None:
         """All models together, once nothing is missing, by the one worker that comes first."""
 
-    def _finish(self, store: FolderStore, found: Mapping[Model, tuple[Plan, Found]]) -> None:
+    def _finish(self, store: FolderStore, found: Mapping[Model, tuple[Plan, Found | None]]) -> None:
         left = sum(len(store.missing(plan.all_keys())) for plan, _ in found.values())
         if left:
             print(f"cci-captum: other workers are measuring the last {left} units", file=sys.stderr)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cci_captum.baselines.registry import METHODS
@@ -79,6 +80,17 @@ _SHARED: dict[str, dict[str, Any]] = {
         "metavar": "N",
         "help": "images (100 scenes; all of a folder)",
     },
+    "--classes": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "class names, one a line, or a folder, a tab and its name; or .json with a list, "
+        "or an object from folders to names (the folders' names)",
+    },
+    "--masks": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "masks of a folder's images: the same tree, .png",
+    },
     "--objects": {
         "type": one_of("one", "two"),
         "default": "one",
@@ -123,8 +135,9 @@ def add_shared_options(parser: argparse.ArgumentParser, *options: str) -> None:
 
     Args:
         parser: A command's.
-        options: As the command line calls them: "--data", "--n", "--objects", "--artwork",
-            "--model", "--pretrained", "--restart", "--batch-size", "--device", "--seed".
+        options: As the command line calls them: "--data", "--n", "--classes", "--masks",
+            "--objects", "--artwork", "--model", "--pretrained", "--restart", "--batch-size",
+            "--device", "--seed".
     """
     for option in options:
         parser.add_argument(option, **_SHARED[option])
@@ -137,6 +150,22 @@ def shared_default(option: str) -> Any:
         option: As the command line calls it, such as "--objects".
     """
     return _SHARED[option].get("default")
+
+
+def add_models_option(parser: argparse.ArgumentParser, others: str = "") -> None:
+    """Add `--model` of a command that takes several.
+
+    Args:
+        parser: A command's.
+        others: What else it may name.
+    """
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME[,TAG]",
+        help='"tiny", an open_clip name with its tag of pretrained weights ("ViT-B-16,openai"), '
+        f'"hf:" and a Hugging Face repository or folder;{others} may be repeated (tiny)',
+    )
 
 
 def add_method_option(parser: argparse.ArgumentParser, usual: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from ._choices import Model
 from ._common import (
     CommandError,
     add_method_option,
+    add_models_option,
     add_shared_options,
     choose_methods,
     load_model,
@@ -43,13 +44,7 @@ def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
         parser: A command's.
         out: Where it writes by default.
     """
-    parser.add_argument(
-        "--model",
-        action="append",
-        metavar="NAME[,TAG]",
-        help='"tiny", an open_clip name with its tag of pretrained weights ("ViT-B-16,openai"), or '
-        '"hf:" and a Hugging Face repository or folder; may be repeated (tiny)',
-    )
+    add_models_option(parser)
     add_shared_options(parser, "--pretrained")
     add_method_option(parser, METHODS)
     parser.add_argument(
@@ -89,7 +84,7 @@ def choose_models(arguments: argparse.Namespace) -> list[Model]:
     )
 
 
-class Request(ByModel["Comparison | None"]):
+class Request(ByModel["Comparison"]):
     """What the user asked for, checked before any model is loaded.
 
     Args:
@@ -134,21 +129,13 @@ class Request(ByModel["Comparison | None"]):
         asked = {"command": command, **options, "out": str(arguments.out)}
         super().__init__(asked, arguments, models, _OPTION_OF, self._written.last)
 
-    def _measured(
-        self, model: Model, device: torch.device, store: FolderStore
-    ) -> tuple[Plan, Comparison | None]:
-        """What there was to do by a model, and, where this worker drew its pictures, the result."""
-        try:
-            run = self._run(model, device)
-        except Exception as error:
-            raise ModelError(error) from error
-        store.begin(run.plan)
-        complete = self._working.measure(run, store)
-        if not complete or not self._working.first_to("draw", self._written.last_picture(model)):
-            return run.plan, None
+    def _of_model(self, model: Model, run: Run, store: FolderStore) -> Comparison | None:
+        """The result, where this worker drew its pictures."""
+        if not self._working.first_to("draw", self._written.last_picture(model)):
+            return None
         comparison = _comparison(run.plan, store)
         self._written.draw(comparison, model, run.task)
-        return run.plan, comparison
+        return comparison
 
     def _run(self, model: Model, device: torch.device) -> Run:
         from ..comparison import Run

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cci_captum.names import readable
 
 from ._common import CommandError, StoppedError, add_shared_options, at_least, choose_device, one_of
 from ._data import check_data, find_data, has_masks
-from ._diagnosing import SEGMENTERS, segmented
+from ._diagnosing import add_segmenter_option, segmented
 from ._outputs import Outputs
 from ._restart import store_of
-from ._working import Working, errors_of_run
+from ._working import PARTS, Working, errors_of_run
 from ._written import options_of
 
 if TYPE_CHECKING:
-    from ..covar import Backgrounds, BuildRun
+    from ..covar import Backgrounds, BuildRun, Transformation, Usable
     from ..data import ImageData
 
 FILES = ("manifest.parquet", "covar.json")
@@ -49,15 +49,8 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "so that the same command goes on where it was interrupted, by any number of workers with "
         '"cci-captum run covar build ...".',
     )
-    add_shared_options(parser, "--data", "--n", "--objects", "--artwork")
-    parser.add_argument("--classes", type=Path, metavar="FILE", help="see compare")
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="see compare")
-    parser.add_argument(
-        "--segmenter",
-        default="data",
-        metavar="S",
-        help=f"where objects are: {SEGMENTERS}, but not clusters (%(default)s)",
-    )
+    add_shared_options(parser, "--data", "--n", "--objects", "--artwork", "--classes", "--masks")
+    add_segmenter_option(parser, ", but not clusters")
     parser.add_argument(
         "--backgrounds",
         default=_TEXTURES,
@@ -144,13 +137,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise CommandError("--segmenter: expected masks of objects, which clusters are not")
     segment = segmented(arguments.segmenter, masks=has_masks(arguments))
     check_data(arguments)
-    moves, share, controls = _moves(arguments), _share(arguments), _controls(arguments)
-    if arguments.dry_run:
-        with errors_of_run(arguments.out, _OPTIONS):
-            _count(arguments, moves, controls)
-        return
     with errors_of_run(arguments.out, _OPTIONS):
-        _check(arguments, moves, share, controls)  # before photos are read, which takes long
+        how = _How.of(arguments)  # before photos are read, which takes long
+        if arguments.dry_run:
+            _count(arguments, how)
+            return
     outputs = Outputs()
     outputs.expect_in(arguments.out, "--out", FILES)
     working: Working = arguments.working or Working()
@@ -163,7 +154,7 @@ def run(arguments: argparse.Namespace) -> None:
         store = store_of(arguments.out, arguments.restart, working)
         with working.of(arguments.out, store.folder, device, asked):
             data = segment(find_data(arguments, None), None, device)
-            made = _run(arguments, data, moves, share, controls)
+            made = _run(arguments, data, how)
             made.begin(store)
             done = working.measure(made, store)
             if done and working.first_to("write", arguments.out / FILES[-1]):
@@ -175,39 +166,40 @@ def run(arguments: argparse.Namespace) -> None:
                 raise StoppedError(working.stop.signal)
 
 
-def _check(
-    arguments: argparse.Namespace,
-    moves: dict[str, Any],
-    share: tuple[float, float],
-    controls: tuple[str, ...],
-) -> None:
-    """Raise ValueError for what is wrong with how images are made."""
-    from ..covar import Compositor, Usable, transformations
-    from ..covar.design import check_controls
+class _How(NamedTuple):
+    """How images are made."""
 
-    Usable(*share)
-    transformations(moves)
-    check_controls(controls)
-    Compositor(arguments.size, feather=arguments.feather, colour=arguments.colour)
-    _backgrounds(arguments)
+    usable: Usable
+    changes: tuple[Transformation, ...]
+    controls: tuple[str, ...]
+    backgrounds: Backgrounds
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> _How:
+        """What the options say; ValueError, or an OSError, if it cannot be done."""
+        from ..covar import Compositor, Usable, transformations
+        from ..covar.design import check_controls
+
+        found = cls(
+            Usable(*_share(arguments)),
+            transformations(_moves(arguments)),
+            _controls(arguments),
+            _backgrounds(arguments),
+        )
+        check_controls(found.controls)
+        Compositor(arguments.size, feather=arguments.feather, colour=arguments.colour)
+        return found
 
 
-def _run(
-    arguments: argparse.Namespace,
-    data: ImageData,
-    moves: dict[str, Any],
-    share: tuple[float, float],
-    controls: tuple[str, ...],
-) -> BuildRun:
-    from ..covar import BuildRun, Photos, Usable, transformations
-    from ._working import PARTS
+def _run(arguments: argparse.Namespace, data: ImageData, how: _How) -> BuildRun:
+    from ..covar import BuildRun, Photos
 
     photos = Photos.choose(
         data,
         arguments.photos,
         classes=arguments.class_,
         seed=arguments.seed,
-        usable=Usable(*share),
+        usable=how.usable,
         fewer=arguments.fewer,
         stored=arguments.out / PARTS / "photos.json",
     )
@@ -215,10 +207,10 @@ def _run(
         print(f"{number} photos were not taken: {reason}")
     return BuildRun(
         photos,
-        _backgrounds(arguments),
+        how.backgrounds,
         arguments.out,
-        transformations=transformations(moves),
-        controls=controls,
+        transformations=how.changes,
+        controls=how.controls,
         size=arguments.size,
         seed=arguments.seed,
         feather=arguments.feather,
@@ -229,20 +221,19 @@ def _run(
     )
 
 
-def _count(arguments: argparse.Namespace, moves: dict[str, Any], controls: tuple[str, ...]) -> None:
+def _count(arguments: argparse.Namespace, how: _How) -> None:
     """Say what there would be, if enough photos are usable; no image is read."""
-    from ..covar import Design, dry_run, transformations
+    from ..covar import Design, dry_run
 
     data = find_data(arguments, None)
     there = {data.class_names[target] for target in data.targets}
     classes = arguments.class_ or [name for name in data.class_names if name in there]
-    backgrounds = _backgrounds(arguments)
     design = Design.of(
         classes,
         arguments.photos,
-        {name: backgrounds.names(name) for name in classes},
-        transformations=transformations(moves),
-        controls=controls,
+        {name: how.backgrounds.names(name) for name in classes},
+        transformations=how.changes,
+        controls=how.controls,
         size=arguments.size,
         seed=arguments.seed,
     )

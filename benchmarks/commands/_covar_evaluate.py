@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,8 @@ from ._evaluating import (
     data_errors,
     predictions,
     report_again,
+    together,
 )
-from ._outputs import DPI
 from ._written import name_of
 
 if TYPE_CHECKING:
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     import torch
 
     from cci_captum.diagnosis import Rule
-    from cci_captum.models.preprocessing import Preprocess
 
     from ..comparison.plan import Plan
-    from ..data import COVAR, ImageData
     from ..runner import Measurable
     from ._choices import Model
 
@@ -96,7 +94,9 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(arguments: argparse.Namespace) -> None:
     """Check everything the user gave, then measure, and write."""
     models = choose_models(arguments)
+    from ..data import COVAR
     from ..predictions.models import OTHERS
+    from ..predictions.pages import class_pictures
 
     rules = _rules(arguments.rule)
     if rules and (others := [name for name, _ in models if name.startswith(OTHERS)]):
@@ -110,29 +110,24 @@ def run(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) is not None:
             options[name] = getattr(arguments, name)
 
-    def find(preprocess: Preprocess | None = None) -> COVAR:
-        from ..data import COVAR
-
-        with data_errors("DIR", {name: f"--{name}" for name in options}):
-            return COVAR(_folder(arguments.where), **options)
-
-    def about(data: ImageData) -> dict[str, Any]:
-        return {"covar": getattr(data, "about", {})}
-
-    find()  # before a model is loaded
+    with data_errors("DIR", {name: f"--{name}" for name in options}):
+        data = COVAR(_folder(arguments.where), **options)
+    about = {"covar": data.about}
+    if rules:
+        judge(data.class_names)  # that it knows these, before a model is loaded
 
     def load(model: Model, device: torch.device) -> Measurable:
         if not rules:
-            return predictions(model, device, find, arguments.batch_size, about=about)
+            size = arguments.batch_size
+            return predictions(model, device, lambda _: data, size, about=lambda _: about)
         from cci_captum.models.clip import ZeroShotClassifier
 
         from ..diagnosis import DiagnosisRun
 
-        clip, data = load_model(*model, device), find()
+        clip = load_model(*model, device)
         classifier = ZeroShotClassifier(
             clip.model, clip.tokenizer, data.class_names, data.templates
         )
-        judge(data.class_names)  # that it knows these
         return DiagnosisRun(
             data,
             classifier,
@@ -142,11 +137,11 @@ def run(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             batch_size=arguments.batch_size,
             model=clip.name,
-            about=about(data),
+            about=about,
         )
 
     write = partial(_write, rules=rules, judge=judge)
-    files = (*_FIXED, *_class_maps(map(name_of, models)).values(), PAGE)
+    files = (*_FIXED, *class_pictures(map(name_of, models)).values(), PAGE)
     Evaluation(_COMMAND, arguments, models, load, write, files).run()
 
 
@@ -163,6 +158,7 @@ def _write(written: Written, rules: tuple[Rule, ...], judge: Callable[[Any], Any
     from ..covar import figures, report
     from ..covar.evaluation import summary
     from ..markdown import code
+    from ..predictions.pages import class_pictures
 
     settings = written.plans[0].settings
     names = settings["class_names"]
@@ -173,51 +169,24 @@ def _write(written: Written, rules: tuple[Rule, ...], judge: Callable[[Any], Any
         .rename(columns={by: "value"})
         .assign(by=by, model=model)
         for model, table in tables.items()
-        for by in ("factor", "level", "class", "background", "control")
+        for by in _BY
     ]
-    every = pd.concat([own.assign(model=model) for model, own in tables.items()])
-    value, costs = ("bg_er_of_images", "errors that the background drove") if rules else (
-        "drop", "what is lost"
-    )  # fmt: skip
-    maps = _class_maps(tables)
-    drawn = {
-        "factors.png": partial(figures.bars, tables),
-        "levels.png": partial(figures.heat_map, tables),
-        **{
-            file: partial(figures.class_map, tables[model], names, value)
-            for model, file in maps.items()
-        },
-    }
-    images = {
-        "what each factor costs": "factors.png",
-        "what each level costs": "levels.png",
-        **{
-            f"{costs}, class by class on each background: {model}": file
-            for model, file in maps.items()
-        },
-    }
-    text = report.page(tables, names, settings["covar"], code(written.line), images=images)
-
-    def saved(draw: Callable[[], Any]) -> Callable[[Path], object]:
-        return lambda path: draw().savefig(path, dpi=DPI)
-
+    maps = class_pictures(tables)
+    value, costs = "drop", "what is lost"
+    if rules:
+        value, costs = "bg_er_of_images", "errors that the background drove"
+    shown = {"what each factor costs": "factors.png", "what each level costs": "levels.png"}
+    shown |= {f"{costs}, class by class on each background: {m}": maps[m] for m in maps}
     written.save(
+        {"predictions.parquet": together(tables), "measures.parquet": pd.concat(measured)},
         {
-            "predictions.parquet": partial(every.to_parquet, index=False),
-            "measures.parquet": partial(pd.concat(measured).to_parquet, index=False),
-            **{name: saved(draw) for name, draw in drawn.items()},
-            PAGE: lambda path: path.write_text(written.page(text), encoding="utf-8"),
+            "factors.png": partial(figures.bars, tables),
+            "levels.png": partial(figures.heat_map, tables),
+            **{maps[m]: partial(figures.class_map, tables[m], names, value) for m in maps},
         },
+        report.page(tables, names, settings["covar"], code(written.line), images=shown),
         report.text(tables),
     )
-
-
-def _class_maps(models: Iterable[str]) -> dict[str, str]:
-    """Model -> its picture of classes on backgrounds."""
-    names = [*models]
-    if len(names) == 1:
-        return {names[0]: "classes.png"}
-    return {name: f"classes_{place}.png" for place, name in enumerate(names, 1)}
 
 
 def _table(plan: Plan, written: Written, rules: tuple[Rule, ...], alike: Any) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,21 @@ JUDGES = '"wordnet", a file of two names a line with a tab between them, or "non
 
 Wrap = Callable[["ImageData", "LoadedCLIP | None", "torch.device"], "ImageData"]
 """From images to the same with masks; clusters alone need the model."""
+
+
+def add_segmenter_option(parser: argparse.ArgumentParser, but: str = "") -> None:
+    """Add `--segmenter`, whose value `segmented` takes.
+
+    Args:
+        parser: A command's.
+        but: Which it does not take.
+    """
+    parser.add_argument(
+        "--segmenter",
+        default="data",
+        metavar="S",
+        help=f"where objects are: {SEGMENTERS}{but} (%(default)s)",
+    )
 
 
 def choose_rules(texts: Sequence[str] | None) -> tuple[Rule, ...]:

@@ -6,21 +6,24 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cci_captum.names import readable
 
 from . import _choices
-from ._by_model import ByModel, ModelError
+from ._by_model import ByModel
 from ._choices import Model
-from ._common import CommandError, add_shared_options, model_errors
-from ._outputs import Outputs
+from ._common import CommandError, add_models_option, add_shared_options, model_errors
+from ._outputs import DPI, Outputs
 from ._working import PARTS, PLAN, read_plan
 from ._written import line_of, name_of, options_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
+    from matplotlib.figure import Figure
     from torch import nn
 
     from cci_captum.models.preprocessing import Preprocess
@@ -50,14 +53,10 @@ def add_options(parser: argparse.ArgumentParser, *, out: str) -> None:
         parser: A command's.
         out: Where it writes by default.
     """
-    parser.add_argument(
-        "--model",
-        action="append",
-        metavar="NAME[,TAG]",
-        help='"tiny", an open_clip name with its tag of pretrained weights ("ViT-B-16,openai"), '
-        '"hf:" and a Hugging Face repository or folder; or a classifier of ImageNet: '
-        '"torchvision:resnet50,IMAGENET1K_V1", "timm:vit_base_patch16_224.augreg_in1k"; may be '
-        "repeated (tiny)",
+    add_models_option(
+        parser,
+        ' or a classifier of ImageNet: "torchvision:resnet50,IMAGENET1K_V1", '
+        '"timm:vit_base_patch16_224.augreg_in1k";',
     )
     add_shared_options(parser, "--pretrained")
     parser.add_argument("--out", type=Path, default=Path(out), help="folder (%(default)s)")
@@ -170,16 +169,8 @@ class Evaluation(ByModel[None]):
         asked = {"command": command, **options, "out": str(arguments.out)}
         super().__init__(asked, arguments, models, _OPTION_OF, arguments.out / files[-1])
 
-    def _measured(
-        self, model: Model, device: torch.device, store: FolderStore
-    ) -> tuple[Plan, None]:
-        try:
-            run = self._load(model, device)
-        except Exception as error:
-            raise ModelError(error) from error
-        store.begin(run.plan)
-        self._working.measure(run, store)
-        return run.plan, None
+    def _run(self, model: Model, device: torch.device) -> Measurable:
+        return self._load(model, device)
 
     def _write(self, store: FolderStore, found: Mapping[Model, tuple[Plan, None]]) -> None:
         self._check_some(found)
@@ -216,39 +207,67 @@ class Written:
         self.line = line_of(command, options)
         self._outputs = outputs
 
-    def page(self, text: str) -> str:
-        """A page, and after it the models that are missing, each with its error."""
-        if not self.failed:
-            return text
-        from ..markdown import table
-
-        rows = table(["model", "error"], list(self.failed.items()))
-        return f"{text}\n## Models that were not measured\n\n{rows}\n"
-
-    def save(self, files: Mapping[str, Callable[[Path], object]], said: str) -> None:
-        """Write files, and those settings; print what there is to say.
+    def save(
+        self,
+        tables: Mapping[str, pd.DataFrame],
+        pictures: Mapping[str, Callable[[], Figure]],
+        page: str,
+        said: str,
+        *,
+        others: Mapping[str, Callable[[Path], object]] | None = None,
+    ) -> None:
+        """Write files, and settings and page; print what there is to say.
 
         Args:
-            files: Name -> makes the file at a path.
+            tables: Name of a file -> what is in it.
+            pictures: Name of a file -> draws it.
+            page: Of Markdown; models that are missing are said after it.
             said: For the terminal.
+            others: Name of a file -> makes it at a path.
         """
         settings = {
             "command": self.line,
             "models": {plan.model: dict(plan.settings) for plan in self.plans},
             "failed": dict(self.failed),
         }
-        text = json.dumps(settings, indent=2) + "\n"
-
-        def save_settings(path: Path) -> None:
-            path.write_text(text, encoding="utf-8")
-
-        for name, save in {SETTINGS: save_settings, **files}.items():
+        files: dict[str, Callable[[Path], object]] = {
+            SETTINGS: partial(_write_text, json.dumps(settings, indent=2) + "\n"),
+            **{name: partial(frame.to_parquet, index=False) for name, frame in tables.items()},
+            **(others or {}),
+            **{name: partial(_draw, draw) for name, draw in pictures.items()},
+            PAGE: partial(_write_text, self._whole(page)),
+        }
+        for name, save in files.items():
             self._outputs.write(self.out / name, save)
         print(said)
         for model, error in self.failed.items():
             print(f"{model}: left out: {error}")
         self._outputs.finish()
-        print(f"\nwrote {', '.join([SETTINGS, *files])} to {readable(self.out)}")
+        print(f"\nwrote {', '.join(files)} to {readable(self.out)}")
+
+    def _whole(self, page: str) -> str:
+        """A page, and after it the models that are missing, each with its error."""
+        if not self.failed:
+            return page
+        from ..markdown import table
+
+        rows = table(["model", "error"], list(self.failed.items()))
+        return f"{page}\n## Models that were not measured\n\n{rows}\n"
+
+
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _draw(draw: Callable[[], Figure], path: Path) -> None:
+    draw().savefig(path, dpi=DPI)
+
+
+def together(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of all models as one, with a column "model"."""
+    import pandas as pd
+
+    return pd.concat([own.assign(model=model) for model, own in tables.items()])
 
 
 def expected(out: Path, files: Sequence[str]) -> Outputs:

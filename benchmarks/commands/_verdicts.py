@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cci_captum.names import readable
 
 from ._common import CommandError
-from ._evaluating import SETTINGS
+from ._evaluating import SETTINGS, Written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +64,18 @@ def verdicts_in(folders: Sequence[str] | None) -> dict[str, pd.DataFrame]:
             )
         found[model] = said
     return found
+
+
+def predictions_with_verdicts(written: Written) -> dict[str, pd.DataFrame]:
+    """Model -> its predictions, with the verdicts that `--verdicts` names.
+
+    Raises:
+        CommandError: See `verdicts_in` and `with_verdicts_of`.
+    """
+    from ..predictions import predictions_of
+
+    tables = {plan.model: predictions_of(plan, written.store) for plan in written.plans}
+    return with_verdicts_of(tables, verdicts_in(written.options.get("verdicts")))
 
 
 def with_verdicts_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import _comparing
@@ -27,17 +26,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "summary.md, curves.png, scatter.png, grid.png, settings.json and tables; and parts of "
         "these while it runs, so that the same command goes on where it was interrupted.",
     )
-    add_shared_options(parser, "--data", "--n", "--objects", "--artwork")
-    parser.add_argument(
-        "--classes",
-        type=Path,
-        metavar="FILE",
-        help="class names, one a line, or a folder, a tab and its name; or .json with a list, or "
-        "an object from folders to names (the folders' names)",
-    )
-    parser.add_argument(
-        "--masks", type=Path, metavar="DIR", help="masks of a folder's images: the same tree, .png"
-    )
+    add_shared_options(parser, "--data", "--n", "--objects", "--artwork", "--classes", "--masks")
     parser.add_argument(
         "--explained",
         type=one_of("true", "predicted"),

@@ -18,14 +18,15 @@ from ._evaluating import (
     data_errors,
     predictions,
     report_again,
+    together,
 )
-from ._outputs import DPI
-from ._verdicts import add_verdicts_option, verdicts_in, with_verdicts_of
+from ._verdicts import add_verdicts_option, predictions_with_verdicts, verdicts_in
 from ._written import name_of
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+    from matplotlib.figure import Figure
 
     from cci_captum.models.preprocessing import Preprocess
 
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     models = choose_models(arguments)
     verdicts_in(arguments.verdicts)
     candidates = _candidates_in(arguments.candidates)
-    from ..counteranimal.report import class_pictures
+    from ..predictions.pages import class_pictures
 
     def find(preprocess: Preprocess | None = None) -> CounterAnimal:
         from ..data import CounterAnimal
@@ -128,26 +129,28 @@ def _write(written: Written) -> None:
     from ..counteranimal import accuracies, class_accuracies, report, rules_of
     from ..counteranimal.figures import class_dumbbells, robustness_scatter
     from ..markdown import code
-    from ..predictions import predictions_of
+    from ..predictions.pages import class_pictures
 
     options = written.options
-    tables = {plan.model: predictions_of(plan, written.store) for plan in written.plans}
-    tables = with_verdicts_of(tables, verdicts_in(options.get("verdicts")))
+    tables = predictions_with_verdicts(written)
     settings = written.plans[0].settings
-    given = options.get("candidates")
-    chosen = _candidates_in(given) or _chosen(tables, settings["data"])
-    measured, classes, points = [], [], {}
+    chosen = _candidates_in(options.get("candidates")) or _chosen(tables, settings["data"])
+    measured, classes = [], []
+    points: dict[str, pd.Series] = {}
+    pictures: dict[str, Callable[[], Figure]] = {}
+    names = class_pictures(tables)
     for model, own in tables.items():
         for setup, candidates in (("1 vs 1000", None), ("1 vs 20", chosen)):
             for average in ("classes", "photos"):
                 found = accuracies(own, candidates, average=average)
                 said = {"model": model, "setup": setup, "average": average}
                 measured.append(found.rename_axis("group").reset_index().assign(**said))
-            classes.append(class_accuracies(own, candidates).assign(model=model, setup=setup))
-        means = accuracies(own)["accuracy"]
-        points[model] = (float(means["common"]), float(means["counter"]))
-    every = pd.concat([own.drop(columns="scores").assign(model=m) for m, own in tables.items()])
-    text = report.page(
+                points.setdefault(model, found["accuracy"])  # the first: 1 vs 1000, by class
+            by_class = class_accuracies(own, candidates)
+            pictures.setdefault(names[model], partial(class_dumbbells, by_class, title=model))
+            classes.append(by_class.assign(model=model, setup=setup))
+    pairs = {model: (float(own["common"]), float(own["counter"])) for model, own in points.items()}
+    page = report.page(
         tables,
         chosen,
         data=settings["data"],
@@ -156,32 +159,17 @@ def _write(written: Written) -> None:
         notes=settings["notes"],
         again=code(written.line),
     )
-
-    def drawn(draw: Callable[[], Any]) -> Callable[[Path], object]:
-        return lambda path: draw().savefig(path, dpi=DPI)
-
-    pictures = {
-        file: drawn(partial(_dumbbells, class_dumbbells, tables[model], model))
-        for model, file in report.class_pictures(tables).items()
-    }
     written.save(
         {
-            "predictions.parquet": partial(every.to_parquet, index=False),
-            "accuracy.parquet": partial(pd.concat(measured).to_parquet, index=False),
-            "classes.parquet": partial(pd.concat(classes).to_parquet, index=False),
-            "candidates.json": chosen.save,
-            "robustness.png": drawn(partial(robustness_scatter, points)),
-            **pictures,
-            PAGE: lambda path: path.write_text(written.page(text), encoding="utf-8"),
+            "predictions.parquet": together(tables).drop(columns="scores"),
+            "accuracy.parquet": pd.concat(measured),
+            "classes.parquet": pd.concat(classes),
         },
-        _said(points),
+        {"robustness.png": partial(robustness_scatter, pairs), **pictures},
+        page,
+        _said(pairs),
+        others={"candidates.json": chosen.save},
     )
-
-
-def _dumbbells(draw: Callable[..., Any], table: pd.DataFrame, model: str) -> Any:
-    from ..counteranimal import class_accuracies
-
-    return draw(class_accuracies(table), title=model)
 
 
 def _chosen(tables: Mapping[str, pd.DataFrame], data: str) -> Candidates:

@@ -22,7 +22,7 @@ from ._common import (
     warn_about_unknown_words,
 )
 from ._data import check_data, find_data, has_masks
-from ._diagnosing import JUDGES, SEGMENTERS, choose_judge, choose_rules, segmented
+from ._diagnosing import JUDGES, add_segmenter_option, choose_judge, choose_rules, segmented
 from ._outputs import DPI, Outputs
 from ._restart import store_of
 from ._working import PARTS, Working, errors_of_run
@@ -55,15 +55,8 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "extremes.png and settings.json; and parts of these while it runs, so that the same "
         "command goes on where it was interrupted.",
     )
-    add_shared_options(parser, "--data", "--n", "--objects", "--artwork")
-    parser.add_argument("--classes", type=Path, metavar="FILE", help="see compare")
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="see compare")
-    parser.add_argument(
-        "--segmenter",
-        default="data",
-        metavar="S",
-        help=f"where objects are: {SEGMENTERS} (%(default)s)",
-    )
+    add_shared_options(parser, "--data", "--n", "--objects", "--artwork", "--classes", "--masks")
+    add_segmenter_option(parser)
     add_shared_options(parser, "--model", "--pretrained")
     parser.add_argument(
         "--rule",

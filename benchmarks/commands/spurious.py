@@ -18,9 +18,9 @@ from ._evaluating import (
     data_errors,
     predictions,
     report_again,
+    together,
 )
-from ._outputs import DPI
-from ._verdicts import add_verdicts_option, verdicts_in, with_verdicts_of
+from ._verdicts import add_verdicts_option, predictions_with_verdicts, verdicts_in
 
 if TYPE_CHECKING:
     import torch
@@ -130,12 +130,10 @@ def write(benchmark: Benchmark, written: Written) -> None:
     import pandas as pd
 
     from ..markdown import code
-    from ..predictions import predictions_of
     from ..spurious import report
     from ..spurious.figures import picture
 
-    tables = {plan.model: predictions_of(plan, written.store) for plan in written.plans}
-    tables = with_verdicts_of(tables, verdicts_in(written.options.get("verdicts")))
+    tables = predictions_with_verdicts(written)
     settings = written.plans[0].settings
     known = settings["known"]
     measured = [
@@ -143,8 +141,7 @@ def write(benchmark: Benchmark, written: Written) -> None:
         for model, found in report.measures(tables, benchmark, known).items()
         for name, own in found.items()
     ]
-    every = pd.concat([own.assign(model=model) for model, own in tables.items()])
-    text = report.page(
+    page = report.page(
         tables,
         benchmark,
         known,
@@ -153,14 +150,9 @@ def write(benchmark: Benchmark, written: Written) -> None:
         how=code(written.line),
     )
     written.save(
-        {
-            "predictions.parquet": partial(every.to_parquet, index=False),
-            "measures.parquet": partial(pd.concat(measured).to_parquet, index=False),
-            "backgrounds.png": lambda path: picture(tables, benchmark, known).savefig(
-                path, dpi=DPI
-            ),
-            PAGE: lambda path: path.write_text(written.page(text), encoding="utf-8"),
-        },
+        {"predictions.parquet": together(tables), "measures.parquet": pd.concat(measured)},
+        {"backgrounds.png": lambda: picture(tables, benchmark, known)},
+        page,
         report.text(tables, benchmark, known),
     )
 

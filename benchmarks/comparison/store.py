@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pandas as pd
@@ -59,6 +59,33 @@ class MemoryStore:
     def load(self, keys: Iterable[Key]) -> list[pd.DataFrame]:
         """See `Store`."""
         return [self._units[key] for key in keys]
+
+
+class _Fills(Protocol):
+    """A run, as far as `fill` asks it."""
+
+    @property
+    def plan(self) -> Plan:
+        """Its units."""
+        ...
+
+    def measure(
+        self, places: Sequence[int], keys: Iterable[Key]
+    ) -> Iterable[tuple[Key, pd.DataFrame]]:
+        """Units of a block, one after the other."""
+        ...
+
+
+def fill(store: Store, run: _Fills) -> None:
+    """Measure what a store lacks of a run, block by block.
+
+    Args:
+        store: Begun with the run's plan.
+        run: What is measured.
+    """
+    for block, places in enumerate(run.plan.blocks):
+        for key, unit in run.measure(places, store.missing(run.plan.keys(block))):
+            store.add(key, unit)
 
 
 def configured(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -11,6 +11,7 @@ from cci_captum.diagnosis import Rule
 
 from ..data._counteranimal import GROUPS
 from ..markdown import NO_INTERVAL, literal, table, with_interval
+from ..predictions.pages import class_pictures, statuses
 from .accuracy import accuracies, class_accuracies
 from .beside import beside_published
 from .candidates import PAPER_MODEL, Candidates
@@ -79,22 +80,10 @@ def page(
         said += _classes(model, own, None if model in whole else candidates, pictures[model])
     for rule in rules:
         said += verdict_section(whole, rule)
-    said += _left_out(tables)
+    if missing := statuses(tables):
+        said += ["## Not measured", missing]
     said += [f"- {literal(note)}" for note in notes]
     return "\n\n".join(said) + "\n"
-
-
-def class_pictures(models: Iterable[str]) -> dict[str, str]:
-    """Model -> the name of its picture, of `class_dumbbells`, beside the page.
-
-    Example:
-        >>> class_pictures(["a", "b"])
-        {'a': 'classes_1.png', 'b': 'classes_2.png'}
-    """
-    names = [*models]
-    if len(names) == 1:
-        return {names[0]: "classes.png"}
-    return {name: f"classes_{place}.png" for place, name in enumerate(names, 1)}
 
 
 def _setups(candidates: Candidates | None, eighty: bool) -> list[_Setup]:
@@ -240,11 +229,3 @@ def _classes(
         said += f" {one_sided} classes have photos in one group alone, and count by photo only."
     shown = f"![classes]({picture})"
     return [f"## Classes: {literal(model)}", said, table(head, rows), shown]
-
-
-def _left_out(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    rows = []
-    for model, own in tables.items():
-        bad = own[own["status"] != ""]
-        rows += [[model, why, count] for why, count in bad["status"].value_counts().items()]
-    return ["## Not measured", table(["model", "why", "images"], rows)] if rows else []

@@ -17,17 +17,6 @@ from .measured import grouped_rows
 
 _PERCENT = 100.0
 _PARTS = ("background", "object", "unjudged")
-_VERDICT = verdict_column("")
-
-
-def rules_of(table: pd.DataFrame) -> list[str]:
-    """The rules whose verdicts a table has, in its order.
-
-    Example:
-        >>> rules_of(pd.DataFrame({"predicted": [1], "energy_verdict": ["BG-Er"]}))
-        ['energy']
-    """
-    return [str(name).removesuffix(_VERDICT) for name in table if str(name).endswith(_VERDICT)]
 
 
 def drops_with_verdicts(table: pd.DataFrame, rule: str | Rule = "shapley-regions") -> pd.DataFrame:

@@ -17,7 +17,7 @@ from cci_captum._files import check_folder, whole_file
 from cci_captum.diagnosis.segmentation import Segmenter
 
 from ..comparison.plan import Key, Plan, definition_of
-from ..comparison.store import MemoryStore, Store
+from ..comparison.store import MemoryStore, Store, fill
 from ..data import Sample
 from ..data.covar import ABOUT, MANIFEST
 from ..versions import revision, version_of
@@ -194,9 +194,7 @@ class BuildRun:
         """Make what a store lacks, and finish; gives the manifest."""
         store = MemoryStore() if store is None else store
         self.begin(store)
-        for block, places in enumerate(self.plan.blocks):
-            for key, unit in self.measure(places, store.missing(self.plan.keys(block))):
-                store.add(key, unit)
+        fill(store, self)
         return self.finish(store)
 
     def finish(self, store: Store) -> pd.DataFrame:

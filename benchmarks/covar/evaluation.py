@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cci_captum.diagnosis.diagnoser import NOT_PREDICTED
-from cci_captum.diagnosis.verdicts import share_column, verdict_column
+from cci_captum.diagnosis.verdicts import rules_of, share_column, verdict_column
 
 from ..statistics import interval, paired_interval
 from .design import CONTROLS, PHOTO
@@ -37,8 +37,7 @@ def rule_of(table: pd.DataFrame, rule: str | None = None) -> str | None:
         >>> rule_of(pd.DataFrame(columns=["image", "energy_verdict"]))
         'energy'
     """
-    ending = verdict_column("")
-    known = [name.removesuffix(ending) for name in table.columns if str(name).endswith(ending)]
+    known = rules_of(table)
     if rule is None:
         return known[0] if known else None
     if rule not in known:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..markdown import NO_INTERVAL, literal, with_interval
 from ..markdown import table as markdown_table
+from ..predictions.pages import statuses
 from .design import PHOTO
 from .evaluation import ANOTHER, effects, rule_of, summary
 from .transformations import ORIGINAL
@@ -58,7 +59,8 @@ def page(
         note,
         _made(about),
     ]
-    said += [_left_out(ordered)]
+    if missing := statuses(ordered):
+        said += ["## Not measured, or without a verdict", missing]
     return "\n\n".join(filter(None, said)) + "\n"
 
 
@@ -188,18 +190,6 @@ def _made(about: Mapping[str, Any]) -> str:
         f"Licence, as the builder says: {literal(about['licence'] or 'not said')}.",
     ]
     return "\n\n".join([" ".join(said), markdown_table(["factor", "level", "moves"], rows)])
-
-
-def _left_out(tables: Mapping[str, pd.DataFrame]) -> str:
-    rows = []
-    for name, table in tables.items():
-        for status, count in table.loc[table["status"] != "", "status"].value_counts().items():
-            rows.append([name, status, count])
-    if not rows:
-        return ""
-    return "## Not measured, or without a verdict\n\n" + markdown_table(
-        ["model", "why", "images"], rows
-    )
 
 
 def _percent(row: pd.Series, name: str) -> str:

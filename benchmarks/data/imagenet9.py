@@ -146,8 +146,7 @@ class ImageNet9:
             files = [file for file in files if (file[1], photo_of(file[2])) in kept]
         self._files = files
         self.targets = [place for _, place, _ in files]
-        names = [FOLDERS[place].partition("_")[2] for place in range(len(FOLDERS))]
-        self.class_names: tuple[str, ...] = (*names, *([OTHER] if others else []))
+        self.class_names = class_names_of(others)
         self.templates: str | tuple[str, ...] = "a photo of a {}."
         self.name = f"ImageNet-9 ({size}, {', '.join(self.variants)})"
         self.notes: list[str] = []
@@ -206,6 +205,12 @@ class ImageNet9:
                 f"root: expected a mask for each of the {len(asked)} photos in "
                 f"{readable(self._root / MASKS)}, missing {some(missing)}; the layout is\n{TREE}"
             )
+
+
+def class_names_of(others: bool) -> tuple[str, ...]:
+    """The nine classes; others: and the tenth, `OTHER`."""
+    names = [folder.partition("_")[2] for folder in FOLDERS]
+    return (*names, *([OTHER] if others else []))
 
 
 def folder_of(root: Path, variant: str, folder: str) -> Path:

@@ -19,7 +19,15 @@ from ._drawing import check_drawing, drawn, fewer
 from ._layouts import unlike
 from ._tree import image_files, size_of, some
 from .base import MissingImageError, Sample, position
-from .imagenet9 import FOLDERS, MASKS, OTHER, TREE, check_folders, folder_of, mask_of
+from .imagenet9 import (
+    FOLDERS,
+    MASKS,
+    TREE,
+    check_folders,
+    class_names_of,
+    folder_of,
+    mask_of,
+)
 
 
 class ImageNet9Challenge:
@@ -93,8 +101,7 @@ class ImageNet9Challenge:
         )
         self.backgrounds = len(self._tiles)
         self._photos = self._find_photos()
-        names = [folder.partition("_")[2] for folder in FOLDERS]
-        self.class_names: tuple[str, ...] = (*names, *([OTHER] if others else []))
+        self.class_names = class_names_of(others)
         self.templates: str | tuple[str, ...] = "a photo of a {}."
         self.has_masks = True
         classes = [place for place, _ in self._objects]

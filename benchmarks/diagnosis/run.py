@@ -20,7 +20,7 @@ from cci_captum.memory import within_memory
 from cci_captum.models.preprocessing import Preprocess
 
 from ..comparison.plan import Key, Plan, configuration, definition_of
-from ..comparison.store import MemoryStore, Store
+from ..comparison.store import MemoryStore, Store, fill
 from ..comparison.tables import samples_of
 from ..data import ImageData
 from ..predictions import known_of
@@ -166,9 +166,7 @@ class DiagnosisRun:
         """Measure what a store lacks, and give the table; see `table_of`."""
         store = MemoryStore() if store is None else store
         store.begin(self.plan)
-        for block, places in enumerate(self.plan.blocks):
-            for key, unit in self.measure(places, store.missing(self.plan.keys(block))):
-                store.add(key, unit)
+        fill(store, self)
         return table_of(self.plan, store, self.rules, judge)
 
     def _units(self) -> dict[str, list[Rule]]:

@@ -15,7 +15,7 @@ from cci_captum.models.preprocessing import Preprocess
 from cci_captum.models.ranking import predicted
 
 from ..comparison.plan import Key, Plan, configuration
-from ..comparison.store import MemoryStore, Store
+from ..comparison.store import MemoryStore, Store, fill
 from ..comparison.tables import samples_of
 from ..data import ImageData, Sample
 from ..tasks import Classification, Loaded, Reader
@@ -125,9 +125,7 @@ class PredictionRun:
         """Measure what a store lacks, and give the table; see `predictions_of`."""
         store = MemoryStore() if store is None else store
         store.begin(self.plan)
-        for block, places in enumerate(self.plan.blocks):
-            for key, unit in self.measure(places, store.missing(self.plan.keys(block))):
-                store.add(key, unit)
+        fill(store, self)
         return predictions_of(self.plan, store)
 
     def _rows(self, loaded: Loaded) -> pd.DataFrame:

@@ -52,11 +52,6 @@ def measured(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return known.assign(right=(known["predicted"] == known["true"]).astype(float))
 
 
-def left_out(table: pd.DataFrame) -> pd.Series:
-    """How many images were not measured, by reason, the most frequent first."""
-    return table.loc[table["status"] != "", "status"].value_counts()
-
-
 def accuracy(part: str, rows: pd.DataFrame) -> Found:
     """The share that is right; images of one photo are not independent."""
     right = rows["right"].to_numpy()

@@ -5,22 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cci_captum.diagnosis.verdicts import verdict_column
+from cci_captum.diagnosis.verdicts import rules_of, verdict_column
 
 from ..statistics import interval
 from ._tables import groups_of, measured
-
-_SUFFIX = verdict_column("")
-
-
-def rules_of(table: pd.DataFrame) -> list[str]:
-    """The rules whose verdicts a table has, in its order.
-
-    Example:
-        >>> rules_of(pd.DataFrame({"predicted": [1], "energy_verdict": ["BG-Er"]}))
-        ['energy']
-    """
-    return [name.removesuffix(_SUFFIX) for name in table.columns if name.endswith(_SUFFIX)]
 
 
 def background_errors(table: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..markdown import NO_INTERVAL, literal, table, with_interval
-from ._tables import left_out
+from ..predictions.pages import statuses
 from .background_errors import background_errors
 from .benchmark import Benchmark
 
@@ -56,7 +56,8 @@ def page(
         said += ["## As published", _published(benchmark)]
     said += _background_errors(predictions, ordered, benchmark)
     said += ["## What it measures", benchmark.says, "## What it does not", benchmark.limits]
-    said += _left_out(predictions)
+    if missing := statuses(predictions):
+        said += ["## Not measured", missing]
     said += ["Numbers in brackets are 95 % intervals.", NO_INTERVAL]
     if notes:
         said.append("\n".join(f"- {literal(note)}" for note in notes))
@@ -176,12 +177,3 @@ def _background_errors(
     said = "Of the wrong predictions with a verdict, those that the background drove (BG-Er)."
     head = ["model", "rule", benchmark.by, "errors", "judged", "by the background", "share"]
     return ["## Errors that the background drove", said, table(head, rows)]
-
-
-def _left_out(predictions: Mapping[str, pd.DataFrame]) -> list[str]:
-    rows = [
-        [model, reason, count]
-        for model, own in predictions.items()
-        for reason, count in left_out(own).items()
-    ]
-    return ["## Not measured", table(["model", "why", "images"], rows)] if rows else []

@@ -30,6 +30,17 @@ def verdict_column(rule: Rule | str) -> str:
     return f"{rule}_verdict"
 
 
+def rules_of(table: pd.DataFrame) -> list[str]:
+    """The rules whose verdicts a table has, in its order.
+
+    Example:
+        >>> rules_of(pd.DataFrame({"predicted": [1], "energy_verdict": ["BG-Er"]}))
+        ['energy']
+    """
+    ending = verdict_column("")
+    return [str(name).removesuffix(ending) for name in table if str(name).endswith(ending)]
+
+
 def with_verdicts(
     table: pd.DataFrame, rules: Sequence[Rule], judge: Judge | None = None
 ) -> pd.DataFrame:

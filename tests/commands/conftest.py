@@ -11,10 +11,9 @@ from cci_captum.benchmarks import predictions
 from cci_captum.benchmarks.commands import (
     _comparing,
     _covar_evaluate,
+    _evaluating,
     _written,
-    counteranimal,
     diagnose,
-    spurious,
 )
 from cci_captum.benchmarks.predictions import Recogniser
 
@@ -27,7 +26,7 @@ def small_model(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch)
     loaded = cci_captum.LoadedCLIP(model, preprocess, tokenizer, "small")
     for command in (_comparing, diagnose, _covar_evaluate):
         monkeypatch.setattr(command, "load_model", lambda *_: loaded)
-    for command in (_written, diagnose, counteranimal, spurious, _covar_evaluate):
+    for command in (_written, diagnose, _evaluating):
         monkeypatch.setattr(command, "DPI", 50)
 
     def of(class_names: Any, templates: Any) -> Any:

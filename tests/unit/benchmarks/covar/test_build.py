@@ -10,7 +10,6 @@ import shutil
 import signal
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,6 @@ from cci_captum.diagnosis.segmentation import Segmentation
 
 FEW = (TRANSFORMATIONS[0], TRANSFORMATIONS[2], TRANSFORMATIONS[-1])
 NAMES = ["snow", "bricks"]
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

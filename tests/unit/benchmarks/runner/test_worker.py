@@ -6,13 +6,11 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 from selection import exhaustive_unless
 from torch import nn
 from toy_comparison import NAMES, PREPROCESS, SEED, Toy, toy_sample
@@ -25,15 +23,6 @@ from cci_captum.benchmarks.comparison.results import TABLES
 from cci_captum.benchmarks.runner import Claims, Place, Progress, Stop, Worker, progress
 
 BLOCKS = 7
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads of a pool do not outlive a fork."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
