@@ -114,7 +114,7 @@ def class_dumbbells(
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     right = axes.secondary_yaxis("right")
-    drops = [f"{drop:+.0f}".replace("-", "\N{MINUS SIGN}") for drop in -known["drop"]]
+    drops = [f"{drop:+.0f}".replace("-", "\N{MINUS SIGN}") for drop in 0.0 - known["drop"].round()]
     right.set_yticks(range(rows), drops, fontsize=7)
     right.tick_params(length=0)
     right.spines["right"].set_visible(False)

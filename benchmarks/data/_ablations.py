@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from cci_captum._extras import needed_by
 
 Pixels = NDArray[Any]
 """(H, W, 3) float64 from 0 to 1."""
@@ -88,6 +89,8 @@ def noisy(pixels: Pixels, region: Mask, noise: Pixels, sigma: float, l2: bool) -
 
 def _boxes(mask: Mask, least: int) -> Iterator[tuple[slice, slice]]:
     """The box around each piece whose pixels touch by their sides, if it has so many pixels."""
+    with needed_by("ObjectVariants"):
+        from scipy import ndimage
     for place in ndimage.find_objects(ndimage.label(mask)[0]):
         if (place[0].stop - place[0].start) * (place[1].stop - place[1].start) >= least:
             yield place
