@@ -92,16 +92,16 @@ _SHARED: dict[str, dict[str, Any]] = {
         "help": "masks of a folder's images: the same tree, .png",
     },
     "--objects": {
-        "type": one_of("one", "two"),
+        "type": one_of("one", "two", "each"),
         "default": "one",
-        "metavar": "{one,two}",
-        "help": "in each scene (%(default)s)",
+        "metavar": "{one,two,each}",
+        "help": "in a scene, or each in turn (%(default)s)",
     },
     "--artwork": {
-        "type": one_of("train", "held-out"),
+        "type": one_of("train", "held-out", "each"),
         "default": "train",
-        "metavar": "{train,held-out}",
-        "help": "of the scenes (%(default)s)",
+        "metavar": "{train,held-out,each}",
+        "help": "of the scenes, or each in turn (%(default)s)",
     },
     "--model": {
         "default": "tiny",

@@ -7,10 +7,11 @@ from typing import SupportsIndex
 from cci_captum._checks import check_positive_int, check_seed
 from cci_captum.tiny import CLASS_NAMES, TEMPLATES
 
-from ..scenes import SceneGenerator
+from ..scenes import ARTWORK, SceneGenerator
 from .base import Sample, position
 
-_OBJECTS = {"one": "one object", "two": "two objects"}
+_OBJECTS = {"one": "one object", "two": "two objects", "each": "one and two objects in turn"}
+_EACH = "each"
 
 
 class Scenes:
@@ -22,8 +23,11 @@ class Scenes:
 
     Args:
         count: How many.
-        artwork: "train", "held-out" (never drawn in training) or "all".
-        kind: "one" object, or "two" of different classes.
+        artwork: "train", "held-out" (never drawn in training), "all" of both together, or "each" of
+            the two in turn.
+        kind: "one" object, "two" of different classes, or "each" of these in turn. What comes in
+            turn is a fact of each scene, "artwork" or "objects"; of 4 scenes of both in turn each
+            is of another kind.
         seed: Of the scenes; those of different seeds have nothing in common.
         size: Height and width in pixels. The embedded model sees 96; drawn at twice that, the
             image can be perturbed before it is made smaller, like a photo.
@@ -56,29 +60,47 @@ class Scenes:
         check_seed(seed)
         if kind not in _OBJECTS:
             raise ValueError(f"kind: expected one of {tuple(_OBJECTS)}, got {kind!r}")
-        self.name = f"scenes ({artwork} artwork, {_OBJECTS[kind]}, seed {seed})"
+        if artwork not in (*ARTWORK, _EACH):
+            raise ValueError(f"artwork: expected one of {(*ARTWORK, _EACH)}, got {artwork!r}")
+        drawn_with = "each artwork in turn" if artwork == _EACH else f"{artwork} artwork"
+        self.name = f"scenes ({drawn_with}, {_OBJECTS[kind]}, seed {seed})"
         self.class_names = CLASS_NAMES
         self.templates: str | tuple[str, ...] = TEMPLATES
         self.has_masks = True
         self.listing = (f"{size} pixels",)
         self._count = count
-        self._kind = kind
-        self._generator = SceneGenerator(size, artwork, seed)
-        numbers = range(count)
-        self.targets = [self._generator.classes(number, kind=kind)[0] for number in numbers]
-        self.captions = [(self._generator.caption(number, kind=kind),) for number in numbers]
+        self._kinds = ("one", "two") if kind == _EACH else (kind,)
+        self._artworks = ("train", "held-out") if artwork == _EACH else (artwork,)
+        self._generators = {name: SceneGenerator(size, name, seed) for name in self._artworks}
+        self.targets, self.captions = [], []
+        for number in range(count):
+            artwork, kind = self._cell(number)
+            generator = self._generators[artwork]
+            self.targets.append(generator.classes(number, kind=kind)[0])
+            self.captions.append((generator.caption(number, kind=kind),))
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
         number = position(index, self._count)
-        scene = self._generator.scene(number, kind=self._kind)
+        artwork, kind = self._cell(number)
+        scene = self._generators[artwork].scene(number, kind=kind)
+        facts = {"background": scene.background_name}
+        if len(self._kinds) > 1:
+            facts["objects"] = kind
+        if len(self._artworks) > 1:
+            facts["artwork"] = artwork
         return Sample(
             f"scene {number}",
             scene.picture,
             scene.classes[0],
             scene.masks[0],
             captions=self.captions[number],
-            facts={"background": scene.background_name},
+            facts=facts,
         )
+
+    def _cell(self, number: int) -> tuple[str, str]:
+        """Artwork and kind of a scene: kinds change from scene to scene, artworks less often."""
+        among, kinds = divmod(number, len(self._kinds))
+        return self._artworks[among % len(self._artworks)], self._kinds[kinds]

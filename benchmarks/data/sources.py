@@ -166,8 +166,12 @@ SOURCES: dict[str, Source] = {
         _scenes,
         (
             SourceOption("n", "count", Integer(), "scenes (100)"),
-            SourceOption("objects", "kind", Choice(names=("one", "two")), "in each scene (one)"),
-            SourceOption("artwork", "artwork", Choice(names=tuple(ARTWORK)), "drawn with (train)"),
+            SourceOption(
+                "objects", "kind", Choice(names=("one", "two", "each")), "in a scene (one)"
+            ),
+            SourceOption(
+                "artwork", "artwork", Choice(names=(*ARTWORK, "each")), "drawn with (train)"
+            ),
             SourceOption("seed", "seed", Integer(least=0), "of the scenes (0)"),
             SourceOption(
                 "size", "size", Integer(least=16), "pixels a side (twice what the model sees; 192)"

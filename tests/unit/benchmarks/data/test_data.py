@@ -151,6 +151,21 @@ def test_scenes_say_what_they_are() -> None:
     assert Scenes(1)[0].image.size == (192, 192)
 
 
+def test_scenes_of_each_kind_and_artwork_in_turn() -> None:
+    data = Scenes(6, artwork="each", kind="each", seed=5, size=16)
+    assert data.name == ("scenes (each artwork in turn, one and two objects in turn, seed 5)")
+    cells = [("train", "one"), ("train", "two"), ("held-out", "one"), ("held-out", "two")]
+    for number, (artwork, kind) in enumerate([*cells, *cells[:2]]):
+        alone = Scenes(6, artwork=artwork, kind=kind, seed=5, size=16)
+        same, sample = alone[number], data[number]
+        assert sample.facts == {**same.facts, "objects": kind, "artwork": artwork}
+        assert sample.image.tobytes() == same.image.tobytes()
+        assert data.targets[number] == sample.target == same.target
+        assert data.captions[number] == sample.captions == same.captions
+    assert set(Scenes(2, kind="each", size=16)[1].facts) == {"background", "objects"}
+    assert set(Scenes(2, artwork="each", size=16)[1].facts) == {"background", "artwork"}
+
+
 def test_the_model_finds_the_targets_in_the_scenes() -> None:
     data = Scenes(30, seed=3)
     clip = load_clip("tiny")
@@ -169,7 +184,10 @@ def test_the_model_finds_the_targets_in_the_scenes() -> None:
         ({"count": 2.0}, "count: expected a positive int, got 2.0"),
         ({"count": 1, "size": 8}, "size: expected at least 16 pixels, got 8"),
         ({"count": 1, "size": "96"}, "size: expected a positive int, got '96'"),
-        ({"count": 1, "kind": "copies"}, "kind: expected one of ('one', 'two'), got 'copies'"),
+        (
+            {"count": 1, "kind": "copies"},
+            "kind: expected one of ('one', 'two', 'each'), got 'copies'",
+        ),
         ({"count": 1, "artwork": "test"}, "artwork: expected one of ('train', "),
     ],
 )
