@@ -174,8 +174,16 @@ def test_a_new_source_is_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
             "coco:DIR, flickr30k:DIR, webdataset:DIR, covar:DIR, or a folder, got 'voc:x'",
         ),
         ("scenes:colour=red", {}, "an option of scenes (n, objects, artwork, seed, size), got 'c"),
-        ("scenes:objects=three", {}, "data: objects of scenes: expected one of one, two, each, got 'th"),
-        ("scenes:artwork=new", {}, "artwork of scenes: expected one of train, held-out, all, each, got"),
+        (
+            "scenes:objects=three",
+            {},
+            "data: objects of scenes: expected one of one, two, each, got 'th",
+        ),
+        (
+            "scenes:artwork=new",
+            {},
+            "artwork of scenes: expected one of train, held-out, all, each, got",
+        ),
         ("scenes:n=0", {}, "data: n of scenes: expected a positive int, got '0'"),
         ("scenes:n=1.5", {}, "data: n of scenes: expected a positive int, got '1.5'"),
         ("scenes:seed=-1", {}, "data: seed of scenes: expected an int of at least 0, got '-1'"),

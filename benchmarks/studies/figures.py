@@ -1,0 +1,111 @@
+"""Studies as pictures: differences with their intervals, a row a method or level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..comparison.titles import heading, title
+from .choices import Level
+
+_INK, _FAINT = "0.15", "0.7"
+_COLOURS = ("#0072b2", "#d55e00", "#009e73")  # Okabe and Ito's
+_MARKERS = ("o", "s", "D")
+
+
+def leading(found: Mapping[str, pd.DataFrame]) -> Figure:
+    """Leaders less every other method: gains with 95 % intervals, a panel a protocol and area.
+
+    Args:
+        found: Leader -> its `differences` with "gain".
+    """
+    first = next(iter(found.values()))
+    others = list(first["method"].unique())
+    panels = list(first[["protocol", "measure"]].drop_duplicates().itertuples(index=False))
+    figure, axes = _panels(panels, len(others), 0.2 * len(found))
+    offsets = np.linspace(-0.25, 0.25, len(found)) if len(found) > 1 else [0.0]
+    for (leader, own), offset, colour, marker in zip(
+        found.items(), offsets, _COLOURS, _MARKERS, strict=False
+    ):
+        for axis, (protocol, measure) in zip(axes, panels, strict=True):
+            rows = own[(own["protocol"] == protocol) & (own["measure"] == measure)]
+            places = [others.index(name) + offset for name in rows["method"]]
+            _points(axis, rows, places, colour, marker, title(leader))
+    _finish(figure, axes, [title(name) for name in others])
+    axes[0].legend(
+        frameon=False,
+        fontsize=7,
+        ncols=len(found),
+        loc="lower left",
+        bbox_to_anchor=(0, 1 + 1.2 / len(others)),
+        borderaxespad=0,
+    )
+    return figure
+
+
+def choices(changed: pd.DataFrame, levels: Sequence[Level]) -> Figure:
+    """What each level gains beside the method as it is, with 95 % intervals.
+
+    Args:
+        changed: As `report.changes` gives it.
+        levels: Those that were measured.
+    """
+    panels = list(changed[["protocol", "measure"]].drop_duplicates().itertuples(index=False))
+    figure, axes = _panels(panels, len(levels), 0.17)
+    for axis, (protocol, measure) in zip(axes, panels, strict=True):
+        own = changed[(changed["protocol"] == protocol) & (changed["measure"] == measure)]
+        keyed = own.set_index(["base", "method"])
+        rows = keyed.loc[[(level.base, level.name) for level in levels]]
+        _points(axis, rows, list(range(len(levels))), _COLOURS[0], "o", "")
+        for place, (before, level) in enumerate(zip(levels, levels[1:], strict=False)):
+            if (before.base, before.choice) != (level.base, level.choice):
+                axis.axhline(place + 0.5, color=_FAINT, linewidth=0.5)
+    _finish(figure, axes, [f"{level.choice}: {level.level}" for level in levels])
+    return figure
+
+
+def _panels(
+    panels: Sequence[tuple[str, str]], rows: int, height: float
+) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(2.2 + 1.5 * len(panels), 1.0 + height * rows), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (protocol, measure) in zip(axes, panels, strict=True):
+        axis.set_title(f"{protocol}\n{heading(measure)}" if protocol else heading(measure), size=8)
+    return figure, list(axes)
+
+
+def _points(
+    axis: Axes, rows: pd.DataFrame, places: Sequence[float], colour: str, marker: str, name: str
+) -> None:
+    """Gains and their intervals; hollow where not off zero."""
+    gains = rows["gain"].to_numpy()
+    turned = np.sign(gains) != np.sign(rows["difference"].to_numpy())
+    low = np.where(turned, -rows["high"], rows["low"])
+    high = np.where(turned, -rows["low"], rows["high"])
+    axis.hlines(places, low, high, color=colour, linewidth=1)
+    sure = (rows["verdict"] != "").to_numpy()
+    axis.scatter(
+        gains,
+        places,
+        s=14,
+        marker=marker,
+        edgecolors=colour,
+        facecolors=[colour if known else "white" for known in sure],
+        linewidths=1,
+        zorder=3,
+        label=name,
+    )
+
+
+def _finish(figure: Figure, axes: Sequence[Axes], names: Sequence[str]) -> None:
+    for axis in axes:
+        axis.axvline(0, color=_INK, linewidth=0.6)
+        axis.tick_params(labelsize=7, length=2)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(names)), names, fontsize=7)
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    figure.supxlabel("gain: to the right is better; hollow: not off zero (Holm)", fontsize=8)

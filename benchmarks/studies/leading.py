@@ -1,0 +1,21 @@
+"""Which methods compete to lead, and what each may cost."""
+
+from __future__ import annotations
+
+RIVALS = (
+    "clip-surgery",
+    "clip-surgery-2023-04-13",
+    "clip-surgery-2023-04-12",
+    "rollout",
+    "grad-eclip",
+    "m2ib",
+    "game",
+    "legrad",
+    "atman",
+    "rise(masks=1000)",
+    "maskclip",
+    "gradcam",
+    "self-attention",
+    "cci",
+)
+"""Every method that others have published."""

@@ -1,0 +1,246 @@
+"""Studies as pages: who leads at what cost, and what each choice changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from cci_captum.baselines.registry import REFERENCES
+
+from ..comparison import MEASURES
+from ..comparison.titles import heading, title
+from ..markdown import NO_INTERVAL, literal, table, with_interval
+from .choices import Level
+from .tables import AREAS, LOCATED, adjusted, differences, means
+
+_COSTS = ("forward_passes", "seconds")
+
+
+def leading_page(
+    rows: pd.DataFrame,
+    conditions: Mapping[str, pd.DataFrame],
+    found: Found,
+    checks: pd.DataFrame,
+    *,
+    about: str,
+) -> str:
+    """Leading methods against all others.
+
+    Args:
+        rows: As `tables.joined` gives them.
+        conditions: As `conditions_of` gives them.
+        found: As `against_all` gives it.
+        checks: Results of maps under sanity checks, with "similarity".
+        about: A paragraph of Markdown: what was run.
+    """
+    parts = ["# Which method leads", about, _counted(rows, conditions)]
+    parts += ["## What each costs, and where its maps lie", _costs(rows)]
+    parts += ["## Areas under deletion and insertion, top-1"]
+    parts += [_means(rows, [*found])]
+    parts += [
+        "## Does a method lead?",
+        "Of its paired differences to each of the other published methods and to the true mask, "
+        "over all protocols and both areas, how many are off zero in its favour, adjusted by Holm "
+        "within each condition (p < 0.05).",
+        verdicts(found),
+    ]
+    for leader, by_condition in found.items():
+        parts += [f"### {literal(title(leader))}", _differences(by_condition["all"])]
+        parts += [_not_ahead(by_condition)]
+    if len(checks):
+        parts += ["## Sanity checks", _checks(checks)]
+    if any("(-)" in part for part in parts):
+        parts.insert(3, NO_INTERVAL)
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+Found = Mapping[str, Mapping[str, pd.DataFrame]]
+"""Leader -> condition -> its differences to all others."""
+
+
+def against_all(conditions: Mapping[str, pd.DataFrame], leaders: Sequence[str]) -> Found:
+    """Each leader's differences to every method that does not lead and to the true mask.
+
+    Args:
+        conditions: As `conditions_of` gives them.
+        leaders: Methods.
+    """
+    known = next(iter(conditions.values()))["method"].unique()
+    others = [name for name in known if name not in (*leaders, "random")]
+    return {
+        leader: {
+            name: adjusted(differences(rows, leader, others=others))
+            for name, rows in conditions.items()
+        }
+        for leader in leaders
+    }
+
+
+def choices_page(
+    rows: pd.DataFrame,
+    conditions: Mapping[str, pd.DataFrame],
+    changed: pd.DataFrame,
+    alike: pd.Series,
+    levels: Sequence[Level],
+    *,
+    about: str,
+) -> str:
+    """What each choice changes.
+
+    Args:
+        rows: As `tables.joined` gives them.
+        conditions: As `conditions_of` gives them.
+        changed: As `changes` gives it.
+        alike: As `tables.alike` gives it.
+        levels: Those that were measured.
+        about: A paragraph of Markdown: what was run.
+    """
+    columns = list(changed[["protocol", "measure"]].drop_duplicates().itertuples(index=False))
+    measured = means(rows, AREAS).set_index(["method", "protocol", "measure"])
+    keyed = changed.set_index(["base", "method", "protocol", "measure"])
+    lines = []
+    for base in dict.fromkeys(level.base for level in levels):
+        own = [_mean(measured.loc[(base, *key)]) for key in columns]
+        lines.append([title(base), "as it is", *own, ""])
+        for level in (level for level in levels if level.base == base):
+            cells = [_cell(keyed.loc[(base, level.name, *key)]) for key in columns]
+            lines.append([level.choice, level.level, *cells, f"{alike[base, level.name]:.2f}"])
+    head = [f"{protocol}, {heading(area)}" for protocol, area in columns]
+    parts = [
+        "# What each choice changes",
+        about,
+        _counted(rows, conditions),
+        "Below a method as it is, what one choice changes: differences, positive where there is "
+        "more of the area; in bold where off zero (p < 0.05, adjusted by Holm over the whole "
+        "table). The last column is how alike the maps are to those of the method as it is, by "
+        "Spearman's rank correlation.",
+        _bold(table(["choice", "level", *head, "alike"], lines)),
+    ]
+    if any("(-)" in part for part in parts):
+        parts.insert(3, NO_INTERVAL)
+    return "\n\n".join(parts) + "\n"
+
+
+def changes(rows: pd.DataFrame, levels: Sequence[Level]) -> pd.DataFrame:
+    """How each level differs from the method that it is a level of, as `adjusted` has it.
+
+    Args:
+        rows: As `tables.joined` gives them.
+        levels: Those that were measured.
+
+    Returns:
+        The columns of `differences` with "base", the method as it is; "difference" and "gain" are
+        the level's less the base's.
+    """
+    parts = []
+    for base in dict.fromkeys(level.base for level in levels):
+        names = [level.name for level in levels if level.base == base]
+        found = differences(rows, base, others=names)
+        turned = {name: -found[name] for name in ("difference", "gain")}
+        ends = {"low": -found["high"], "high": -found["low"]}
+        parts.append(found.assign(**turned, **ends, base=base))
+    return adjusted(pd.concat(parts, ignore_index=True))
+
+
+def _counted(rows: pd.DataFrame, conditions: Mapping[str, pd.DataFrame]) -> str:
+    """How many items and pictures are behind each condition."""
+    lines = [
+        [name, own["index"].nunique(), own["photo"].nunique(), own["model"].nunique()]
+        for name, own in conditions.items()
+    ]
+    return table(["condition", "items", "pictures", "models"], lines)
+
+
+def _costs(rows: pd.DataFrame) -> str:
+    once = rows[rows["protocol"] == rows["protocol"].iloc[0]]
+    located = [name for name in LOCATED if name in once]
+    found = means(once, located).set_index(["method", "measure"]) if located else None
+    lines = []
+    for name, own in once.groupby("method", sort=False):
+        line = [title(name), f"{own['forward_passes'].mean():.0f}", f"{own['seconds'].mean():.3f}"]
+        for measure in located:
+            line.append(_mean(found.loc[name, measure]) if (name, measure) in found.index else "")
+        lines.append(line)
+    head = [MEASURES[name].title for name in (*_COSTS, *located)]
+    return table(["method", *head], lines)
+
+
+def _means(rows: pd.DataFrame, leaders: Sequence[str]) -> str:
+    found = means(rows, AREAS)
+    protocols = list(found["protocol"].unique())
+    columns = [(protocol, area) for protocol in protocols for area in AREAS]
+    keyed = found.set_index(["method", "protocol", "measure"])["mean"]
+    names = [*leaders, *(name for name in found["method"].unique() if name not in leaders)]
+    lines = [
+        [title(name), *(f"{keyed.get((name, *key), np.nan):.3f}" for key in columns)]
+        for name in names
+    ]
+    head = [f"{protocol}, {heading(area)}" for protocol, area in columns]
+    return table(["method", *head], lines)
+
+
+def verdicts(found: Found) -> str:
+    """Leaders by conditions: ahead of others, of the mask, and behind."""
+    conditions = next(iter(found.values()))
+    lines = []
+    for name in conditions:
+        line: list[object] = [name]
+        for by_condition in found.values():
+            own = by_condition[name]
+            mask = own["method"].isin(REFERENCES)
+            for part in (own[~mask], own[mask]):
+                ahead, behind = ((part["verdict"] == word).sum() for word in ("better", "worse"))
+                line.append(f"{ahead} of {len(part)}" + (f", behind in {behind}" if behind else ""))
+        lines.append(line)
+    head = [f"{title(name)}: {of}" for name in found for of in ("methods", "mask")]
+    return table(["condition", *head], lines)
+
+
+def _differences(own: pd.DataFrame) -> str:
+    """A leader's differences, a row a method."""
+    columns = list(own[["protocol", "measure"]].drop_duplicates().itertuples(index=False))
+    lines = []
+    for name, of_method in own.groupby("method", sort=False):
+        keyed = of_method.set_index(["protocol", "measure"])
+        lines.append([title(name), *(_cell(keyed.loc[tuple(key)]) for key in columns)])
+    head = [f"{protocol}, {heading(measure)}" for protocol, measure in columns]
+    return _bold(table(["less", *head], lines))
+
+
+def _not_ahead(by_condition: Mapping[str, pd.DataFrame]) -> str:
+    """What a leader is not ahead of, condition by condition."""
+    lines = []
+    for name, own in by_condition.items():
+        left = own[own["verdict"] != "better"]
+        for (protocol, measure), rows in left.groupby(["protocol", "measure"], sort=False):
+            said = [
+                title(row.method) + (" (behind)" if row.verdict == "worse" else "")
+                for row in rows.itertuples()
+            ]
+            lines.append([name, f"{protocol}, {heading(measure)}", ", ".join(said)])
+    return table(["condition", "area", "not ahead of"], lines) if lines else ""
+
+
+def _checks(checks: pd.DataFrame) -> str:
+    """Spearman's correlation with the map as it is, mean over items."""
+    once = checks.drop_duplicates(["index", "method", "check"])
+    found = once.pivot_table(index="method", columns="check", values="similarity", sort=False)
+    lines = [[title(name), *(f"{value:.2f}" for value in row)] for name, row in found.iterrows()]
+    said = "Rank correlation with the map without the check; near 0 passes."
+    return f"{said}\n\n{table(['method', *found.columns], lines)}"
+
+
+def _mean(row: pd.Series) -> str:
+    return with_interval(row["mean"], row["low"], row["high"])
+
+
+def _cell(row: pd.Series) -> str:
+    """A difference with its interval, marked for `_bold` where it is off zero."""
+    said = with_interval(row["difference"], row["low"], row["high"], signed=True)
+    return f"\N{BLACK STAR}{said}\N{BLACK STAR}" if row["verdict"] else said
+
+
+def _bold(text: str) -> str:
+    return text.replace("\N{BLACK STAR}", "**")
