@@ -30,12 +30,19 @@ class Gating(Hiding):
 
     def __init__(self, gates: Tensor | float, num_prefix_tokens: int, attention_pool: bool) -> None:
         self._given = gates
-        self._gates = gates if isinstance(gates, Tensor) else None
+        self._gates: Tensor | None = None
         self._num_prefix_tokens = num_prefix_tokens
         self._attention_pool = attention_pool
         self._grid: tuple[int, int] | None = None
-        self.requires_grad = self._gates is None or self._gates.requires_grad
+        self.requires_grad = not isinstance(gates, Tensor) or gates.requires_grad
         self.passes = 0
+        if isinstance(gates, Tensor):
+            self._set_gates(gates)
+
+    def _set_gates(self, gates: Tensor) -> None:
+        self._gates = gates
+        self.mask = gates.detach() == 0
+        self.token_mask = self._with_prefix(self._num_prefix_tokens)
 
     @property
     def gates(self) -> Tensor:
@@ -49,7 +56,7 @@ class Gating(Hiding):
 
     def _enter(self, grid: tuple[int, int]) -> None:
         """Note that the tower starts a pass on images of this patch grid."""
-        if self._gates is not self._given and self._gates is not None:
+        if not isinstance(self._given, Tensor) and self._gates is not None:
             raise RuntimeError(
                 "the vision tower ran more than once in one gate that makes the gates of a pass; "
                 "expected exactly one pass over the whole batch, or gates as a tensor"
@@ -69,22 +76,31 @@ class Gating(Hiding):
         Raises:
             ValueError: If batch size or number of tokens differ from the gates'.
         """
+        gates = self._fitting(tokens).to(tokens.device)
+        self._weights = gates.to(torch.promote_types(gates.dtype, torch.float32))
+        self._log = self._weights.log()  # anew in each pass, which then has a graph of its own
+        self.key_padding_mask = self.pool_mask(self._num_prefix_tokens)
+        self.passes += 1
+
+    def _fitting(self, tokens: Tensor) -> Tensor:
+        """The gates of a batch with these tokens, (B, prefix + N, D); see `begin`."""
         expected = (tokens.shape[0], tokens.shape[1] - self._num_prefix_tokens)
         if self._gates is None:
             wide = torch.promote_types(tokens.dtype, torch.float32)
-            self._gates = tokens.new_full(expected, self._given, dtype=wide, requires_grad=True)
-        if tuple(self._gates.shape) != expected:
+            gates = tokens.new_full(expected, self._given, dtype=wide, requires_grad=True)
+            self._set_gates(gates)
+        if tuple(self.gates.shape) != expected:
             raise ValueError(
                 f"gates: expected shape {expected} for this batch (images, patches), got "
-                f"{tuple(self._gates.shape)}"
+                f"{tuple(self.gates.shape)}"
             )
-        gates = self._gates.to(tokens.device)
-        self._weights = gates.to(torch.promote_types(gates.dtype, torch.float32))
-        self._log = self._weights.log()  # anew in each pass, which then has a graph of its own
-        self.mask = gates.detach() == 0
-        self.token_mask = super()._with_prefix(self._num_prefix_tokens)
-        self.key_padding_mask = self.pool_mask(self._num_prefix_tokens)
-        self.passes += 1
+        return self.gates
+
+    def zero_hidden(self, tokens: Tensor, num_prefix_tokens: int | None = None) -> Tensor:
+        """See `Hiding.zero_hidden`; it may be asked before the first block."""
+        if num_prefix_tokens is None:
+            self._fitting(tokens)
+        return super().zero_hidden(tokens, num_prefix_tokens)
 
     def average_kept(self, tokens: Tensor, *, include_prefix: bool = False) -> Tensor:
         """Draw patches x_j towards their weighted mean: m_j x_j + (1 - m_j) mean.
@@ -124,7 +140,12 @@ class Gating(Hiding):
 
 def check_gates(gates: Any) -> None:
     """Raise TypeError or ValueError unless these are gates, or one number for all of them."""
-    if isinstance(gates, Real) and not isinstance(gates, bool):
+    number = isinstance(gates, Real) and not isinstance(gates, bool)
+    if torch.is_inference_mode_enabled() and (number or getattr(gates, "requires_grad", False)):
+        raise RuntimeError(
+            "gates: expected none that require gradients in inference mode, where there are none"
+        )
+    if number:
         if not 0 <= gates <= 1:
             raise ValueError(f"gates: expected a number from 0 to 1, got {gates!r}")
         return
@@ -136,11 +157,7 @@ def check_gates(gates: Any) -> None:
     values = gates.detach()
     outside = values[~((values >= 0) & (values <= 1))]  # NaN too
     if outside.numel():
-        raise ValueError(f"gates: expected values from 0 to 1, got {float(outside[0])}")
-    if gates.requires_grad and torch.is_inference_mode_enabled():
-        raise RuntimeError(
-            "gates: expected none that require gradients in inference mode, where there are none"
-        )
+        raise ValueError(f"gates: expected values from 0 to 1, got {float(outside[0]):g}")
 
 
 def _of_a_pass(value: Any) -> Any:
