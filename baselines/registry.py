@@ -212,6 +212,25 @@ _METHODS = (
         ),
     ),
     Method(
+        name="gate-gradient",
+        title="Gate gradient",
+        paper="this package: the limit of CCI's hidden clusters, all patches at once",
+        path="cci_captum.gate_gradient:GateGradient",
+        forward_passes="1",
+        needs_gradients=True,
+        options=(
+            Option(
+                "steps",
+                "steps",
+                Integer(),
+                1,
+                "along the way from hidden to seen, averaged; each takes a pass",
+                "{} steps",
+            ),
+            SCORE,
+        ),
+    ),
+    Method(
         name="cluster-ablation",
         title="Cluster ablation",
         paper="Captum's FeatureAblation on CCI's clusters",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .explained_words import ExplainedWords
     from .explaining import explain
     from .explanation import Explanation
+    from .gate_gradient import GateGradient
     from .mean_over_seeds import MeanOverSeeds
     from .models.as_clip import as_clip
     from .models.classifier import ImageClassifier
@@ -52,6 +53,7 @@ _MODULES = {
     "ExplainedWords": "explained_words",
     "Explanation": "explanation",
     "FieldOfView": "attribution.field_of_view",
+    "GateGradient": "gate_gradient",
     "ImageClassifier": "models.classifier",
     "ImageTextSimilarity": "models.clip",
     "KMeans": "clustering",
@@ -90,6 +92,7 @@ __all__ = [
     "ExplainedWords",
     "Explanation",
     "FieldOfView",
+    "GateGradient",
     "ImageClassifier",
     "ImageTextSimilarity",
     "KMeans",

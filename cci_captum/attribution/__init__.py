@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .finite import NotFiniteError, check_finite
     from .forward import run_forward
     from .forward_checks import check_forward_func
+    from .gradients import gradients
     from .inputs import Inputs
     from .resizing import enlarge
     from .seeds import generator_of
@@ -38,6 +39,7 @@ _MODULES = {
     "check_method": "checking",
     "enlarge": "resizing",
     "generator_of": "seeds",
+    "gradients": "gradients",
     "run_forward": "forward",
     "select_target": "targets",
 }
@@ -57,6 +59,7 @@ __all__ = [
     "check_method",
     "enlarge",
     "generator_of",
+    "gradients",
     "run_forward",
     "select_target",
 ]

@@ -20,6 +20,7 @@ from .blocks import (
     split_heads,
 )
 from .checking import check_vision_tower
+from .gating import Gating
 from .hiding import HideStrategy, Hiding
 from .hooks import hide_keys, hook_input, hook_output
 from .layout import Layer, TowerLayout
@@ -45,6 +46,7 @@ __all__ = [
     "AttentionPool",
     "AttentionRecording",
     "BlockAttention",
+    "Gating",
     "HideStrategy",
     "Hiding",
     "Layer",

@@ -11,42 +11,32 @@ This package imports nothing of ours.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, get_args
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._checks import check_choice
 from .blocks import AttentionLayer, AttentionPool, join_heads
-from .hiding import HideStrategy, Hiding
-from .hooks import after, before, eager, first_output, hook_input, keeps_all, refuse_cut
-from .layout import Layer, TowerLayout, check_readable
-from .quantized import is_quantized
+from .hideable import HideableTower
+from .hooks import (
+    after,
+    before,
+    begin_graph,
+    eager,
+    first_output,
+    hook_input,
+    keeps_all,
+    key_bias,
+)
+from .layout import Layer, check_readable
 from .recording import AttentionRecording, BlockAttention, TokenRecording
 
 
-class _Hidden(threading.local):
-    """What is hidden now in the passes of a thread.
-
-    Attributes:
-        by_entry: By the module at the entry of the image encoder, which all its adapters share.
-            Items live as long as a `hide`.
-    """
-
-    def __init__(self) -> None:
-        self.by_entry: WeakKeyDictionary[nn.Module, Hiding] = WeakKeyDictionary()
-
-
-_HIDDEN = _Hidden()
-
-
-class VisionTower(TowerLayout):
+class VisionTower(HideableTower):
     """An image encoder whose patch tokens can be recorded and hidden, and its attention read.
 
     Use `cci_captum.vision_towers.find_vision_tower` to make one. A family's adapter is a
@@ -55,37 +45,6 @@ class VisionTower(TowerLayout):
     Args:
         module: The image encoder.
     """
-
-    @property
-    def _hiding(self) -> Hiding | None:
-        """What is hidden in this thread's passes of the module now, by whichever adapter."""
-        return _HIDDEN.by_entry.get(self.entry)
-
-    @property
-    def hides(self) -> bool:
-        """Whether patches are hidden in this thread's passes of the module now."""
-        return self._hiding is not None
-
-    def _hiding_here(self) -> Callable[[], Hiding | None]:
-        """`_hiding` of the thread that calls this, in whatever thread it is asked for."""
-        by_entry, entry = _HIDDEN.by_entry, self.entry
-        return lambda: by_entry.get(entry)
-
-    def _install_hiding(self, hiding: Hiding) -> Iterator[RemovableHandle]:
-        def enter(tokens: Tensor) -> Tensor:
-            hiding.begin(tokens)
-            if hiding.replace is not None:
-                tokens = hiding.replace(tokens)
-            return hiding.shorten(tokens) if hiding.strategy == "drop" else tokens
-
-        yield from self._install_entry(lambda grid: None)  # refuses what has no grid
-        blocks = self.blocks
-        # First of all hooks of the block: whatever else looks at its input sees what it computes
-        # with.
-        yield hook_input(blocks[0].module, enter, prepend=True)
-        for block in blocks:
-            yield from block.hide(hiding)
-        yield from self.hide_in_read_out(hiding)
 
     def _install_recording(
         self, layer: Layer, recording: TokenRecording, requires_grad: bool
@@ -105,7 +64,7 @@ class VisionTower(TowerLayout):
 
         def begin(tokens: Tensor, all_tokens: Tensor, output: Any) -> Any:
             """Record, and put out what goes on: the same, or a leaf where gradients begin."""
-            leaf = _begin_graph(all_tokens) if requires_grad else all_tokens
+            leaf = begin_graph(all_tokens) if requires_grad else all_tokens
             recording._set_tokens(self.patches(tokens), leaf)
             if not requires_grad:
                 return None
@@ -117,72 +76,6 @@ class VisionTower(TowerLayout):
             module = self.block(-1 if layer == "projected" else layer).module
             # Before hooks of `hide_in_read_out`, which may be on the last block.
             yield after(module, record_block, prepend=True)
-
-    def _install_entry(self, enter: Callable[[tuple[int, int]], None]) -> Iterator[RemovableHandle]:
-        """Call `enter` with the grid of each pass, and keep every patch in train mode too."""
-
-        def pre_hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-            enter(self.entered_grid(args, kwargs))
-
-        yield before(self.entry, pre_hook, with_kwargs=True)
-        yield from self.keep_every_patch()
-
-    @contextmanager
-    def hide(self, mask: Tensor, strategy: HideStrategy = "mask") -> Iterator[Hiding]:
-        """Make patches contribute nothing to whatever the tower computes inside the context.
-
-        No query of any block and head attends to a hidden patch, and the read-out leaves it
-        out: an average pool averages the kept patches (nothing kept: the zero vector), an
-        attention pool attends to kept patches (nothing kept: it sees tokens of zeros). In passes of
-        the thread that enters the context alone.
-        CCI paper (arXiv 2511.12978), masked attention; the same function as dropping the
-        tokens (Jain et al. 2022, arXiv 2204.08945).
-
-        Args:
-            mask: (B, h * w) bool, True where the patch is hidden; rows are the images of the
-                batch that the tower will see, in order.
-            strategy: "mask" sets attention to hidden patches to -inf in every block; "drop"
-                removes their tokens before the first block. The results agree to rounding;
-                dropping is cheaper when most patches are hidden.
-
-        Yields:
-            A `Hiding`, whose `passes` counts how often the tower has run.
-
-        Raises:
-            TypeError: If mask is no bool tensor.
-            ValueError: If mask is not 2-dimensional, does not fit the batch (raised by the
-                forward pass), strategy is unknown, or the module is in a state in which its
-                patches cannot be hidden.
-            RuntimeError: If patches of the module are hidden already in this thread.
-
-        Example:
-            >>> import torch, cci_captum
-            >>> clip = cci_captum.load_clip("tiny")
-            >>> tower = cci_captum.find_vision_tower(clip.model)
-            >>> images = torch.zeros(2, 3, 96, 96)
-            >>> h, w = tower.grid(images)
-            >>> mask = torch.zeros(2, h * w, dtype=torch.bool)
-            >>> mask[:, : w] = True  # the top row of patches
-            >>> with torch.no_grad(), tower.hide(mask):
-            ...     features = clip.model.encode_image(images)
-        """
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-            got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-            raise TypeError(f"mask: expected a bool tensor (True is hidden), got {got}")
-        if mask.ndim != 2:
-            raise ValueError(f"mask: expected shape (B, h * w), got {tuple(mask.shape)}")
-        check_choice("strategy", strategy, get_args(HideStrategy))
-        if self._hiding is not None:
-            raise RuntimeError("hide: patches of this tower are hidden already; join the masks")
-        self.check_hideable()
-        hiding = Hiding(mask, self.num_prefix_tokens, strategy)
-        with ExitStack() as stack:
-            stack.enter_context(eager())
-            _HIDDEN.by_entry[self.entry] = hiding
-            stack.callback(_HIDDEN.by_entry.pop, self.entry)
-            for handle in self._install_hiding(hiding):
-                stack.callback(handle.remove)
-            yield hiding
 
     @contextmanager
     def record(self, layer: Layer = -1, *, requires_grad: bool = False) -> Iterator[TokenRecording]:
@@ -229,37 +122,6 @@ class VisionTower(TowerLayout):
             for handle in self._install_recording(layer, recording, requires_grad):
                 stack.callback(handle.remove)
             yield recording
-
-    def _begin_after(
-        self, enter: Callable[[tuple[int, int]], None], stack: ExitStack
-    ) -> Callable[[tuple[int, int]], None]:
-        """What to call at the entry so that no graph is kept from there to `_begin_graph`.
-
-        Gradients are on, and watched, until `stack` closes.
-        """
-        stack.enter_context(torch.set_grad_enabled(True))
-        stack.enter_context(self.watch_gradients())
-
-        def enter_without_graph(grid: tuple[int, int]) -> None:
-            enter(grid)
-            torch.set_grad_enabled(False)
-
-        return enter_without_graph
-
-    @contextmanager
-    def watch_gradients(self) -> Iterator[None]:
-        """Raise RuntimeError in a pass whose gradients would stop inside the tower.
-
-        A layer without layers of its own, given something that gradients flow through, puts out
-        something that they do not flow through: a quantised layer, whose derivative autograd does
-        not know, or a part run under torch.no_grad. Beside it a residual connection would let part
-        of the gradient pass, and nothing would tell that the rest is missing.
-        """
-        with ExitStack() as stack:
-            for name, layer in self.named_modules():
-                if is_quantized(layer) or not any(True for _ in layer.children()):
-                    stack.callback(refuse_cut(layer, name).remove)
-            yield
 
     @contextmanager
     def record_attention(
@@ -329,7 +191,7 @@ class VisionTower(TowerLayout):
                 stack.callback(handle.remove)
             if requires_grad:
                 first = next(iter(layers.values())).module
-                stack.callback(hook_input(first, _begin_graph).remove)
+                stack.callback(hook_input(first, begin_graph).remove)
             for key, layer in layers.items():
                 for handle in self._install_open_attention(key, layer, single_head, recording):
                     stack.callback(handle.remove)
@@ -366,7 +228,7 @@ class VisionTower(TowerLayout):
             if hiding is not None:
                 hidden = hiding.key_padding_mask if source is self else hiding.pool_mask(prefix)
             if hidden is not None:
-                logits = logits.masked_fill(hidden.to(logits.device)[:, None, None], -torch.inf)
+                logits = logits + key_bias(hidden, logits)[:, None, None]
             probabilities = logits.softmax(dim=-1)
             context = join_heads(probabilities.to(values.dtype) @ values)
             # A checkpointed block runs once more in the backward pass: the first run counts.
@@ -389,12 +251,6 @@ class VisionTower(TowerLayout):
 
         yield before(layer.module, enter, with_kwargs=True)
         yield after(layer.attention, attend, with_kwargs=True)
-
-
-def _begin_graph(tokens: Tensor) -> Tensor:
-    """The tokens as a leaf: from here on gradients flow, and to no further than this."""
-    torch.set_grad_enabled(True)
-    return tokens.detach().requires_grad_()
 
 
 def _keeps_all_keys(kwargs: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .hiding import Hiding
-from .hooks import after, hide_keys, hook_input
+from .hooks import after, hide_keys, hook_input, key_bias
 
 
 class AttentionLayer(ABC):
@@ -74,8 +74,8 @@ class AttentionBlock(AttentionLayer):
             if mask is None:
                 return output
             queries, keys, values = self.project_qkv(*args, **kwargs)
-            kept = ~mask.to(queries.device)[:, None, None]
-            context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=kept)
+            bias = key_bias(mask, queries)[:, None, None]
+            context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
             return self.put_out(self.project_out(join_heads(context)), output)
 
         yield after(self.attention, attend, with_kwargs=True)

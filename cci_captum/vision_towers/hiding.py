@@ -22,10 +22,10 @@ class Hiding:
     Attributes:
         mask: (B, N) bool, as given.
         token_mask: (B, prefix + N) bool, the same for all tokens.
-        key_padding_mask: (B, S) bool over the sequence as the blocks see it, True where no
-            query may look; None where all may be looked at. A row in which nothing is kept
-            looks everywhere: attention to nothing has no value, and what comes of that row is
-            thrown away by the read-out.
+        key_padding_mask: (B, S) over the sequence as the blocks see it: bool, True where no query
+            may look, or under a gate what is added to the logits of each key; None where all may
+            be looked at. A row in which nothing is kept looks everywhere: attention to nothing
+            has no value, and what comes of that row is thrown away by the read-out.
         passes: How often the tower has run so far with these patches hidden.
         replace: None, or a function that all tokens go through before the first block,
             (B, prefix + N, D) -> the same shape. For checks.
@@ -53,6 +53,20 @@ class Hiding:
         self.kept_index = order[:, :longest]
         padding = torch.arange(longest, device=mask.device) >= kept[:, None]
         self.key_padding_mask = _unless_all(padding) if bool(padding.any()) else None
+
+    def enter(self, tokens: Tensor) -> Tensor:
+        """What the first block sees of the tokens that reach it.
+
+        Args:
+            tokens: (B, prefix + N, D).
+
+        Raises:
+            ValueError: See `begin`.
+        """
+        self.begin(tokens)
+        if self.replace is not None:
+            tokens = self.replace(tokens)
+        return self.shorten(tokens) if self.strategy == "drop" else tokens
 
     def begin(self, tokens: Tensor) -> None:
         """Count a pass, and refuse a batch that the mask was not made for.
@@ -131,9 +145,7 @@ class Hiding:
         return torch.stack(rows)
 
     def pool_mask(self, num_prefix_tokens: int) -> Tensor:
-        """(B, prefix + N) bool, True where an attention pool may not look.
-
-        A row in which nothing is kept looks everywhere, see `key_padding_mask`.
+        """(B, prefix + N), where an attention pool may not look; see `key_padding_mask`.
 
         Args:
             num_prefix_tokens: Tokens before the patches among those that the pool sees.

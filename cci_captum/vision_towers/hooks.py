@@ -160,6 +160,37 @@ def keeps_all(mask: Tensor | None) -> bool:
     return bool(mask.all() if mask.dtype == torch.bool else (mask == 0).all())
 
 
+def begin_graph(tokens: Tensor) -> Tensor:
+    """The tokens as a leaf: from here on gradients flow, and to no further than this.
+
+    Raises:
+        RuntimeError: If gradients flow already, to something that they would then not reach.
+    """
+    if tokens.requires_grad:
+        raise RuntimeError(
+            "vision_tower: gradients of one pass begin at two places, gates or recordings with "
+            "requires_grad=True; they would not reach the first: leave one of them out"
+        )
+    torch.set_grad_enabled(True)
+    return tokens.detach().requires_grad_()
+
+
+def key_bias(mask: Tensor, inputs: Tensor) -> Tensor:
+    """What a mask of keys adds to the logits of attention, of the dtype and device of its inputs.
+
+    Args:
+        mask: (B, S) bool, True where a key is hidden, or floating point, the bias itself.
+        inputs: What the attention computes with.
+
+    Returns:
+        (B, S), -inf where a key is hidden.
+    """
+    mask = mask.to(inputs.device)
+    if mask.dtype == torch.bool:
+        return torch.zeros_like(mask, dtype=inputs.dtype).masked_fill_(mask, -torch.inf)
+    return mask.to(inputs.dtype)
+
+
 def hide_keys(
     attention: nn.Module, mask: Callable[[], Tensor | None], argument: str, position: int = -1
 ) -> RemovableHandle:
@@ -170,7 +201,8 @@ def hide_keys(
 
     Args:
         attention: The attention module.
-        mask: Gives (B, S) bool, True where a key is hidden, or None where all are kept.
+        mask: Gives (B, S) bool, True where a key is hidden, or floating point numbers to add to
+            the logits of each key, or None where all are kept.
         argument: The name of the attention's mask argument; "key_padding_mask" takes (B, S),
             any other (B, 1, 1, S), broadcast over heads and queries.
         position: Where that argument stands when it is given by position.
@@ -185,11 +217,9 @@ def hide_keys(
                 f"hidden, got one for {type(module).__name__}"
             )
         if hidden is not None:
-            inputs = first_argument(args, kwargs)
             # Floating point, to be added to the logits: every attention takes that, and PyTorch's
             # MultiheadAttention would with a bool mask go its fast path, here the slower one.
-            logits = torch.zeros_like(hidden, dtype=inputs.dtype, device=inputs.device)
-            logits.masked_fill_(hidden.to(inputs.device), -torch.inf)
+            logits = key_bias(hidden, first_argument(args, kwargs))
             if argument != "key_padding_mask":
                 logits = logits[:, None, None]
         if 0 <= position < len(args):

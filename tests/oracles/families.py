@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -89,8 +89,13 @@ def rotate(x: Tensor, angles: Tensor, half: bool) -> Tensor:
     return rotated
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return softmax(q @ k.T / math.sqrt(q.shape[1])) @ v
+def _attend(q: Tensor, k: Tensor, v: Tensor, m: Tensor | None) -> Tensor:
+    """Attention whose keys have weights m (L,); None are 1."""
+    a = softmax(q @ k.T / math.sqrt(q.shape[1]))
+    if m is not None:
+        a = a * m
+        a = a / a.sum(-1, keepdim=True)
+    return a @ v
 
 
 def project_out(context: Tensor, w: Weights, eps: float) -> Tensor:
@@ -112,8 +117,13 @@ class Block:
     post_norm: bool = False
     half: bool = False  # rotary pairs are a half apart, not neighbours
 
-    def attention(self, x: Tensor, prefix: int, angles: Tensor | None) -> Tensor:
-        """Self-attention of x (L, D); patches turn by angles (H, N, d / 2), the prefix does not."""
+    def attention(
+        self, x: Tensor, prefix: int, angles: Tensor | None, m: Tensor | None = None
+    ) -> Tensor:
+        """Self-attention of x (L, D), whose keys have weights m (L,), or 1.
+
+        Patches turn by angles (H, N, d / 2), the prefix does not.
+        """
         w, outputs = self.w, []
         size = len(w["q.weight"]) // self.heads
         q, k, v = (linear(x, w, name).split(size, 1) for name in "qkv")
@@ -126,7 +136,7 @@ class Block:
                     turned = rotate(part[prefix:], angles[h], self.half)
                     part = torch.cat([part[:prefix], turned])
                 query_key.append(part)
-            outputs.append(_attend(query_key[0], query_key[1], v[h // shared]))
+            outputs.append(_attend(query_key[0], query_key[1], v[h // shared], m))
         return project_out(torch.cat(outputs, 1), w, self.eps)
 
     def mlp(self, x: Tensor) -> Tensor:
@@ -141,12 +151,14 @@ class Block:
             y = self.activation(y)
         return linear(layer_norm(y, w, "mlp_norm", self.eps), w, "fc2")
 
-    def __call__(self, x: Tensor, prefix: int, angles: Tensor | None) -> Tensor:
+    def __call__(
+        self, x: Tensor, prefix: int, angles: Tensor | None, m: Tensor | None = None
+    ) -> Tensor:
         w = self.w
         if self.post_norm:
-            x = x + layer_norm(self.attention(x, prefix, angles), w, "norm1", self.eps)
+            x = x + layer_norm(self.attention(x, prefix, angles, m), w, "norm1", self.eps)
             return x + layer_norm(self.mlp(x), w, "norm2", self.eps)
-        y = self.attention(layer_norm(x, w, "norm1", self.eps), prefix, angles)
+        y = self.attention(layer_norm(x, w, "norm1", self.eps), prefix, angles, m)
         x = x + layer_norm(y, w, "outer", self.eps) * w.get("scale1", 1.0)
         return x + self.mlp(layer_norm(x, w, "norm2", self.eps)) * w.get("scale2", 1.0)
 
@@ -158,26 +170,32 @@ class Tower:
     Attributes:
         embed: Image (3, H, W) -> prefix tokens (P, D) and patch tokens (N, D), ready for block 0.
         blocks: The blocks.
-        read_out: All kept tokens (P + kept, D) of the last block, and P -> feature (E,).
+        read_out: All kept tokens (P + kept, D) of the last block, P, and their weights, None for
+            1 -> feature (E,).
         project: One token's own feature (L, D) -> (L, E); None where there is none.
         angles: Rotary angles of each block and head, (depth, H, N, d / 2); None without.
     """
 
     embed: Callable[[Tensor], tuple[Tensor, Tensor]]
     blocks: list[Block]
-    read_out: Callable[[Tensor, int], Tensor]
+    read_out: Callable[..., Tensor]
     project: Callable[[Tensor], Tensor] | None
     angles: Tensor | None = None
 
-    def states(self, image: Tensor, hidden: Tensor | None) -> tuple[list[Tensor], int, Tensor]:
-        """Kept tokens before the first block and after each, the number of prefix tokens, mask."""
+    def states(
+        self, image: Tensor, hidden: Tensor | None, m: Tensor | None = None
+    ) -> tuple[list[Tensor], int, Tensor]:
+        """Kept tokens before the first block and after each, the number of prefix tokens, mask.
+
+        m (P + kept,) are their weights as keys.
+        """
         prefix, patches = self.embed(image.detach().double().cpu())
         kept = torch.ones(len(patches), dtype=torch.bool) if hidden is None else ~hidden.cpu()
         x = torch.cat([prefix, patches[kept]])
         states = [x]
         for i, block in enumerate(self.blocks):
             angles = None if self.angles is None else self.angles[i][:, kept]
-            x = block(x, len(prefix), angles) if len(x) else x
+            x = block(x, len(prefix), angles, m) if len(x) else x
             states.append(x)
         return states, len(prefix), kept
 
@@ -192,17 +210,43 @@ def features(model: nn.Module, images: Tensor, hidden: Tensor | None = None) -> 
     return torch.stack(rows)
 
 
+def gated_features(model: nn.Module, images: Tensor, gates: Tensor) -> Tensor:
+    """Image features or logits (B, E) where patches count as much as gates (B, N) say.
+
+    A patch with a gate of 0 is absent. Others have the gate as the weight of their key in every
+    attention, and in the average that is read out; a maximum is over patches that have been drawn
+    towards that average as far as their gates are below 1. One image may have many rows of gates.
+    """
+    tower, rows = plain_tower(model), []
+    embedded = [tower.embed(image.detach().double().cpu()) for image in images]
+    for i, gate in enumerate(gates.detach().double().cpu()):
+        tokens = prefix, _ = embedded[i % len(embedded)]
+        m = torch.cat([gate.new_ones(len(prefix)), gate[gate != 0]])
+        states, _, _ = replace(tower, embed=lambda _, tokens=tokens: tokens).states(
+            images[0], gate == 0, m
+        )
+        rows.append(tower.read_out(states[-1], len(prefix), m))
+    return torch.stack(rows)
+
+
 def patch_tokens(
-    model: nn.Module, images: Tensor, hidden: Tensor | None = None
+    model: nn.Module,
+    images: Tensor,
+    hidden: Tensor | None = None,
+    gates: Tensor | None = None,
 ) -> dict[Layer, Tensor]:
-    """Patch tokens (B, N, D) of every layer, zeros where hidden.
+    """Patch tokens (B, N, D) of every layer, zeros where hidden, with gates (B, N) or without.
 
     Layers are "input", each block's index, and "projected" where patches have a feature each.
     """
     tower = plain_tower(model)
     layers: dict[Layer, list[Tensor]] = {}
     for i, image in enumerate(images):
-        states, prefix, kept = tower.states(image, None if hidden is None else hidden[i])
+        m = None
+        if gates is not None:
+            prefix = len(tower.embed(image.detach().double().cpu())[0])
+            m = torch.cat([torch.ones(prefix), gates[i]]).double()
+        states, prefix, kept = tower.states(image, None if hidden is None else hidden[i], m)
         names = ["input", *range(len(tower.blocks))]
         tokens = {name: x[prefix:] for name, x in zip(names, states, strict=True)}
         if tower.project is not None:
@@ -246,19 +290,28 @@ def _raster(maps: Tensor) -> Tensor:
     return maps.flatten(1).T
 
 
-def _mean(x: Tensor) -> Tensor:
-    """The mean of the rows; zero where there is none."""
-    return x.mean(0) if len(x) else x.new_zeros(x.shape[1])
+def _mean(x: Tensor, m: Tensor | None) -> Tensor:
+    """The mean of the rows with weights m, or 1; zero where there is none."""
+    if not len(x):
+        return x.new_zeros(x.shape[1])
+    return x.mean(0) if m is None else m @ x / m.sum()
 
 
-def _attention_pool(query: Tensor, tokens: Tensor, w: Weights, heads: int, eps: float) -> Tensor:
+def _from(m: Tensor | None, start: int) -> Tensor | None:
+    """The weights of the tokens from there on."""
+    return None if m is None else m[start:]
+
+
+def _attention_pool(
+    query: Tensor, tokens: Tensor, w: Weights, heads: int, eps: float, m: Tensor | None
+) -> Tensor:
     """Queries (Q, D) attend to tokens (L, C), or to a zero token where there is none: (Q, D)."""
     if not len(tokens):
-        tokens = tokens.new_zeros(1, tokens.shape[1])
+        tokens, m = tokens.new_zeros(1, tokens.shape[1]), None
     q, k, v = linear(query, w, "q"), linear(tokens, w, "k"), linear(tokens, w, "v")
     outputs = []
     for qh, kh, vh in zip(*(x.chunk(heads, 1) for x in (q, k, v)), strict=True):
-        outputs.append(_attend(qh, kh, vh))
+        outputs.append(_attend(qh, kh, vh, m))
     return linear(torch.cat(outputs, 1), w, "out")
 
 
@@ -289,28 +342,28 @@ def _open_clip(visual: Any, finish: Callable[[Tensor], Tensor]) -> Tower:
         for i, block in enumerate(visual.transformer.resblocks)
     ]
 
-    def pooled_by(name: str, x: Tensor) -> Tensor:
+    def pooled_by(name: str, x: Tensor, m: Tensor | None) -> Tensor:
         part = under(w, f"{name}.")
         query = layer_norm(part["query"], part, "ln_q", eps)
         x = layer_norm(x, part, "ln_k", eps)
         heads = getattr(visual, name).attn.num_heads
-        return _attention_pool(query, x, _attn(under(part, "attn.")), heads, eps)
+        return _attention_pool(query, x, _attn(under(part, "attn.")), heads, eps, m)
 
-    def pool(x: Tensor, prefix: int) -> Tensor:
-        return x[0] if visual.pool_type == "tok" else _mean(x[prefix:])
+    def pool(x: Tensor, prefix: int, m: Tensor | None) -> Tensor:
+        return x[0] if visual.pool_type == "tok" else _mean(x[prefix:], _from(m, prefix))
 
-    def read_out(x: Tensor, prefix: int) -> Tensor:
+    def read_out(x: Tensor, prefix: int, m: Tensor | None = None) -> Tensor:
         if visual.attn_pool is None and visual.final_ln_after_pool:
-            x = layer_norm(pool(x, prefix), w, "ln_post", eps)
+            x = layer_norm(pool(x, prefix, m), w, "ln_post", eps)
         elif visual.attn_pool is None:
-            x = pool(layer_norm(x, w, "ln_post", eps), prefix)
+            x = pool(layer_norm(x, w, "ln_post", eps), prefix, m)
         elif visual.attn_pool_contrastive is None:
-            x = pool(layer_norm(pooled_by("attn_pool", x), w, "ln_post", eps), 1)
+            x = pool(layer_norm(pooled_by("attn_pool", x, m), w, "ln_post", eps), 1, None)
         else:
             x = layer_norm(x, w, "ln_post", eps)
             if visual.attn_pool_type == "cascade":
-                x = pooled_by("attn_pool", x)
-            x = pooled_by("attn_pool_contrastive", x)[0]
+                x, m = pooled_by("attn_pool", x, m), None
+            x = pooled_by("attn_pool_contrastive", x, m)[0]
         return finish(x @ w["proj"])
 
     def project(x: Tensor) -> Tensor:
@@ -352,20 +405,23 @@ def _timm(trunk: Any, finish: Callable[[Tensor], Tensor]) -> Tower:
         for i, block in enumerate(trunk.blocks)
     ]
 
-    def attention_pool(x: Tensor) -> Tensor:
+    def attention_pool(x: Tensor, m: Tensor | None) -> Tensor:
         part = under(w, "attn_pool.")
-        x = _attention_pool(part["latent"][0], x, _attn(part), trunk.attn_pool.num_heads, eps)
+        x = _attention_pool(part["latent"][0], x, _attn(part), trunk.attn_pool.num_heads, eps, m)
         y = linear(layer_norm(x, part, "norm", eps), part, "mlp.fc1")
         return (x + linear(activation(y), part, "mlp.fc2"))[0]
 
-    def pool(x: Tensor, prefix: int) -> Tensor:
-        kind, patches = trunk.global_pool, x[prefix:]
+    def pool(x: Tensor, prefix: int, m: Tensor | None) -> Tensor:
+        kind, patches, of_patches = trunk.global_pool, x[prefix:], _from(m, prefix)
         if kind == "map":
             with_prefix = getattr(trunk, "pool_include_prefix", True)
-            return attention_pool(x if with_prefix else patches)
+            return attention_pool(x, m) if with_prefix else attention_pool(patches, of_patches)
         if kind == "token":
             return x[0]
-        average = _mean(x if getattr(trunk, "pool_include_prefix", False) else patches)
+        with_prefix = getattr(trunk, "pool_include_prefix", False)
+        average = _mean(x, m) if with_prefix else _mean(patches, of_patches)
+        if of_patches is not None:
+            patches = of_patches[:, None] * patches + (1 - of_patches)[:, None] * average
         highest = patches.amax(0) if len(patches) else average
         return {"avg": average, "max": highest, "avgmax": (average + highest) / 2}[kind]
 
@@ -373,11 +429,11 @@ def _timm(trunk: Any, finish: Callable[[Tensor], Tensor]) -> Tower:
         x = layer_norm(x, w, "fc_norm", eps)
         return finish(linear(x, w, "head") if "head.weight" in w else x)
 
-    def read_out(x: Tensor, prefix: int) -> Tensor:
+    def read_out(x: Tensor, prefix: int, m: Tensor | None = None) -> Tensor:
         x = layer_norm(x, w, "norm", eps)
         if "head_dist.weight" in w:  # DeiT's second class token has a classifier of its own
             return (linear(x[0], w, "head") + linear(x[1], w, "head_dist")) / 2
-        return head(pool(x, prefix))
+        return head(pool(x, prefix, m))
 
     def project(x: Tensor) -> Tensor:
         return head(layer_norm(x, w, "norm", eps))
@@ -482,16 +538,16 @@ def _transformers(model: Any) -> Tower:
                 return linear(x, w, layer)
         return x
 
-    def read_out(x: Tensor, prefix: int) -> Tensor:
+    def read_out(x: Tensor, prefix: int, m: Tensor | None = None) -> Tensor:
         x = layer_norm(x, w, final, eps)
         if "head.probe" in w:
             part = under(w, "head.")
             pool = _attn(under(part, "attention."))
-            x = _attention_pool(part["probe"][0], x, pool, config.num_attention_heads, eps)
+            x = _attention_pool(part["probe"][0], x, pool, config.num_attention_heads, eps, m)
             y = linear(layer_norm(x, part, "layernorm", eps), part, "mlp.fc1")
             return (x + linear(activation[config.hidden_act](y), part, "mlp.fc2"))[0]
         if side_by_side:
-            return finish(torch.cat([x[0], _mean(x[prefix:])]))
+            return finish(torch.cat([x[0], _mean(x[prefix:], _from(m, prefix))]))
         return finish(x[0])
 
     def project(x: Tensor) -> Tensor:
