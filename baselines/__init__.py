@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .cluster_kernel_shap import ClusterKernelShap
     from .cluster_lime import ClusterLime
     from .game import GAME
+    from .gated_cci import GatedCCI
     from .grad_cam import GradCAM
     from .grad_eclip import GradECLIP
     from .ground_truth import GroundTruth
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "GAME": "game",
+    "GatedCCI": "gated_cci",
     "M2IB": "m2ib",
     "METHODS": "registry",
     "RISE": "rise",
@@ -61,6 +63,7 @@ __all__ = [
     "ClusterAblation",
     "ClusterKernelShap",
     "ClusterLime",
+    "GatedCCI",
     "GradCAM",
     "GradECLIP",
     "GroundTruth",

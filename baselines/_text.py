@@ -84,12 +84,19 @@ class TextAttribution(PatchAttribution):
         select_target(features[:, 0], target)  # one score an image: only None fits
         return features
 
-    def _read_out(self, last: BlockAttention, encoded: Tensor) -> Tensor:
+    def _check_read_out(self, images: Tensor) -> None:
+        """Raise TypeError unless the tower's read-out is what `clip` takes for image features."""
+        with self.vision_tower.record_attention([-1]) as recording:
+            encoded = self.clip.encode_images(images)
+        self._read_out(recording.last, encoded)
+
+    def _read_out(self, last: BlockAttention, encoded: Tensor | None) -> Tensor:
         """The image features (B, E) as the tower reads them out, not normalised.
 
         Args:
             last: The last block's attention.
-            encoded: (B, E), what `clip.encode_images` gave in the same pass.
+            encoded: (B, E), what `clip.encode_images` gave in the same pass; None where it is known
+                to be the same.
 
         Raises:
             TypeError: Unless that is what `clip` takes for image features.
@@ -97,7 +104,7 @@ class TextAttribution(PatchAttribution):
         block = self.vision_tower.block(-1)
         tokens = block.add_attention(last.tokens, block.project_out(last.context))
         features = self.vision_tower.read_out(block.add_mlp(tokens))
-        if self.vision_tower.module.training:  # dropout would tell them apart
+        if encoded is None or self.vision_tower.module.training:  # dropout would tell them apart
             return features
         own = features.to(encoded.dtype)
         alike = own.shape == encoded.shape

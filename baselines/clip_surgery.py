@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cci_captum._checks import check_choice, check_positive_int
 from cci_captum.models.clip import ImageTextSimilarity, TextScores
-from cci_captum.vision_towers import BlockAttention, VisionTower, join_heads
+from cci_captum.vision_towers import AttentionRecording, BlockAttention, VisionTower, join_heads
 
 from ._text import TextAttribution, class_features, class_index
 
@@ -104,12 +104,33 @@ class CLIPSurgery(TextAttribution):
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         tower = self.vision_tower
-        count = min(self.n_blocks, tower.num_blocks)
-        text = self._text_features(target, args, len(images))
-        with tower.record_attention(range(-count, 0)) as recording:
+        with tower.record_attention(self._blocks) as recording:
             encoded = self.clip.encode_images(images)
+        return self._map_of(recording, target, args, encoded)
+
+    @property
+    def _blocks(self) -> range:
+        """Those with a second path."""
+        return range(-min(self.n_blocks, self.vision_tower.num_blocks), 0)
+
+    def _map_of(
+        self,
+        recording: AttentionRecording,
+        target: Any,
+        args: tuple[Any, ...],
+        encoded: Tensor | None = None,
+    ) -> Tensor:
+        """The map (B, h, w) of a pass.
+
+        Args:
+            recording: The attention of `_blocks` in that pass.
+            target: As for `_patch_map`.
+            args: As for `_patch_map`.
+            encoded: See `TextAttribution._read_out`.
+        """
+        text = self._text_features(target, args, len(recording.last.tokens))
         whole, patches = self._features(recording.blocks, encoded, text.dtype)
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(text.device.type, enabled=False):
             if self.feature_surgery and self.redundant_text is not None:
                 patch_map = _dot(patches, text - self._redundant_features(text.device))
             elif self.feature_surgery and _has_classes(self.clip):
@@ -119,7 +140,7 @@ class CLIPSurgery(TextAttribution):
                 weighing = cosines if by_patch else (whole @ classes.T)[:, None]
                 weights = (self.temperature * weighing).softmax(dim=-1)
                 weighted = cosines * weights / weights.mean(dim=-1, keepdim=True)
-                index = class_index(self.clip, target, len(images))[:, None, None]
+                index = class_index(self.clip, target, len(text))[:, None, None]
                 chosen = weighted.gather(2, index.expand(-1, weighted.shape[1], 1))
                 patch_map = chosen[..., 0] - weighted.mean(dim=-1)
             else:
@@ -127,7 +148,7 @@ class CLIPSurgery(TextAttribution):
         return patch_map.unflatten(1, recording.grid)
 
     def _features(
-        self, blocks: list[BlockAttention], encoded: Tensor, dtype: torch.dtype
+        self, blocks: list[BlockAttention], encoded: Tensor | None, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         """Features of the images (B, E), by the model's own path, and of patches (B, N, E)."""
         tower = self.vision_tower

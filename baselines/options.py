@@ -6,6 +6,7 @@ Facts only, no torch, as in `registry`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -205,6 +206,39 @@ class Layer(Kind):
 
     def _normal(self, value: Any) -> int | str:
         return value if isinstance(value, str) else int(value)
+
+
+@dataclass(frozen=True)
+class Several(Kind):
+    """At least one value of another kind, each once, in text with "+" between them.
+
+    Attributes:
+        each: What each may be.
+
+    Example:
+        >>> Several(each=Integer()).read("4+7"), Several(each=Integer()).text((4, 7))
+        ((4, 7), '4+7')
+    """
+
+    each: Kind = field(default_factory=Kind, kw_only=True)
+
+    @property
+    def _expected(self) -> str:
+        return f"{self.each.expected}, or several with + between them, each once"
+
+    def _read(self, text: str) -> tuple[Any, ...]:
+        return tuple(self.each.read(one) for one in text.split("+"))
+
+    def _fits(self, value: Any) -> bool:
+        if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+            return False
+        return len(set(map(self.each.check, value))) == len(value)
+
+    def _normal(self, value: Any) -> tuple[Any, ...]:
+        return tuple(self.each.check(one) for one in value)
+
+    def _text(self, value: Any) -> str:
+        return "+".join(self.each.text(one) for one in value)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ._shared_options import (
     single_head,
 )
 from .method import Method
-from .options import Choice, Flag, Integer, Layer, Number, Option
+from .options import Choice, Flag, Integer, Layer, Number, Option, Several
 
 _METHODS = (
     Method(
@@ -226,6 +226,34 @@ _METHODS = (
                 1,
                 "along the way from hidden to seen, averaged; each takes a pass",
                 "{} steps",
+            ),
+            SCORE,
+        ),
+    ),
+    Method(
+        name="gated-cci",
+        title="Gated CCI",
+        paper="this package: gate gradient, values, and regions hidden and shown",
+        path="cci_captum.baselines.gated_cci:GatedCCI",
+        forward_passes="1 + 2 of each cluster",
+        needs_gradients=True,
+        needs_text=True,
+        options=(
+            Option(
+                "parts",
+                "parts",
+                Several(each=Choice(names=("gradient", "values", "hidden", "shown"))),
+                ("gradient", "values", "hidden", "shown"),
+                "whose z-scores are added",
+                "{}",
+            ),
+            Option(
+                "clusters",
+                "clusters",
+                Several(each=Integer()),
+                (4, 7, 10, 14, 20),
+                "of an image's patches, each K in turn",
+                "{} clusters",
             ),
             SCORE,
         ),

@@ -26,6 +26,7 @@ from .commands import (
     retrieval,
     run,
     spurious,
+    study,
     variants,
 )
 from .commands._common import CommandError, Parser, StoppedError
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cci-captum {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (demo, explain, compare, retrieval, diagnose):
+    for command in (demo, explain, compare, retrieval, diagnose, study):
         command.add_to(subparsers)
     for benchmark in (counteranimal, covar, spurious):
         benchmark.add_to(subparsers)

@@ -18,6 +18,7 @@ from ._checks import check_choice
 from ._progress import tqdm
 from .attribution.clusters import ClusterAttribution, Clustering, compacted
 from .attribution.inputs import Inputs
+from .clustering import KMeans
 from .coalitions import Coalitions, Sets, check_sets, own_sets, run_sets
 from .effects import ClusterEffects, Normalization
 from .vision_towers import HideStrategy, Layer, VisionTower
@@ -89,6 +90,47 @@ class CCI(ClusterAttribution):
         check_choice("hide", hide, get_args(HideStrategy))
         self.normalization = normalization
         self.hide = hide
+
+    @classmethod
+    def paper(
+        cls,
+        forward_func: Callable[..., Tensor],
+        vision_tower: nn.Module | VisionTower | None = None,
+        *,
+        embedding_layer: Layer = -1,
+    ) -> CCI:
+        """CCI with every choice as published, where this package has others.
+
+        K-means of 7 clusters, of patch embeddings as they are; each hidden by -inf in every
+        attention layer; weights d_k / sum_j d_j (arXiv 2511.12978). The paper explains cosines:
+        give an `ImageTextSimilarity`, or a `ZeroShotClassifier` of `logit_scale` 1.0; and keeps the
+        patches' borders, as `attribute` does.
+
+        Args:
+            forward_func: See `CCI`.
+            vision_tower: See `CCI`.
+            embedding_layer: Which tokens are "patch embeddings", which the paper leaves open: -1,
+                the last block's; "input", those that enter the first block, as public code that is
+                not the authors' has it; "projected", as arXiv 2609.27356 has it.
+
+        Raises:
+            TypeError: See `CCI`.
+            ValueError: See `CCI`.
+
+        Example:
+            >>> import cci_captum
+            >>> clip = cci_captum.load_clip("tiny")
+            >>> method = cci_captum.CCI.paper(cci_captum.ImageTextSimilarity(clip.model))
+            >>> method.normalization, method.clustering.n_clusters
+            ('paper', 7)
+        """
+        return cls(
+            forward_func,
+            vision_tower,
+            clustering=KMeans(7, max_length=None),
+            embedding_layer=embedding_layer,
+            normalization="paper",
+        )
 
     def effects(
         self,

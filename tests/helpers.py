@@ -20,6 +20,7 @@ NAMES = ["fox", "ship", "igloo", "lemon", "jar"]
 FAST: dict[str, dict[str, Any]] = {
     "cci": {"clustering": KMeans(3)},
     "rise": {"n_masks": 12, "grid": 3},
+    "gated-cci": {"clusters": (3,)},
     "m2ib": {"steps": 2, "n_samples": 2},
     "cluster-lime": {"n_samples": 8, "clustering": KMeans(3)},
     "cluster-kernelshap": {"n_samples": 8, "clustering": KMeans(3)},

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.names import readable
 
-from . import _choices, _covar_evaluate, counteranimal, diagnose, spurious
+from . import _choices, _covar_evaluate, counteranimal, diagnose, spurious, study
 from ._common import CommandError, Parse, Parser, StoppedError, at_least
 from ._restart import empty, refusal_to_restart
 from ._working import PARTS, PLAN, WORKERS, Working, read_plan
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from ..runner import Place
 
 MEASURE = (
-    "compare", "retrieval", "diagnose", "counteranimal", "spurious", "covar", "variants",
+    "compare", "retrieval", "diagnose", "study", "counteranimal", "spurious", "covar", "variants",
 )  # fmt: skip
 """Commands that workers can share."""
 
 _REPORTS: dict[str, Callable[[Mapping[str, Any], Path], None]] = {
     "diagnose": diagnose.report_of,
+    "study": study.report_of,
     "counteranimal": counteranimal.report_of,
     "spurious": spurious.report_of,
     "covar evaluate": _covar_evaluate.report_of,

@@ -119,14 +119,13 @@ def run(arguments: argparse.Namespace) -> None:
         except (TypeError, ValueError) as error:
             raise CommandError(str(error)) from error
 
-    write = partial(_write, arguments.where, arguments.only)
+    write = partial(_write, arguments.where)
     Evaluation("study", arguments, models, load, write, _FILES).run()
 
 
 def report_of(options: Mapping[str, Any], out: Path) -> None:
     """Write the files of a run that is done, without a model."""
-    write = partial(_write, options["where"], options.get("only"))
-    report_again(options, out, write, _FILES)
+    report_again(options, out, partial(_write, options["where"]), _FILES)
 
 
 def _check_only(kind: str, only: Sequence[str] | None) -> None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from cci_captum.baselines.gated_cci import PARTS
 from cci_captum.baselines.spec import MethodSpec
 
 from .changed import Enlarged, Shaken
+from .leading import LEADERS
 from .regions import Agglomerative, Grid, Spatial, SuperpixelCCI
 from .replaced import EmbeddingAblation
 
@@ -101,4 +103,54 @@ def levels(blocks: int, mean: tuple[float, ...], std: tuple[float, ...]) -> list
         ),
         Level("normalisation", "the paper's", "cci(normalization=paper)"),
         Level("coalitions", "Shapley values", "shapley-cci"),
+        *(
+            Level("levers", name, f"gated-cci(parts={parts},score=log-probability)")
+            for name, parts in [
+                ("log probability, by size", "hidden,clusters=7"),
+                ("the same, shown", "shown,clusters=7"),
+                ("by size, five K", "hidden"),
+                ("by size and shown, five K", "hidden+shown"),
+            ]
+        ),
+        *_of_gates(),
+        *_of_parts(),
+    ]
+
+
+def _of_gates() -> list[Level]:
+    """Of the gate gradient."""
+    base = "gate-gradient(score=log-probability)"
+    return [
+        *(
+            Level("steps", f"{steps}", f"gate-gradient(steps={steps},score=log-probability)", base)
+            for steps in (2, 4, 8)
+        ),
+        Level("score", "logit", "gate-gradient", base),
+        Level("score", "margin", "gate-gradient(score=margin)", base),
+    ]
+
+
+def _of_parts() -> list[Level]:
+    """Of gated CCI at 16 passes."""
+    base = LEADERS[1]
+    without = {part: "+".join(other for other in PARTS if other != part) for part in PARTS}
+
+    def gated(options: str, score: str = "log-probability") -> str:
+        return str(MethodSpec.parse(f"gated-cci({options},score={score})"))
+
+    return [
+        *(
+            Level("parts", f"without {part}", gated(f"parts={others},clusters=6"), base)
+            for part, others in without.items()
+        ),
+        *(
+            Level("parts", f"{part} alone", gated(f"parts={part},clusters=6"), base)
+            for part in PARTS
+        ),
+        *(
+            Level("clusters", clusters.replace("+", ", "), gated(f"clusters={clusters}"), base)
+            for clusters in ("3", "10", "20", "3+4", "4+7+10+14+20")
+        ),
+        Level("score", "logit", gated("clusters=6", "logit"), base),
+        Level("score", "margin", gated("clusters=6", "margin"), base),
     ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..comparison import MEASURES
 from ..comparison.titles import heading, title
 from .choices import Level
 
@@ -61,7 +63,7 @@ def choices(changed: pd.DataFrame, levels: Sequence[Level]) -> Figure:
         keyed = own.set_index(["base", "method"])
         rows = keyed.loc[[(level.base, level.name) for level in levels]]
         _points(axis, rows, list(range(len(levels))), _COLOURS[0], "o", "")
-        for place, (before, level) in enumerate(zip(levels, levels[1:], strict=False)):
+        for place, (before, level) in enumerate(pairwise(levels)):
             if (before.base, before.choice) != (level.base, level.choice):
                 axis.axhline(place + 0.5, color=_FAINT, linewidth=0.5)
     _finish(figure, axes, [f"{level.choice}: {level.level}" for level in levels])
@@ -83,9 +85,8 @@ def _points(
 ) -> None:
     """Gains and their intervals; hollow where not off zero."""
     gains = rows["gain"].to_numpy()
-    turned = np.sign(gains) != np.sign(rows["difference"].to_numpy())
-    low = np.where(turned, -rows["high"], rows["low"])
-    high = np.where(turned, -rows["low"], rows["high"])
+    turned = MEASURES[rows["measure"].iloc[0]].better == "lower"
+    low, high = (-rows["high"], -rows["low"]) if turned else (rows["low"], rows["high"])
     axis.hlines(places, low, high, color=colour, linewidth=1)
     sure = (rows["verdict"] != "").to_numpy()
     axis.scatter(

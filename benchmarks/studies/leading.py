@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+LEADERS = (
+    "gated-cci(parts=gradient+values,score=log-probability)",
+    "gated-cci(clusters=6,score=log-probability)",
+    "gated-cci(score=log-probability)",
+)
+"""At most 3 passes, at most 16 and without bound; a backward pass counts as two."""
+
 RIVALS = (
     "clip-surgery",
     "clip-surgery-2023-04-13",

@@ -138,8 +138,8 @@ def changes(rows: pd.DataFrame, levels: Sequence[Level]) -> pd.DataFrame:
     for base in dict.fromkeys(level.base for level in levels):
         names = [level.name for level in levels if level.base == base]
         found = differences(rows, base, others=names)
-        turned = {name: -found[name] for name in ("difference", "gain")}
-        ends = {"low": -found["high"], "high": -found["low"]}
+        turned = {name: 0.0 - found[name] for name in ("difference", "gain")}  # no -0
+        ends = {"low": 0.0 - found["high"], "high": 0.0 - found["low"]}
         parts.append(found.assign(**turned, **ends, base=base))
     return adjusted(pd.concat(parts, ignore_index=True))
 

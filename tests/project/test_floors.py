@@ -88,6 +88,7 @@ FLOORS = (
         "cci_captum.benchmarks.counteranimal",
         "cci_captum.benchmarks.covar",
         "cci_captum.benchmarks.spurious",
+        "cci_captum.benchmarks.studies",
     ),
     ("cci_captum.benchmarks.runner",),
     ("cci_captum.benchmarks.commands", "cci_captum.benchmarks.speed"),

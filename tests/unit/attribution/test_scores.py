@@ -58,6 +58,7 @@ def explainer(name: str, forward_func: Callable[..., Tensor]) -> Any:
         "cci": {"clustering": KMeans(3)},
         "rise": {"n_masks": 8, "p": 1.0},
         "m2ib": {"steps": 1, "n_samples": 1},
+        "gated-cci": {"clusters": (3,)},
         "cluster-ablation": {"clustering": KMeans(3)},
         "shapley-cci": {"clustering": KMeans(3)},
         "cluster-lime": {"clustering": KMeans(3), "n_samples": 8},

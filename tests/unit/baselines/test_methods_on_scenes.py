@@ -18,6 +18,7 @@ OPTIONS = {
     "rise": {"n_masks": 50},
     "shapley-cci": {"n_samples": 44},
     "m2ib": {"n_samples": 3},
+    "gated-cci": {"clusters": (6,)},
 }
 BASELINES = [name for name in METHODS if name not in ("cci", "random", "ground-truth")]
 
