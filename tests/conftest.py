@@ -5,10 +5,15 @@ Options and variables, as CONTRIBUTING.md says: `--exhaustive`, CCI_CAPTUM_TEST_
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 from selection import mark_exhaustive
+
+# Of the libraries that torch.set_num_threads (small_models.py) says nothing to, such as faiss and
+# BLAS, and of processes that tests start: more threads than cores wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("CCI_CAPTUM_TEST_THREADS", "1"))
 
 LEFT_OUT = "left_to_exhaustive"  # how many tests, in what a worker of pytest-xdist reports
 _left_out = pytest.StashKey[int]()

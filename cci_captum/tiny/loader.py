@@ -17,6 +17,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import image_transform
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 from .names import MODEL_NAMES
 
@@ -65,6 +66,12 @@ def build(
 
 def tokenizer() -> SimpleTokenizer:
     """Return open_clip's BPE tokenizer with the tiny model's context length of 16 tokens."""
+    return copy.copy(_tokenizer())  # each caller's own, but for the vocabulary
+
+
+@cache
+def _tokenizer() -> SimpleTokenizer:
+    """The same: its vocabulary takes a fraction of a second to read."""
     return SimpleTokenizer(context_length=CONTEXT_LENGTH)
 
 
@@ -113,12 +120,14 @@ def load_tiny(
     state = {key: value.float() for key, value in load_file(weights_path(name)).items()}
     # Only the rows of tokens seen in training are stored. The others are zeros: to the model a
     # token that it never learnt says nothing but that there is a word at this place.
-    rows = torch.zeros(VOCABULARY_SIZE, state["token_embedding.weight"].shape[1])
-    rows[state.pop("token_ids").long()] = state["token_embedding.weight"]
-    state["token_embedding.weight"] = rows
+    learnt = state["token_embedding.weight"]
+    rows = torch.zeros(VOCABULARY_SIZE, learnt.shape[1])
+    rows[state.pop("token_ids").long()] = learnt
     cast_dtype = open_clip.get_cast_dtype(precision)
-    model = build(cast_dtype=cast_dtype)
+    model = build(vocabulary_size=len(learnt), cast_dtype=cast_dtype)  # no random rows for all
     model.load_state_dict(state)
+    model.token_embedding = nn.Embedding.from_pretrained(rows, freeze=False)
+    model.vocab_size = VOCABULARY_SIZE
     if cast_dtype is not None:
         open_clip.convert_weights_to_lp(model, cast_dtype)
     preprocess = image_transform(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -111,8 +112,13 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(name: str) -> Iterator[tuple[int, str, int]]:
+@cache
+def imports(name: str) -> list[tuple[int, str, int]]:
     """(line, module or name, dots) of every import, inside functions too."""
+    return [*_imports(name)]
+
+
+def _imports(name: str) -> Iterator[tuple[int, str, int]]:
     path = MODULES[name]
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
