@@ -218,17 +218,7 @@ _METHODS = (
         path="cci_captum.gate_gradient:GateGradient",
         forward_passes="1",
         needs_gradients=True,
-        options=(
-            Option(
-                "steps",
-                "steps",
-                Integer(),
-                1,
-                "along the way from hidden to seen, averaged; each takes a pass",
-                "{} steps",
-            ),
-            SCORE,
-        ),
+        options=(SCORE,),
     ),
     Method(
         name="gated-cci",

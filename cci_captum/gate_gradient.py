@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ._checks import check_positive_int
 from .attribution.base import PatchAttribution
 from .attribution.gradients import gradients
-from .calls import new_pass
-from .vision_towers import VisionTower
 
 
 class GateGradient(PatchAttribution):
@@ -35,7 +31,9 @@ class GateGradient(PatchAttribution):
     g is the limit of `CCI`: gates a little below 1 lower the score by sum_j g_j (1 - m_j). That
     is not what hiding wholly does. Patches that show the same have small slopes, since the others
     stand in for each; a saturated score has small slopes everywhere; and g says nothing of the
-    model where most of an image is hidden. `steps` averages slopes along the way there.
+    model where most of an image is hidden. Nor do slopes along the way there help much, all gates
+    at t from 1 down to 0: since a softmax knows ratios alone, all patches at t are looked at as at
+    1 until t is so small that the class token outweighs them all.
 
     AtMan (Deiseroth et al. 2023, arXiv 2301.08110) multiplies the logits of one token's keys, and
     those of tokens like it, by a factor in all blocks and takes the rise of the loss, in one
@@ -54,16 +52,10 @@ class GateGradient(PatchAttribution):
     Args:
         forward_func: See `PatchAttribution`.
         vision_tower: See `PatchAttribution`.
-        steps: Slopes are averaged over all gates at 1 / steps, 2 / steps, ..., 1, each of which
-            takes a forward and a backward pass. 1 is g. With more, the sum over an image's patches
-            comes near to its score less the score with gates next to 0 (integrated gradients of the
-            gates). Where a class token is read out, that is the score with every patch hidden.
-            Where patches alone are, and attend to patches alone, equal gates are as none: slopes
-            add up to 0.
 
     Raises:
         TypeError: See `PatchAttribution`.
-        ValueError: If steps is no positive int; see also `PatchAttribution`.
+        ValueError: See `PatchAttribution`.
 
     Example:
         >>> import torch, cci_captum
@@ -76,27 +68,8 @@ class GateGradient(PatchAttribution):
 
     _hides_patches = True
 
-    def __init__(
-        self,
-        forward_func: Callable[..., Tensor],
-        vision_tower: nn.Module | VisionTower | None = None,
-        *,
-        steps: int = 1,
-    ) -> None:
-        super().__init__(forward_func, vision_tower)
-        check_positive_int("steps", steps)
-        self.steps = steps
-
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
-        slopes = self._slopes(1.0, images, target, args)
-        for step in range(1, self.steps):
-            new_pass()
-            slopes = slopes + self._slopes(step / self.steps, images, target, args)
-        return slopes / self.steps
-
-    def _slopes(self, gate: float, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
-        """(B, h, w) derivatives of the score by the gates, where all are at this one."""
-        with self.vision_tower.gate(gate) as gating:
+        with self.vision_tower.gate() as gating:
             scores = self._score(images, target, args)
             (slopes,) = gradients(scores, [gating.gates])
         return slopes.unflatten(1, gating.grid)

@@ -29,15 +29,17 @@ class Gating(Hiding):
     strategy = "mask"
 
     def __init__(self, gates: Tensor | float, num_prefix_tokens: int, attention_pool: bool) -> None:
-        self._given = gates
         self._gates: Tensor | None = None
+        self._of_all: float | None = None  # from which gates are made in a pass
         self._num_prefix_tokens = num_prefix_tokens
         self._attention_pool = attention_pool
         self._grid: tuple[int, int] | None = None
-        self.requires_grad = not isinstance(gates, Tensor) or gates.requires_grad
         self.passes = 0
         if isinstance(gates, Tensor):
+            self.requires_grad = gates.requires_grad
             self._set_gates(gates)
+        else:
+            self.requires_grad, self._of_all = True, float(gates)
 
     def _set_gates(self, gates: Tensor) -> None:
         self._gates = gates
@@ -56,7 +58,7 @@ class Gating(Hiding):
 
     def _enter(self, grid: tuple[int, int]) -> None:
         """Note that the tower starts a pass on images of this patch grid."""
-        if not isinstance(self._given, Tensor) and self._gates is not None:
+        if self._of_all is not None and self._gates is not None:
             raise RuntimeError(
                 "the vision tower ran more than once in one gate that makes the gates of a pass; "
                 "expected exactly one pass over the whole batch, or gates as a tensor"
@@ -85,9 +87,9 @@ class Gating(Hiding):
     def _fitting(self, tokens: Tensor) -> Tensor:
         """The gates of a batch with these tokens, (B, prefix + N, D); see `begin`."""
         expected = (tokens.shape[0], tokens.shape[1] - self._num_prefix_tokens)
-        if self._gates is None:
+        if self._gates is None and self._of_all is not None:
             wide = torch.promote_types(tokens.dtype, torch.float32)
-            gates = tokens.new_full(expected, self._given, dtype=wide, requires_grad=True)
+            gates = tokens.new_full(expected, self._of_all, dtype=wide, requires_grad=True)
             self._set_gates(gates)
         if tuple(self.gates.shape) != expected:
             raise ValueError(

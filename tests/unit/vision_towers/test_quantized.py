@@ -13,7 +13,7 @@ from families import FAMILIES
 from torch import Tensor, nn
 from toy import ToyTokenizer
 
-from cci_captum import ImageTextSimilarity, find_vision_tower
+from cci_captum import GateGradient, ImageTextSimilarity, find_vision_tower
 from cci_captum.baselines import GAME, M2IB, GradCAM, GradECLIP, LayerGradCAM
 from cci_captum.benchmarks.comparison.randomization import with_random_weights
 from cci_captum.vision_towers import dynamically_quantized
@@ -25,6 +25,7 @@ GRADIENTS: dict[str, Callable[..., Any]] = {
     "GAME, all layers": lambda *of: GAME(*of, layers="all"),
     "GradCAM": GradCAM,
     "GradCAM, input": lambda *of: GradCAM(*of, layer="input"),
+    "GateGradient": GateGradient,
     "GradCAM, one head": lambda *of: GradCAM(*of, single_head=True),
 }
 with_gradients = pytest.mark.parametrize("method", GRADIENTS)
