@@ -6,9 +6,11 @@ import warnings
 
 import pytest
 import torch
+from helpers import close
 from torch.nn import functional as F
 
-from cci_captum import CCI, ClusterEffects, KMeans
+from cci_captum import CCI, ClusterEffects, ImageTextSimilarity, KMeans
+from cci_captum.vision_towers import find_vision_tower
 
 # Rows: all positive; mixed, sum > 0; mixed, sum < 0; sum exactly 0; all negative; all zero.
 DROPS = torch.tensor(
@@ -268,3 +270,24 @@ class TestSeveralTargets:
             explain(targets=[])
         with pytest.raises(ValueError, match=r"^target: expected indices into outputs"):
             explain(targets=[0, 5])
+
+
+def test_the_papers_cci_is_its_formulas(model, make_images, tokenizer) -> None:
+    """Cosines, K-means of 7 of the last block's tokens, d_k / sum_j d_j, by plain loops."""
+    similarity = ImageTextSimilarity(model)
+    images, text = make_images(model), tokenizer(["fox", "ship", "igloo"])
+    tower = find_vision_tower(model)
+    with torch.no_grad(), tower.record() as recording:
+        whole = similarity(images, text)
+    labels = KMeans(7, max_length=None)(recording.tokens)
+    drops = torch.zeros(3, 7)
+    for cluster in range(7):
+        with torch.no_grad(), tower.hide(labels == cluster):
+            drops[:, cluster] = whole - similarity(images, text)
+    defined = drops.sum(dim=1) > 0
+    assert defined.any()
+    expected = (drops / drops.sum(dim=1, keepdim=True)).gather(1, labels).view(3, 4, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of those whose drops sum to less than 0
+        found = CCI.paper(similarity).patch_map(images, additional_forward_args=text)
+    close(found[defined], expected[defined], 1e-4)
