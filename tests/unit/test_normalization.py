@@ -275,18 +275,18 @@ class TestSeveralTargets:
 def test_the_papers_cci_is_its_formulas(model, make_images, tokenizer) -> None:
     """Cosines, K-means of 7 of the last block's tokens, d_k / sum_j d_j, by plain loops."""
     similarity = ImageTextSimilarity(model)
-    images, text = make_images(model), tokenizer(["fox", "ship", "igloo"])
+    images, text = make_images(model, batch=12), tokenizer(["fox", "ship", "igloo"] * 4)
     tower = find_vision_tower(model)
     with torch.no_grad(), tower.record() as recording:
         whole = similarity(images, text)
     labels = KMeans(7, max_length=None)(recording.tokens)
-    drops = torch.zeros(3, 7)
+    drops = torch.zeros(12, 7)
     for cluster in range(7):
         with torch.no_grad(), tower.hide(labels == cluster):
             drops[:, cluster] = whole - similarity(images, text)
     defined = drops.sum(dim=1) > 0
     assert defined.any()
-    expected = (drops / drops.sum(dim=1, keepdim=True)).gather(1, labels).view(3, 4, 4)
+    expected = (drops / drops.sum(dim=1, keepdim=True)).gather(1, labels).view(12, 4, 4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of those whose drops sum to less than 0
         found = CCI.paper(similarity).patch_map(images, additional_forward_args=text)
