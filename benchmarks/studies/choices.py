@@ -9,8 +9,10 @@ from typing import Any
 
 from cci_captum.baselines.gated_cci import PARTS
 from cci_captum.baselines.spec import MethodSpec
+from cci_captum.models.scores import LogProbability
 
 from .changed import Enlarged, Shaken
+from .integrated import IntegratedGates
 from .leading import LEADERS
 from .regions import Agglomerative, Grid, Spatial, SuperpixelCCI
 from .replaced import EmbeddingAblation
@@ -122,12 +124,16 @@ def _of_gates() -> list[Level]:
     base = "gate-gradient(score=log-probability)"
     return [
         *(
-            Level("steps", f"{steps}", f"gate-gradient(steps={steps},score=log-probability)", base)
+            Level("steps from hidden", f"{steps}", partial(_integrated, steps=steps), base)
             for steps in (2, 4, 8)
         ),
         Level("score", "logit", "gate-gradient", base),
         Level("score", "margin", "gate-gradient(score=margin)", base),
     ]
+
+
+def _integrated(forward_func: Any, steps: int) -> IntegratedGates:
+    return IntegratedGates(LogProbability(forward_func), steps=steps)
 
 
 def _of_parts() -> list[Level]:
