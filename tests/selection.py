@@ -11,6 +11,9 @@ values, and every value of every parameter is among them.
 
 So a quick run holds every family, method, strategy, seed and option of a test, or of those of its
 file, but not all of them together; conftest.py marks the rest `exhaustive` and leaves it out.
+
+`pytest --pairs` is between the two: of every test any two values that meet in a case, but not all
+that three or more make; the rest is marked `beyond_pairs`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import pytest
@@ -85,6 +89,42 @@ def covering(rows: Sequence[Sequence[Hashable]]) -> list[bool]:
     return keep
 
 
+def pairs(rows: Sequence[Sequence[Hashable]], held: Sequence[bool]) -> list[bool]:
+    """Which cases to keep so that any two values that meet in a case meet in one that is kept.
+
+    Of two parameters all cases, then; of more, those that bring most pairs that no other has
+    brought, one after the other.
+
+    Args:
+        rows: One a case, with a value of each parameter.
+        held: One a case: kept already.
+
+    Returns:
+        One bool a row.
+    """
+    met = [
+        {(i, row[i], j, row[j]) for j in range(len(row)) for i in range(j)} or {tuple(row)}
+        for row in rows
+    ]
+    missing: set[Any] = set().union(*met)
+    keep = list(held)
+    for pair, kept in zip(met, keep, strict=True):
+        if kept:
+            missing -= pair
+    # What a case brings only shrinks: it is looked at again once it comes first.
+    left = [(-len(pair), place) for place, pair in enumerate(met) if not keep[place]]
+    heapify(left)
+    while missing:
+        _, place = heappop(left)
+        brings = len(met[place] & missing)
+        if left and (-brings, place) > left[0]:
+            heappush(left, (-brings, place))
+            continue
+        keep[place] = True
+        missing -= met[place]
+    return keep
+
+
 def _values(item: Any) -> list[Hashable]:
     """What tells the values of each list of parameters apart; names given together are one."""
     given = [mark.args[0] for mark in item.iter_markers("parametrize")]
@@ -137,3 +177,17 @@ def mark_exhaustive(items: Iterable[pytest.Item]) -> None:
         for place, item in enumerate(same):
             if place not in stay:
                 item.add_marker(pytest.mark.exhaustive)
+
+
+def mark_beyond_pairs(items: Iterable[pytest.Item]) -> None:
+    """Add the mark `beyond_pairs` to what `pairs` leaves out, after `mark_exhaustive`."""
+    cases: dict[str, list[Any]] = defaultdict(list)
+    for item in items:
+        if hasattr(item, "callspec") and len(item.callspec.params) > 2:
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for same in cases.values():
+        quick = [not item.get_closest_marker("exhaustive") for item in same]
+        kept = pairs([_values(item) for item in same], quick)
+        for item, keep in zip(same, kept, strict=True):
+            if not keep:
+                item.add_marker(pytest.mark.beyond_pairs)

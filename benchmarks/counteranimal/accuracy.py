@@ -59,17 +59,19 @@ def class_accuracies(
         [['ice bear', 100.0, 50.0, 50.0]]
     """
     rows = grouped_rows(table)
-    rows = rows.assign(_right=right(rows, candidates))
+    needed = rows.columns.intersection(["true", "group", "background"])
+    rows = rows[needed].assign(_right=right(rows, candidates))
     paper = {each.index: each for each in animal_classes()}
     found = []
     for index, own in rows.groupby("true", sort=True):
         known = paper.get(int(index))
         name = known.name if known else _synonyms(int(index))
         row: dict[str, Any] = {"index": int(index), "name": name.split(",")[0]}
-        for group in GROUPS:
-            row[f"{group}_background"] = _background(own, group, getattr(known, group, ""))
-        for group in GROUPS:
-            row |= _rate(group, own.loc[own["group"] == group, "_right"], level)
+        parts = {group: own[own["group"] == group] for group in GROUPS}
+        for group, part in parts.items():
+            row[f"{group}_background"] = _background(part, getattr(known, group, ""))
+        for group, part in parts.items():
+            row |= _rate(group, part["_right"], level)
         found.append(row | _drop(row))
     return pd.DataFrame(found)
 
@@ -196,10 +198,10 @@ def _synonyms(index: int) -> str:
     return names[index] if index < len(names) else f"class {index}"
 
 
-def _background(own: pd.DataFrame, group: str, otherwise: str) -> str:
-    if "background" not in own:
+def _background(part: pd.DataFrame, otherwise: str) -> str:
+    if "background" not in part:
         return otherwise
-    said = own.loc[own["group"] == group, "background"].dropna().unique()
+    said = part["background"].dropna().unique()
     return ", ".join(sorted(map(str, said))) or otherwise
 
 

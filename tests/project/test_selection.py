@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
-from selection import covering, mark_exhaustive, share
+from selection import covering, mark_beyond_pairs, mark_exhaustive, pairs, share
 
 SIZES = [(7,), (5, 2), (3, 3, 3), (45, 2, 3), (2, 3, 45), (14, 2, 2, 4), (4, 4, 2), (1, 1), ()]
 
@@ -61,6 +61,52 @@ def test_names_given_together_are_one_parameter() -> None:
     assert len(left) == 4
     assert len({(case.callspec.params["a"], case.callspec.params["b"]) for case in left}) == 4
     assert len({id(case.callspec.params["c"]) for case in left}) == 2
+
+
+def met(rows: Sequence[tuple[int, ...]]) -> set[tuple[int, ...]]:
+    """Any two values that are together in a row, with their places."""
+    return {
+        (i, row[i], j, row[j])
+        for row in rows
+        for i, j in itertools.combinations(range(len(row)), 2)
+    }
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_any_two_values_meet(sizes: tuple[int, ...]) -> None:
+    rows = [*itertools.product(*map(range, sizes))]
+    held = covering(rows)
+    keep = pairs(rows, held)
+    kept = [row for row, own in zip(rows, keep, strict=True) if own]
+    assert all(own for own, quick in zip(keep, held, strict=True) if quick)
+    assert met(kept) == met(rows)
+    assert {row[0] for row in kept if row} == {row[0] for row in rows if row}
+    if len(sizes) > 2 and min(sizes) > 1:
+        assert len(kept) < len(rows)
+        longest, second, *_ = sorted(sizes, reverse=True)
+        assert longest * second <= len(kept) <= 2 * longest * second
+
+
+def test_pairs_that_no_case_holds_are_not_waited_for() -> None:
+    rows = [(0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 0, 0)]
+    assert pairs(rows, [True, False, False, False]) == [True, True, True, True]
+    rows += [(0, 0, 1)]  # which the others hold: 0 with 0, 0 with 1, and 0 with 1
+    assert pairs(rows, [True, False, False, False, False]) == [True, True, True, True, False]
+
+
+def test_what_is_beyond_pairs_is_marked() -> None:
+    """a and b are given together, and are one parameter: nine values, with two of c and of d."""
+    values = itertools.product(range(3), range(3), "xy", (None, ...))
+    cases = [Case("a, b, c, d", row) for row in values]
+    mark_exhaustive(cases)  # type: ignore[arg-type]
+    mark_beyond_pairs(cases)  # type: ignore[arg-type]
+    left = [case for case in cases if not case.get_closest_marker("beyond_pairs")]
+    quick = [case for case in cases if not case.get_closest_marker("exhaustive")]
+    assert (len(cases), len(left), len(quick)) == (36, 18, 9)
+    assert {*map(id, quick)} < {*map(id, left)}
+    for other in "cd":
+        kept = {tuple(case.callspec.params[name] for name in ("a", "b", other)) for case in left}
+        assert len(kept) == 18
 
 
 def test_values_that_only_some_cases_have_are_kept() -> None:
