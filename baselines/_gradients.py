@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cci_captum.attribution.gradients import differentiable, gradients
+from cci_captum.attribution.derivatives import differentiable, gradients
 
 __all__ = ["differentiable", "gradients"]

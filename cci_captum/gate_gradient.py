@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from .attribution.base import PatchAttribution
-from .attribution.gradients import gradients
+from .attribution.derivatives import gradients
 
 
 class GateGradient(PatchAttribution):

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from .base import GridAttribution, ImageAttribution, PatchAttribution
     from .checking import MethodError, MethodReport, check_method
     from .clusters import ClusterAttribution
+    from .derivatives import gradients
     from .field_of_view import FieldOfView
     from .finite import NotFiniteError, check_finite
     from .forward import run_forward
     from .forward_checks import check_forward_func
-    from .gradients import gradients
     from .inputs import Inputs
     from .resizing import enlarge
     from .seeds import generator_of
@@ -39,7 +39,7 @@ _MODULES = {
     "check_method": "checking",
     "enlarge": "resizing",
     "generator_of": "seeds",
-    "gradients": "gradients",
+    "gradients": "derivatives",
     "run_forward": "forward",
     "select_target": "targets",
 }

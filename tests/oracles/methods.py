@@ -191,7 +191,9 @@ def run_from(
         x = blocks[-1].output
     pools: list[Attention] = []
 
-    def pool_kept(query: Tensor, tokens: Tensor, w: Weights, heads: int, eps: float) -> Tensor:
+    def pool_kept(
+        query: Tensor, tokens: Tensor, w: Weights, heads: int, eps: float, m: None
+    ) -> Tensor:
         size = len(w["q.weight"]) // heads
         q, k, v = (
             list(linear(y, w, name).split(size, 1))

@@ -12,7 +12,14 @@ from helpers import NAMES, Failure, close, hooks
 from torch import Tensor, nn
 
 import cci_captum.baselines
-from cci_captum import CCI, ImageTextSimilarity, KMeans, ShapleyCCI, ZeroShotClassifier
+from cci_captum import (
+    CCI,
+    GateGradient,
+    ImageTextSimilarity,
+    KMeans,
+    ShapleyCCI,
+    ZeroShotClassifier,
+)
 from cci_captum.baselines import METHODS, LayerGradCAM, find_method
 
 pytestmark = pytest.mark.shared(among=6)
@@ -365,9 +372,8 @@ class TestRegistry:
             find_method("lrp")
 
     def test_every_baseline_is_registered(self):
-        registered = {method.cls for method in METHODS.values()} - {CCI, ShapleyCCI} | {
-            LayerGradCAM
-        }
+        ours = {CCI, GateGradient, ShapleyCCI}
+        registered = {method.cls for method in METHODS.values()} - ours | {LayerGradCAM}
         exported = {
             value
             for name in cci_captum.baselines.__all__

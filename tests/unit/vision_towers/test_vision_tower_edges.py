@@ -16,7 +16,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from toy import EMBEDDING, randomize
 
-from cci_captum import CCI, ImageTextSimilarity, KMeans, find_vision_tower
+from cci_captum import CCI, GateGradient, ImageTextSimilarity, KMeans, find_vision_tower
 from cci_captum.baselines import M2IB, CLIPSurgery, GradECLIP, MaskCLIP
 from cci_captum.benchmarks.faithfulness import DeletionInsertion
 from cci_captum.vision_towers import check_vision_tower, register_vision_tower
@@ -164,7 +164,7 @@ def test_compiled_models(name: str, how: str) -> None:
     def forward(inputs: Tensor) -> Tensor:
         return family.run(model, inputs)
 
-    methods = [CCI, GradECLIP]
+    methods = [CCI, GradECLIP, GateGradient]
     expected = [method(forward, model).attribute(images, target=1) for method in methods]
     tower = find_vision_tower(model)
     if how == "blocks":

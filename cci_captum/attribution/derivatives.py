@@ -1,4 +1,4 @@
-"""Derivatives of a score with respect to what a tower recorded."""
+"""Derivatives of a score with respect to what a tower recorded or gated."""
 
 from __future__ import annotations
 
@@ -22,12 +22,21 @@ def gradients(scores: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
 
     Raises:
         RuntimeError: If no gradient reaches the scores, or one of the tensors.
+
+    Example:
+        >>> import torch
+        >>> from cci_captum.attribution import gradients
+        >>> tokens = torch.ones(2, 3, requires_grad=True)
+        >>> (slopes,) = gradients((tokens**2).sum(dim=1), [tokens])
+        >>> slopes.tolist()
+        [[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]]
     """
     found = torch.autograd.grad(differentiable(scores).sum(), tensors, allow_unused=True)
     if any(gradient is None for gradient in found):
         raise RuntimeError(
-            "forward_func: its output was not computed from what the vision tower recorded, as far "
-            "as autograd knows: no gradient arrives there; expected no detached or quantised layers"
+            "forward_func: its output was not computed from what the vision tower recorded or "
+            "gated, as far as autograd knows: no gradient arrives there; expected no detached or "
+            "quantised layers"
         )
     return [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in found]
 
