@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .grad_eclip import GradECLIP
     from .ground_truth import GroundTruth
     from .layer_grad_cam import LayerGradCAM
+    from .legrad import LeGrad
     from .m2ib import M2IB
     from .mask_clip import MaskCLIP
     from .random import Random
@@ -43,6 +44,7 @@ _MODULES = {
     "GradECLIP": "grad_eclip",
     "GroundTruth": "ground_truth",
     "LayerGradCAM": "layer_grad_cam",
+    "LeGrad": "legrad",
     "MaskCLIP": "mask_clip",
     "Method": "registry",
     "MethodSpec": "spec",
@@ -65,6 +67,7 @@ __all__ = [
     "GradECLIP",
     "GroundTruth",
     "LayerGradCAM",
+    "LeGrad",
     "MaskCLIP",
     "Method",
     "MethodSpec",

@@ -121,6 +121,33 @@ _METHODS = (
         ),
     ),
     Method(
+        name="legrad",
+        title="LeGrad",
+        paper="Bousselham et al. 2025, arXiv 2404.03214",
+        path="cci_captum.baselines.legrad:LeGrad",
+        forward_passes="1",
+        needs_gradients=True,
+        needs_text=True,
+        options=(
+            Option(
+                "blocks",
+                "n_blocks",
+                Integer(none="all"),
+                2,
+                "whose attention counts, the last ones",
+                "{} blocks",
+            ),
+            Option(
+                "read-out",
+                "read_out",
+                Choice(names=("mean", "model")),
+                "mean",
+                "of a layer's score: from the mean of its tokens, or as the model reads its own",
+                "read-out: {}",
+            ),
+        ),
+    ),
+    Method(
         name="rise",
         title="RISE",
         paper="Petsiuk et al. 2018, arXiv 1806.07421",

@@ -29,6 +29,7 @@ from cci_captum.baselines import (
     GradCAM,
     GradECLIP,
     LayerGradCAM,
+    LeGrad,
     MaskCLIP,
     SelfAttention,
     find_method,
@@ -261,6 +262,18 @@ def test_game(case, score, layers):
         GAME(case.functions[score], layers=layers),
         score,
         lambda forward, _, similarity: truth.game(forward, similarity, layers=layers),
+    )
+
+
+@both_scores
+@pytest.mark.parametrize("read_out", ["mean", "model"])
+@pytest.mark.parametrize("n_blocks", [1, 2, None])
+def test_legrad(case, score, n_blocks, read_out):
+    count = n_blocks or len(case.passes[0].blocks)
+    case.check(
+        LeGrad(case.functions[score], n_blocks=n_blocks, read_out=read_out),
+        score,
+        lambda forward, text, _: truth.le_grad(forward, text, n_blocks=count, read_out=read_out),
     )
 
 

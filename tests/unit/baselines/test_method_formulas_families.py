@@ -26,6 +26,7 @@ from cci_captum.baselines import (
     CLIPSurgery,
     GradCAM,
     GradECLIP,
+    LeGrad,
     MaskCLIP,
     SelfAttention,
 )
@@ -144,6 +145,15 @@ COMPARABLE = [
 ]
 
 
+WITH_TEXT = [name for name, family in ALL.items() if family.has_text]
+
+
+@pytest.fixture(params=cases(WITH_TEXT), ids=label, scope="module")
+def with_text(request) -> Case:
+    """Of the cases, those with a text encoder."""
+    return Case(*request.param)
+
+
 @pytest.fixture(params=cases(COMPARABLE), ids=label, scope="module")
 def comparable(request) -> Case:
     """Of the cases, those whose patches can be compared with a text."""
@@ -212,6 +222,18 @@ def test_maskclip(comparable, key_similarity):
     comparable.check(
         comparable.map(MaskCLIP, key_similarity=key_similarity),
         lambda forward, _: truth.maskclip(forward, next(texts), key_similarity=key_similarity),
+    )
+
+
+@pytest.mark.parametrize("read_out", ["mean", "model"])
+@pytest.mark.parametrize("n_blocks", [1, 2, None])
+def test_legrad(with_text, n_blocks, read_out):
+    texts = iter(with_text.texts)
+    with_text.check(
+        with_text.map(LeGrad, n_blocks=n_blocks, read_out=read_out),
+        lambda forward, _: truth.le_grad(
+            forward, next(texts), n_blocks=n_blocks or 3, read_out=read_out
+        ),
     )
 
 
