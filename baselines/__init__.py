@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .atman import AtMan
     from .attention_rollout import AttentionRollout
     from .clip_surgery import CLIPSurgery
     from .cluster_ablation import ClusterAblation
@@ -35,6 +36,7 @@ _MODULES = {
     "M2IB": "m2ib",
     "METHODS": "registry",
     "RISE": "rise",
+    "AtMan": "atman",
     "AttentionRollout": "attention_rollout",
     "CLIPSurgery": "clip_surgery",
     "ClusterAblation": "cluster_ablation",
@@ -58,6 +60,7 @@ __all__ = [
     "M2IB",
     "METHODS",
     "RISE",
+    "AtMan",
     "AttentionRollout",
     "CLIPSurgery",
     "ClusterAblation",

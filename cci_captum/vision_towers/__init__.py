@@ -32,6 +32,7 @@ from .registry import (
     load_adapter,
     register_vision_tower,
 )
+from .scaling import KeyScaling
 from .transformers_base import TransformersTower
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ __all__ = [
     "BlockAttention",
     "HideStrategy",
     "Hiding",
+    "KeyScaling",
     "Layer",
     "MultiheadPool",
     "OpenCLIPTimmTower",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -376,24 +376,22 @@ def le_grad(forward: Pass, text: Tensor, *, n_blocks: int = 2, read_out: str = "
     return torch.stack(layers).mean(0)
 
 
-def atman_factors(tokens: Tensor, *, suppression: float, threshold: float | None) -> Tensor:
-    """AtMan (arXiv 2301.08110): (N, N), row i what the keys' logits are multiplied by for token i.
+def atman_factors(tokens: Tensor, i: int, *, suppression: float, threshold: float | None) -> Tensor:
+    """AtMan (arXiv 2301.08110): (N,), what the keys' logits are multiplied by for token i.
 
     1 - suppression at the token itself, 1 - suppression * cosine at those alike, else 1.
     """
-    rows = []
-    for i, token in enumerate(tokens):
-        row = []
-        for j, other in enumerate(tokens):
-            cosine = float(token @ other / (token @ token).sqrt() / (other @ other).sqrt())
-            if i == j:
-                row.append(1 - suppression)
-            elif threshold is not None and cosine >= threshold:
-                row.append(1 - suppression * cosine)
-            else:
-                row.append(1.0)
-        rows.append(row)
-    return torch.tensor(rows, dtype=torch.float64)
+    factors = []
+    for j, other in enumerate(tokens):
+        token = tokens[i]
+        cosine = float(token @ other / (token @ token).sqrt() / (other @ other).sqrt())
+        if i == j:
+            factors.append(1 - suppression)
+        elif threshold is not None and cosine >= threshold:
+            factors.append(1 - suppression * cosine)
+        else:
+            factors.append(1.0)
+    return torch.tensor(factors, dtype=torch.float64)
 
 
 def with_scaled_keys(
@@ -424,18 +422,19 @@ def atman(
     threshold: float | None = 0.6,
     layer: int | str = "input",
     from_minimum: bool = True,
+    patches: Sequence[int] | None = None,
 ) -> Tensor:
     """AtMan: by how much the score falls with each token, and those alike, suppressed.
 
-    Alike in what enters the first block, or in the output of block ``layer``.
+    Alike in what enters the first block, or in the output of block ``layer``. Of all patches (N,),
+    or of some.
     """
     x = forward.blocks[0].x if layer == "input" else forward.blocks[int(layer)].output
-    factors = atman_factors(
-        forward.of_patches(x).detach(), suppression=suppression, threshold=threshold
-    )
+    tokens = forward.of_patches(x).detach()
     values = []
-    for row in factors:
-        other = with_scaled_keys(model, forward.readout, image, row, from_minimum=from_minimum)
+    for i in range(len(tokens)) if patches is None else patches:
+        factors = atman_factors(tokens, i, suppression=suppression, threshold=threshold)
+        other = with_scaled_keys(model, forward.readout, image, factors, from_minimum=from_minimum)
         values.append((score(forward.embedding) - score(other.embedding)).detach())
     return torch.stack(values)
 

@@ -22,6 +22,7 @@ from cci_captum import ImageTextSimilarity
 from cci_captum.baselines import (
     GAME,
     M2IB,
+    AtMan,
     AttentionRollout,
     CLIPSurgery,
     GradCAM,
@@ -214,6 +215,23 @@ def test_attention_rollout(case):
 @pytest.mark.parametrize("layers", ["last", "all"])
 def test_game(case, layers):
     case.check(case.map(GAME, layers=layers), partial(truth.game, layers=layers))
+
+
+@pytest.mark.parametrize("from_minimum", [True, False])
+@pytest.mark.parametrize("threshold", [None, 0.2])
+def test_atman(case, threshold, from_minimum):
+    """At some patches: the oracle runs the model for each."""
+    options = {"threshold": threshold, "from_minimum": from_minimum}
+    actual = case.map(AtMan, **options).flatten(1)
+    some = range(1, actual.shape[1], 5)
+    wanted = torch.stack(
+        [
+            truth.atman(forward, score, case.model, image, patches=some, **options)
+            for image, forward, score in zip(case.images, case.passes, case.scores, strict=True)
+        ]
+    )
+    assert oracles.relative_error(actual[:, some], wanted) < TOLERANCE
+    assert wanted.std(1).max() > 1e-3 * wanted.abs().max() > 0
 
 
 @pytest.mark.parametrize("key_similarity", [True, False])
