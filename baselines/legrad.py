@@ -17,10 +17,12 @@ from cci_captum._checks import check_choice, check_positive_int
 from cci_captum.vision_towers import BlockAttention, VisionTower, join_heads
 
 from ._gradients import gradients
-from ._text import TextAttribution
+from ._text import TextAttribution, check_one_text
 
 ReadOut = Literal["mean", "model"]
 """What a layer's score is read from: the mean of its tokens, or what the model reads."""
+
+_EMPTY = 0.8  # of the range of an empty text's map
 
 
 class LeGrad(TextAttribution):
@@ -34,8 +36,8 @@ class LeGrad(TextAttribution):
     half a block forward and backward.
 
     The defaults are those of the released code (github.com/WalBouss/LeGrad), `layer_index=-2`: the
-    last two blocks, s_l of the mean over all tokens, the class token among them. The paper sums
-    over layers and finds that small models want the last few, large ones more; `n_blocks=None`
+    last two blocks, s_l of the mean over all tokens, the class token among them. The paper takes
+    the mean over layers, and finds that small models want the last few, large ones more; `n_blocks=None`
     takes all. The released map is scaled to [0, 1] over the image, which changes no order; maps
     are not scaled here. It reads SigLIP's and CoCa's tokens through the pool without the model's
     final norm; here the model's read-out is whole, so that the last layer's score is the model's.
@@ -48,6 +50,9 @@ class LeGrad(TextAttribution):
             None is all.
         read_out: "mean" reads a layer's score from the mean of its tokens, "model" as the model
             reads its last layer's: the class token, or its own mean. Not for attention pools.
+        empty_text: (1, L) tokens of a text that names nothing. Patches whose map for it is above
+            0.8 of that map's range over the image get 0: they are looked at whatever is asked. The
+            released code does so for SigLIP alone, with "a photo of a"; the paper does not.
 
     Raises:
         TypeError: If forward_func is of another kind; if the attention cannot be read; see also
@@ -70,16 +75,20 @@ class LeGrad(TextAttribution):
         *,
         n_blocks: int | None = 2,
         read_out: ReadOut = "mean",
+        empty_text: Tensor | None = None,
     ) -> None:
         super().__init__(forward_func, vision_tower)
         if n_blocks is not None:
             check_positive_int("n_blocks", n_blocks)
         check_choice("read_out", read_out, get_args(ReadOut))
+        if empty_text is not None:
+            check_one_text("empty_text", empty_text)
         self.vision_tower.check_attention(all_blocks=True)
         if read_out == "mean" and self.vision_tower.attention_pool is None:
             self.vision_tower.check_projection()
         self.n_blocks = n_blocks
         self.read_out = read_out
+        self.empty_text = empty_text
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
         tower = self.vision_tower
@@ -88,10 +97,17 @@ class LeGrad(TextAttribution):
         with tower.record_attention(range(-count, 0)) as recording:
             encoded = self.clip.encode_images(images)
         self._read_out(recording.last, encoded)  # what is differentiated is to be what is compared
-        of_layer = self._of_block if tower.attention_pool is None else self._of_pool
-        with tower.watch_gradients(), torch.enable_grad():
-            maps = [of_layer(block, text) for block in recording.blocks]
-        return torch.stack(maps).mean(dim=0).unflatten(1, recording.grid)
+        maps = self._maps(recording.blocks, text)
+        if self.empty_text is not None:
+            empty = self.clip.encode_texts(self.empty_text.to(images.device)).expand_as(text)
+            maps = maps.masked_fill(_scaled(self._maps(recording.blocks, empty)) > _EMPTY, 0.0)
+        return maps.unflatten(1, recording.grid)
+
+    def _maps(self, blocks: list[BlockAttention], text: Tensor) -> Tensor:
+        """(B, N) of texts (B, E), the mean over these blocks."""
+        of_layer = self._of_block if self.vision_tower.attention_pool is None else self._of_pool
+        with self.vision_tower.watch_gradients(), torch.enable_grad():
+            return torch.stack([of_layer(block, text) for block in blocks]).mean(dim=0)
 
     def _of_block(self, recorded: BlockAttention, text: Tensor) -> Tensor:
         """(B, N) of a block's own attention."""
@@ -125,3 +141,9 @@ def _output(recorded: BlockAttention, context: Tensor) -> Tensor:
 def _cosines(features: Tensor, text: Tensor) -> Tensor:
     """(B,) cosines of features (B, E), not normalised, with unit texts."""
     return (F.normalize(features.to(text.dtype), dim=-1) * text).sum(dim=-1)
+
+
+def _scaled(maps: Tensor) -> Tensor:
+    """Rows of (B, N) scaled to [0, 1]; 0 where all values of a row are the same."""
+    low, high = maps.aminmax(dim=1, keepdim=True)
+    return (maps - low) / torch.where(high > low, high - low, 1.0)

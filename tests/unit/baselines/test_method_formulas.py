@@ -279,6 +279,20 @@ def test_legrad(case, score, n_blocks, read_out):
 
 
 @both_scores
+def test_legrad_less_what_an_empty_text_looks_at(case, score, tokenizer):
+    tokens = tokenizer(["a"])
+    empty = oracles.text_directions(case.model, case.spec, tokens)[0]
+
+    def expected(forward, text, _):
+        count = len(forward.blocks[-2:])
+        map_, looked_at = (truth.le_grad(forward, t, n_blocks=count) for t in (text, empty))
+        span = looked_at.max() - looked_at.min()
+        return torch.where((looked_at - looked_at.min()) / span > 0.8, 0.0, map_)
+
+    case.check(LeGrad(case.functions[score], empty_text=tokens), score, expected)
+
+
+@both_scores
 @pytest.mark.parametrize("from_minimum", [True, False])
 @pytest.mark.parametrize("threshold", [None, 0.3])
 @pytest.mark.parametrize("layer", ["input", -1])

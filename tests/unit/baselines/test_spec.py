@@ -26,6 +26,7 @@ LEFT_OUT = {
     "forward_func": "what is explained",
     "vision_tower": "a module",
     "clustering": "an object; options set the fields of KMeans",
+    "empty_text": "a tensor of tokens",
     "redundant_text": "a tensor of tokens",
 }
 OPTIONS = [
