@@ -39,9 +39,9 @@ class LeGrad(TextAttribution):
     last two blocks, s_l of the mean over all tokens, the class token among them. The paper takes
     the mean over layers, and finds that small models want the last few, large ones more;
     `n_blocks=None` takes all. The released map is scaled to [0, 1] over the image, which changes no
-    order; maps are not scaled here. It reads SigLIP's and CoCa's tokens through the pool without the
-    model's final norm; here the model's read-out is whole, so that the last layer's score is the
-    model's.
+    order; maps are not scaled here. It reads SigLIP's and CoCa's tokens through the pool without
+    the model's final norm; here the model's read-out is whole, so that the last layer's score is
+    the model's.
 
     Args:
         forward_func: An `ImageTextSimilarity` or a `ZeroShotClassifier`; of a `LogProbability` or
