@@ -417,14 +417,14 @@ class TestRegistry:
 
     @pytest.mark.parametrize("name", EVERY)
     def test_forward_passes_are_true(self, classifier, model, make_images, name):
-        """With the default options: K = 7 clusters, 4000 masks of RISE."""
+        """With the default options: K = 7 clusters, N = 16 patches, 4000 masks of RISE."""
         images = make_images(model, batch=1)
         count = []
         handle = model.visual.register_forward_pre_hook(lambda m, args: count.extend(args[0]))
         options = {} if METHODS[name].needs_masks else {"check": False}
         explain(name, METHODS[name](classifier), images, 1, **options)
         handle.remove()
-        expected = {"K + 1": 8, "K + 2": 9, "1 + 100 of 2 blocks": 1}
+        expected = {"K + 1": 8, "K + 2": 9, "N + 1": 17, "1 + 100 of 2 blocks": 1}
         stated = METHODS[name].forward_passes
         assert len(count) == expected.get(stated) or len(count) == int(stated)
 
