@@ -487,7 +487,7 @@ class TestMisuse:
                 r"empty_text: expected the tokens of one",
             ),
             ("atman", {"suppression": 1.1}, "suppression: expected a number from 0 to 1, got 1.1"),
-            ("atman", {"threshold": -0.1}, "threshold: expected a number from 0 to 1 or None, got"),
+            ("atman", {"threshold": -0.1}, "threshold: expected a number from 0 to 1, or None"),
             ("atman", {"layer": 3}, "layer: expected a block index from -3 to 2, 'input' or"),
             ("m2ib", {"layer": 2}, r"layer: expected a block before the last \(0 to 1\)"),
             ("m2ib", {"steps": 0}, "steps: expected a positive int"),
