@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .atman import AtMan
     from .attention_rollout import AttentionRollout
     from .clip_surgery import CLIPSurgery
     from .cluster_ablation import ClusterAblation
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .grad_eclip import GradECLIP
     from .ground_truth import GroundTruth
     from .layer_grad_cam import LayerGradCAM
+    from .legrad import LeGrad
     from .m2ib import M2IB
     from .mask_clip import MaskCLIP
     from .random import Random
@@ -36,6 +38,7 @@ _MODULES = {
     "M2IB": "m2ib",
     "METHODS": "registry",
     "RISE": "rise",
+    "AtMan": "atman",
     "AttentionRollout": "attention_rollout",
     "CLIPSurgery": "clip_surgery",
     "ClusterAblation": "cluster_ablation",
@@ -45,6 +48,7 @@ _MODULES = {
     "GradECLIP": "grad_eclip",
     "GroundTruth": "ground_truth",
     "LayerGradCAM": "layer_grad_cam",
+    "LeGrad": "legrad",
     "MaskCLIP": "mask_clip",
     "Method": "registry",
     "MethodSpec": "spec",
@@ -58,6 +62,7 @@ __all__ = [
     "M2IB",
     "METHODS",
     "RISE",
+    "AtMan",
     "AttentionRollout",
     "CLIPSurgery",
     "ClusterAblation",
@@ -68,6 +73,7 @@ __all__ = [
     "GradECLIP",
     "GroundTruth",
     "LayerGradCAM",
+    "LeGrad",
     "MaskCLIP",
     "Method",
     "MethodSpec",

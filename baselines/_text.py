@@ -127,3 +127,11 @@ def class_index(classifier: TextScores, target: Any, batch: int) -> Tensor:
     """(B,) index of the target class."""
     count, device = len(classifier.class_names), classifier.text_features.device
     return select_target(torch.arange(count, device=device).expand(batch, -1), target)
+
+
+def check_one_text(argument: str, tokens: Tensor) -> None:
+    """Raise ValueError, naming the argument, unless these are the tokens of one text."""
+    if tokens.ndim != 2 or len(tokens) != 1:
+        raise ValueError(
+            f"{argument}: expected the tokens of one text, shape (1, L), got {tuple(tokens.shape)}"
+        )

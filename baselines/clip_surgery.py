@@ -17,7 +17,7 @@ from cci_captum._checks import check_choice, check_positive_int
 from cci_captum.models.clip import ImageTextSimilarity, TextScores
 from cci_captum.vision_towers import AttentionRecording, BlockAttention, VisionTower, join_heads
 
-from ._text import TextAttribution, class_features, class_index
+from ._text import TextAttribution, check_one_text, class_features, class_index
 
 Revision = Literal["2023-04-12", "2023-04-13", "2025-03-01"]
 """The states of the released code that compute different maps, by the day of the change."""
@@ -91,11 +91,8 @@ class CLIPSurgery(TextAttribution):
         self.vision_tower.check_attention(all_blocks=True)
         check_positive_int("n_blocks", n_blocks)
         check_choice("revision", revision, get_args(Revision))
-        if redundant_text is not None and (redundant_text.ndim != 2 or len(redundant_text) != 1):
-            raise ValueError(
-                "redundant_text: expected the tokens of one text, shape (1, L), got "
-                f"{tuple(redundant_text.shape)}"
-            )
+        if redundant_text is not None:
+            check_one_text("redundant_text", redundant_text)
         self.n_blocks = n_blocks
         self.feature_surgery = feature_surgery
         self.temperature = temperature

@@ -103,7 +103,8 @@ def map_passes(method: str, clusters: int = 7) -> int:
         clusters: K, where the method has clusters.
 
     Raises:
-        ValueError: If there is no such method, or its passes are no whole ones (M2IB's).
+        ValueError: If there is no such method, or its passes are no whole ones (M2IB's) or
+            those of an image's patches (AtMan's).
 
     Example:
         >>> map_passes("cci"), map_passes("maskclip"), map_passes("grad-eclip")

@@ -91,7 +91,7 @@ class Centred(_ScoreOverClasses):
     outputs, so that drops and averages are those of the outputs less their mean. Whatever lifts all
     classes alike changes nothing. Its unit is that of the outputs.
 
-    Methods that compare patches with a text's embedding (MaskCLIP, CLIP Surgery, M2IB) read no
+    Methods that compare with a text's embedding (LeGrad, MaskCLIP, CLIP Surgery, M2IB) read no
     score: their maps are those of forward_func itself.
 
     Args:
@@ -125,7 +125,7 @@ class LogProbability(_ScoreOverClasses):
     outputs z, which should be logits (cosines times the logit scale). Whatever lifts all classes
     alike changes nothing.
 
-    Methods that compare patches with a text's embedding (MaskCLIP, CLIP Surgery, M2IB) read no
+    Methods that compare with a text's embedding (LeGrad, MaskCLIP, CLIP Surgery, M2IB) read no
     score: their maps are those of forward_func itself.
 
     Args:
@@ -159,7 +159,7 @@ class Margin(_ScoreOverClasses):
     z_c - max of z_j over j other than c: above 0 where the class comes first, 0 for each of
     several best. Its unit is that of the outputs, which may be logits or cosines.
 
-    Methods that compare patches with a text's embedding (MaskCLIP, CLIP Surgery, M2IB) read no
+    Methods that compare with a text's embedding (LeGrad, MaskCLIP, CLIP Surgery, M2IB) read no
     score: their maps are those of forward_func itself.
 
     Args:

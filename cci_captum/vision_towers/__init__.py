@@ -33,6 +33,7 @@ from .registry import (
     load_adapter,
     register_vision_tower,
 )
+from .scaling import KeyScaling
 from .transformers_base import TransformersTower
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ __all__ = [
     "Gating",
     "HideStrategy",
     "Hiding",
+    "KeyScaling",
     "Layer",
     "MultiheadPool",
     "OpenCLIPTimmTower",

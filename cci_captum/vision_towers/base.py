@@ -34,6 +34,7 @@ from .hooks import (
 )
 from .layout import Layer, check_readable
 from .recording import AttentionRecording, BlockAttention, TokenRecording
+from .scaling import KeyScaling, scaled, scaling_of
 
 
 class VisionTower(HideableTower):
@@ -197,24 +198,86 @@ class VisionTower(HideableTower):
                     stack.callback(handle.remove)
             yield recording
 
+    @contextmanager
+    def scale_keys(self, factors: Tensor, *, from_minimum: bool = True) -> Iterator[KeyScaling]:
+        """Multiply the attention logits of patches in whatever the tower computes inside.
+
+        Attention is softmax over j of f_j (l_ij - min over k of l_ik), l_ij = q_i k_j / sqrt(d),
+        in every block, head and query, and in the attention pool where there is one; prefix tokens
+        have f = 1. Below 1 a patch is looked at less; with f = 1 everywhere the model is as it was.
+        An average pool has no logits and goes on counting every patch alike. In passes of the
+        thread that enters the context alone; differentiable in `factors`.
+        AtMan (Deiseroth et al. 2023, arXiv 2301.08110).
+
+        Args:
+            factors: (B, h * w) floating point; rows are the images of the batch that the tower
+                will see, in order.
+            from_minimum: Multiply by how much a logit is above the least of its query, as AtMan's
+                released code for MAGMA does. False multiplies the logit itself, as the paper
+                writes it: where that is negative, a factor below 1 draws attention to the patch.
+
+        Yields:
+            A `KeyScaling`, whose `passes` counts how often the tower has run.
+
+        Raises:
+            TypeError: If factors are no floating point tensor, or if what the attention computes
+                cannot be read; see `check_attention`.
+            ValueError: If factors are not 2-dimensional, do not fit the batch, or the attention
+                has a mask of its own (the last two raised by the forward pass).
+            RuntimeError: If patches are hidden or keys scaled in this thread already, or if
+                patches are hidden inside (raised by the forward pass).
+
+        Example:
+            >>> import torch, cci_captum
+            >>> clip = cci_captum.load_clip("tiny")
+            >>> tower = cci_captum.find_vision_tower(clip.model)
+            >>> factors = torch.ones(2, 12 * 12)
+            >>> factors[:, :12] = 0.1  # the top row of patches
+            >>> with torch.no_grad(), tower.scale_keys(factors):
+            ...     features = clip.model.encode_image(torch.zeros(2, 3, 96, 96))
+        """
+        if not isinstance(factors, Tensor) or not factors.is_floating_point():
+            got = factors.dtype if isinstance(factors, Tensor) else type(factors).__name__
+            raise TypeError(f"factors: expected a floating point tensor, got {got}")
+        if factors.ndim != 2:
+            raise ValueError(f"factors: expected shape (B, h * w), got {tuple(factors.shape)}")
+        if self.hides or scaling_of(self.entry)() is not None:
+            raise RuntimeError("scale_keys: patches of this tower are hidden, or scaled, already")
+        self.check_attention(all_blocks=True)
+        scaling = KeyScaling(factors, from_minimum)
+        pool = self.attention_pool
+        with ExitStack() as stack:
+            stack.enter_context(eager())
+            stack.enter_context(scaled(self.entry, scaling))
+            for handle in self._install_entry(scaling.begin):
+                stack.callback(handle.remove)
+            for layer in [*self.blocks, *([] if pool is None else [pool])]:
+                for handle in self._install_open_attention(None, layer, False, None):
+                    stack.callback(handle.remove)
+            yield scaling
+
     def _install_open_attention(
         self,
         index: int | None,
         layer: AttentionLayer,
         single_head: bool,
-        recording: AttentionRecording,
+        recording: AttentionRecording | None,
     ) -> Iterator[RemovableHandle]:
-        """Replace what a layer's attention puts out by the same, computed step by step."""
+        """Replace what a layer's attention puts out by the same, computed step by step.
+
+        There keys are scaled, and what was computed is recorded.
+        """
         entered: list[Any] = []
         source: AttentionPool | VisionTower = layer if isinstance(layer, AttentionPool) else self
         prefix = source.num_prefix_tokens
         hiding_here = self._hiding_here()
+        scaling_here = scaling_of(self.entry)
 
         def enter(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
             entered[:] = [args[0], (args[1:], kwargs)]
 
         def attend(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-            hiding, hidden = hiding_here(), None
+            hiding, scaling, hidden = hiding_here(), scaling_here(), None
             if kwargs.get("is_causal") or not (hiding or _keeps_all_keys(kwargs)):
                 raise ValueError(
                     "forward_func: expected attention without a mask of its own, got one for "
@@ -225,6 +288,8 @@ class VisionTower(HideableTower):
                 queries, keys, values = (join_heads(x)[:, None] for x in (queries, keys, values))
             wide = torch.promote_types(queries.dtype, torch.float32)
             logits = queries.to(wide) @ keys.to(wide).mT / queries.shape[-1] ** 0.5
+            if scaling is not None:
+                logits = scaling.scale(logits, hiding)
             if hiding is not None:
                 hidden = hiding.key_padding_mask if source is self else hiding.pool_mask(prefix)
             if hidden is not None:
@@ -232,21 +297,22 @@ class VisionTower(HideableTower):
             probabilities = logits.softmax(dim=-1)
             context = join_heads(probabilities.to(values.dtype) @ values)
             # A checkpointed block runs once more in the backward pass: the first run counts.
-            recording._recorded.setdefault(
-                index,
-                BlockAttention(
-                    layer,
-                    entered[0],
-                    queries,
-                    keys,
-                    values,
-                    probabilities,
-                    context,
-                    source.pool,
-                    prefix,
-                    entered[1],
-                ),
-            )
+            if recording is not None:
+                recording._recorded.setdefault(
+                    index,
+                    BlockAttention(
+                        layer,
+                        entered[0],
+                        queries,
+                        keys,
+                        values,
+                        probabilities,
+                        context,
+                        source.pool,
+                        prefix,
+                        entered[1],
+                    ),
+                )
             return layer.put_out(layer.project_out(context), output)
 
         yield before(layer.module, enter, with_kwargs=True)

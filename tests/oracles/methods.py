@@ -17,8 +17,10 @@ What is read out, where the papers know a class token only:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest.mock import patch as patched
 
@@ -100,12 +102,20 @@ def weighted_values(probabilities: list[Tensor], v: Tensor) -> Tensor:
 
 
 def attend(
-    q: list[Tensor], k: list[Tensor], v: list[Tensor], w: Weights, eps: float, single_head: bool
+    q: list[Tensor],
+    k: list[Tensor],
+    v: list[Tensor],
+    w: Weights,
+    eps: float,
+    single_head: bool,
+    change: Callable[[Tensor], Tensor] = lambda logits: logits,
 ) -> Attention:
-    """Attention of heads (L, d), or of one head over the full width."""
+    """Attention of heads (L, d), or of one head over the full width; ``change`` of its logits."""
     if single_head:
         q, k, v = [torch.cat(q, 1)], [torch.cat(k, 1)], [torch.cat(v, 1)]
-    odds = [softmax(qh @ kh.T / math.sqrt(qh.shape[1])) for qh, kh in zip(q, k, strict=True)]
+    odds = [
+        softmax(change(qh @ kh.T / math.sqrt(qh.shape[1]))) for qh, kh in zip(q, k, strict=True)
+    ]
     context = weighted_values(odds, torch.cat(v, 1))
     return Attention(w, eps, torch.cat(q, 1), torch.cat(k, 1), torch.cat(v, 1), odds, context)
 
@@ -329,6 +339,106 @@ def game(forward: Pass, score: Score, *, layers: str = "last") -> Tensor:
         attention = weighted(forward.pool)
         relevance = attention @ relevance[len(relevance) - attention.shape[1] :]
     return forward.of_patches(forward.read(relevance))
+
+
+def le_grad(forward: Pass, text: Tensor, *, n_blocks: int = 2, read_out: str = "mean") -> Tensor:
+    """LeGrad (arXiv 2404.03214): mean over layers, heads and queries of ReLU(d s_l / d A_l).
+
+    s_l is the cosine of the text with what layer l's tokens are read out to: the projected mean of
+    all of them, or, ``read_out="model"``, as the model reads its last layer's. With an attention
+    pool s_l is read through it, and A_l is the pool's attention in that reading.
+    """
+    layers = []
+    for block in forward.blocks[-n_blocks:]:
+        again = run_from(
+            block.output,
+            len(forward.blocks),
+            forward.tower,
+            forward.readout,
+            forward.prefix,
+            forward.averaged_from,
+        )
+        if again.pool is not None:
+            score = to_unit(again.embedding) @ text
+            positive = [_relu(_gradient(score, a)) for a in again.pool.probabilities]
+            layers.append(forward.of_patches(again.read(_mean(positive))))
+            continue
+        feature = again.embedding
+        if read_out == "mean":
+            assert forward.tower.project is not None
+            feature = forward.tower.project(block.output.mean(0)[None])[0]
+        score = to_unit(feature) @ text
+        total = torch.zeros(len(block.output), dtype=torch.float64)
+        for head in block.attention.probabilities:
+            for row in _relu(_gradient(score, head)):
+                total += row
+        layers.append(
+            forward.of_patches(total / len(block.attention.probabilities) / len(block.output))
+        )
+    return torch.stack(layers).mean(0)
+
+
+def atman_factors(tokens: Tensor, i: int, *, suppression: float, threshold: float | None) -> Tensor:
+    """AtMan (arXiv 2301.08110): (N,), what the keys' logits are multiplied by for token i.
+
+    1 - suppression at the token itself, 1 - suppression * cosine at those alike, else 1.
+    """
+    factors = []
+    for j, other in enumerate(tokens):
+        token = tokens[i]
+        cosine = float(token @ other / (token @ token).sqrt() / (other @ other).sqrt())
+        if i == j:
+            factors.append(1 - suppression)
+        elif threshold is not None and cosine >= threshold:
+            factors.append(1 - suppression * cosine)
+        else:
+            factors.append(1.0)
+    return torch.tensor(factors, dtype=torch.float64)
+
+
+def with_scaled_keys(
+    model: Any, readout: str, image: Tensor, factors: Tensor, *, from_minimum: bool = True
+) -> Pass:
+    """The forward pass with logits of the patches' keys (N,) multiplied, in every attention.
+
+    ``from_minimum``: of logits less the least of their query.
+    """
+
+    def change(logits: Tensor) -> Tensor:
+        if from_minimum:
+            logits = logits - logits.min(1, keepdim=True).values
+        prefix = torch.ones(logits.shape[1] - len(factors), dtype=torch.float64)
+        return logits * torch.cat([prefix, factors])
+
+    with patched.object(sys.modules[__name__], "attend", partial(attend, change=change)):
+        return run(model, readout, image)
+
+
+def atman(
+    forward: Pass,
+    score: Score,
+    model: Any,
+    image: Tensor,
+    *,
+    suppression: float = 0.9,
+    threshold: float | None = 0.6,
+    layer: int | str = "input",
+    from_minimum: bool = True,
+    patches: Sequence[int] | None = None,
+) -> Tensor:
+    """AtMan: by how much the score falls with each token, and those alike, suppressed.
+
+    Alike in what enters the first block, or in the output of block ``layer``. Of all patches (N,),
+    or of some.
+    """
+    x = forward.blocks[0].x if layer == "input" else forward.blocks[int(layer)].output
+    tokens = forward.of_patches(x).detach()
+    values = []
+    for i in range(len(tokens)) if patches is None else patches:
+        factors = atman_factors(tokens, i, suppression=suppression, threshold=threshold)
+        other = with_scaled_keys(model, forward.readout, image, factors, from_minimum=from_minimum)
+        values.append((score(forward.embedding) - score(other.embedding)).detach())
+    return torch.stack(values)
 
 
 def surgery_rows(forward: Pass, *, n_blocks: int = 6) -> Tensor:

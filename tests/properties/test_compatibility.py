@@ -40,7 +40,7 @@ OPTIONS = {
 COLUMNS = {"cci": "CCI, mask", "cci drop": "CCI, drop"} | {
     name: method.title for name, method in METHODS.items() if name != "cci" and not method.preset
 }
-READS_ATTENTION = ("grad-eclip", "self-attention", "rollout", "game")
+READS_ATTENTION = ("grad-eclip", "self-attention", "rollout", "game", "legrad", "atman")
 PROJECTS_PATCHES = ("maskclip", "clip-surgery")
 NOTES = {
     "a": "needs text embeddings, and this model has no text encoder",

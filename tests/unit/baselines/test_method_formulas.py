@@ -21,6 +21,7 @@ from cci_captum.baselines import (
     GAME,
     M2IB,
     RISE,
+    AtMan,
     AttentionRollout,
     CLIPSurgery,
     ClusterAblation,
@@ -29,6 +30,7 @@ from cci_captum.baselines import (
     GradCAM,
     GradECLIP,
     LayerGradCAM,
+    LeGrad,
     MaskCLIP,
     SelfAttention,
     find_method,
@@ -262,6 +264,54 @@ def test_game(case, score, layers):
         score,
         lambda forward, _, similarity: truth.game(forward, similarity, layers=layers),
     )
+
+
+@both_scores
+@pytest.mark.parametrize("read_out", ["mean", "model"])
+@pytest.mark.parametrize("n_blocks", [1, 2, None])
+def test_legrad(case, score, n_blocks, read_out):
+    count = n_blocks or len(case.passes[0].blocks)
+    case.check(
+        LeGrad(case.functions[score], n_blocks=n_blocks, read_out=read_out),
+        score,
+        lambda forward, text, _: truth.le_grad(forward, text, n_blocks=count, read_out=read_out),
+    )
+
+
+@both_scores
+def test_legrad_less_what_an_empty_text_looks_at(case, score, tokenizer):
+    tokens = tokenizer(["a"])
+    empty = oracles.text_directions(case.model, case.spec, tokens)[0]
+
+    def expected(forward, text, _):
+        count = len(forward.blocks[-2:])
+        map_, looked_at = (truth.le_grad(forward, t, n_blocks=count) for t in (text, empty))
+        span = looked_at.max() - looked_at.min()
+        return torch.where((looked_at - looked_at.min()) / span > 0.8, 0.0, map_)
+
+    case.check(LeGrad(case.functions[score], empty_text=tokens), score, expected)
+
+
+@both_scores
+@pytest.mark.parametrize("from_minimum", [True, False])
+@pytest.mark.parametrize("threshold", [None, 0.3])
+@pytest.mark.parametrize("layer", ["input", -1])
+def test_atman(case, score, layer, threshold, from_minimum):
+    """At some patches: the oracle runs the model for each."""
+    options = {"layer": layer, "threshold": threshold, "from_minimum": from_minimum}
+    method = AtMan(case.functions[score], suppression=0.7, **options)
+    actual = method.patch_map(case.images, *case.arguments[score]).flatten(1)
+    some = range(1, actual.shape[1], 5)
+    rows = []
+    for image, forward, text in zip(case.images, case.passes, case.texts[score], strict=True):
+        similarity = partial(oracles.cosine, text)
+        value = truth.atman(
+            forward, similarity, case.model, image, suppression=0.7, patches=some, **options
+        )
+        rows.append(case.scales[score] * value)
+    wanted = torch.stack(rows)
+    assert wanted.std(1).max() > 1e-6 * wanted.abs().max() > 0
+    assert oracles.relative_error(actual[:, some], wanted) < TOLERANCE
 
 
 every_revision = pytest.mark.parametrize("revision", truth.SURGERY)

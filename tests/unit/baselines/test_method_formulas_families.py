@@ -22,10 +22,12 @@ from cci_captum import ImageTextSimilarity
 from cci_captum.baselines import (
     GAME,
     M2IB,
+    AtMan,
     AttentionRollout,
     CLIPSurgery,
     GradCAM,
     GradECLIP,
+    LeGrad,
     MaskCLIP,
     SelfAttention,
 )
@@ -144,6 +146,15 @@ COMPARABLE = [
 ]
 
 
+WITH_TEXT = [name for name, family in ALL.items() if family.has_text]
+
+
+@pytest.fixture(params=cases(WITH_TEXT), ids=label, scope="module")
+def with_text(request) -> Case:
+    """Of the cases, those with a text encoder."""
+    return Case(*request.param)
+
+
 @pytest.fixture(params=cases(COMPARABLE), ids=label, scope="module")
 def comparable(request) -> Case:
     """Of the cases, those whose patches can be compared with a text."""
@@ -206,12 +217,41 @@ def test_game(case, layers):
     case.check(case.map(GAME, layers=layers), partial(truth.game, layers=layers))
 
 
+@pytest.mark.parametrize("from_minimum", [True, False])
+@pytest.mark.parametrize("threshold", [None, 0.2])
+def test_atman(case, threshold, from_minimum):
+    """At some patches: the oracle runs the model for each."""
+    options = {"threshold": threshold, "from_minimum": from_minimum}
+    actual = case.map(AtMan, **options).flatten(1)
+    some = range(1, actual.shape[1], 5)
+    wanted = torch.stack(
+        [
+            truth.atman(forward, score, case.model, image, patches=some, **options)
+            for image, forward, score in zip(case.images, case.passes, case.scores, strict=True)
+        ]
+    )
+    assert oracles.relative_error(actual[:, some], wanted) < TOLERANCE
+    assert wanted.std(1).max() > 1e-3 * wanted.abs().max() > 0
+
+
 @pytest.mark.parametrize("key_similarity", [True, False])
 def test_maskclip(comparable, key_similarity):
     texts = iter(comparable.texts)
     comparable.check(
         comparable.map(MaskCLIP, key_similarity=key_similarity),
         lambda forward, _: truth.maskclip(forward, next(texts), key_similarity=key_similarity),
+    )
+
+
+@pytest.mark.parametrize("read_out", ["mean", "model"])
+@pytest.mark.parametrize("n_blocks", [1, 2, None])
+def test_legrad(with_text, n_blocks, read_out):
+    texts = iter(with_text.texts)
+    with_text.check(
+        with_text.map(LeGrad, n_blocks=n_blocks, read_out=read_out),
+        lambda forward, _: truth.le_grad(
+            forward, next(texts), n_blocks=n_blocks or 3, read_out=read_out
+        ),
     )
 
 

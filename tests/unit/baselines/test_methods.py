@@ -424,14 +424,20 @@ class TestRegistry:
 
     @pytest.mark.parametrize("name", EVERY)
     def test_forward_passes_are_true(self, classifier, model, make_images, name):
-        """With the default options: K = 7 clusters, 55 of gated CCI, 4000 masks of RISE."""
+        """By default: K = 7 clusters, 55 of gated CCI; N = 16 patches; 4000 masks of RISE."""
         images = make_images(model, batch=1)
         count = []
         handle = model.visual.register_forward_pre_hook(lambda m, args: count.extend(args[0]))
         options = {} if METHODS[name].needs_masks else {"check": False}
         explain(name, METHODS[name](classifier), images, 1, **options)
         handle.remove()
-        expected = {"K + 1": 8, "K + 2": 9, "1 + 100 of 2 blocks": 1, "1 + 2 of each cluster": 111}
+        expected = {
+            "K + 1": 8,
+            "K + 2": 9,
+            "N + 1": 17,
+            "1 + 100 of 2 blocks": 1,
+            "1 + 2 of each cluster": 111,
+        }
         stated = METHODS[name].forward_passes
         assert len(count) == expected.get(stated) or len(count) == int(stated)
 
@@ -486,6 +492,16 @@ class TestMisuse:
                 {"revision": "2023-04-11"},
                 "revision: expected one of 2023-04-12, 2023-04-13, 2025-03-01, got '2023-04-11'",
             ),
+            ("legrad", {"n_blocks": 0}, "n_blocks: expected a positive int"),
+            ("legrad", {"read_out": "class"}, "read_out: expected one of mean, model, got 'class'"),
+            (
+                "legrad",
+                {"empty_text": torch.zeros(2, 5)},
+                r"empty_text: expected the tokens of one",
+            ),
+            ("atman", {"suppression": 1.1}, "suppression: expected a number from 0 to 1, got 1.1"),
+            ("atman", {"threshold": -0.1}, "threshold: expected a number from 0 to 1, or None"),
+            ("atman", {"layer": 3}, "layer: expected a block index from -3 to 2, 'input' or"),
             ("m2ib", {"layer": 2}, r"layer: expected a block before the last \(0 to 1\)"),
             ("m2ib", {"steps": 0}, "steps: expected a positive int"),
             ("cluster-lime", {"n_samples": 0}, "n_samples: expected a positive int"),

@@ -26,6 +26,7 @@ LEFT_OUT = {
     "forward_func": "what is explained",
     "vision_tower": "a module",
     "clustering": "an object; options set the fields of KMeans",
+    "empty_text": "a tensor of tokens",
     "redundant_text": "a tensor of tokens",
 }
 OPTIONS = [
@@ -298,12 +299,12 @@ def test_which_methods_explain_a_score() -> None:
     """Not those that compare with the text's embedding, nor those that know no target."""
     without = {name for name in METHODS if "score" not in MethodSpec(name).values}
     compare_texts = {name for name in METHODS if name.startswith("clip-surgery")}
-    compare_texts |= {"maskclip", "m2ib"}
+    compare_texts |= {"legrad", "maskclip", "m2ib"}
     assert without == compare_texts | {"self-attention", "rollout", "random", "ground-truth"}
 
 
 def test_choices_are_the_classes_own() -> None:
-    from cci_captum.baselines import clip_surgery, game
+    from cci_captum.baselines import clip_surgery, game, legrad
     from cci_captum.clustering.kmeans import Backend
     from cci_captum.effects import Normalization
     from cci_captum.vision_towers import HideStrategy
@@ -313,6 +314,7 @@ def test_choices_are_the_classes_own() -> None:
         ("cci", "normalization"): Normalization,
         ("cci", "hide"): HideStrategy,
         ("game", "layers"): game.Layers,
+        ("legrad", "read-out"): legrad.ReadOut,
         ("clip-surgery", "revision"): clip_surgery.Revision,
     }
     for (name, option), literal in expected.items():
