@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .options import Choice, Flag, Integer, Layer, Number, Option
+from .options import Choice, Flag, Integer, Layer, Number, Option, Several
 
 SEED = Integer(least=0)
 SCORE = Option(
@@ -130,4 +130,58 @@ REVISION = Option(
     "2025-03-01",
     "of the released code",
     "{}",
+)
+ATMAN = (
+    Option(
+        "suppression",
+        "suppression",
+        Number(least=0, most=1),
+        0.9,
+        "logits of a patch's key times 1 less this",
+        "suppression {}",
+    ),
+    Option(
+        "threshold",
+        "threshold",
+        Number(least=0, most=1, none="none"),
+        0.6,
+        "cosine from which patches alike are weakened with it, or none",
+        "threshold {}",
+    ),
+    Option(
+        "layer",
+        "layer",
+        Layer(names=("input", "projected")),
+        "input",
+        "whose tokens are compared: a block's, what enters the first, or the projected",
+        "layer {}",
+    ),
+    Option(
+        "from-minimum",
+        "from_minimum",
+        Flag(),
+        True,
+        "count logits from the least of their query",
+        "raw logits",
+    ),
+    SCORE,
+)
+GATED = (
+    Option(
+        "parts",
+        "parts",
+        Several(each=Choice(names=("gradient", "values", "hidden", "shown"))),
+        ("gradient", "values", "hidden", "shown"),
+        "whose z-scores are added",
+        "{}",
+    ),
+    Option(
+        "clusters",
+        "clusters",
+        Several(each=Integer()),
+        (4, 7, 10, 14, 20),
+        "of an image's patches, each K in turn",
+        "{} clusters",
+    ),
+    SCORE,
 )

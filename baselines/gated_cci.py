@@ -15,7 +15,7 @@ from cci_captum._checks import check_positive_int
 from cci_captum._progress import tqdm
 from cci_captum.attribution.base import PatchAttribution
 from cci_captum.attribution.clusters import compacted
-from cci_captum.attribution.gradients import gradients
+from cci_captum.attribution.derivatives import gradients
 from cci_captum.attribution.inputs import Inputs
 from cci_captum.attribution.targets import select_target
 from cci_captum.cluster_maps import spread

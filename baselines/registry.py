@@ -6,9 +6,11 @@ Facts only, no torch: the classes are imported when they are asked for.
 from __future__ import annotations
 
 from ._shared_options import (
+    ATMAN,
     BASELINE,
     CLIP_SURGERY,
     CLUSTERS,
+    GATED,
     NORMALIZATION,
     REVISION,
     SAMPLES,
@@ -19,7 +21,7 @@ from ._shared_options import (
     single_head,
 )
 from .method import Method
-from .options import Choice, Flag, Integer, Layer, Number, Option, Several
+from .options import Choice, Flag, Integer, Layer, Number, Option
 
 _METHODS = (
     Method(
@@ -153,41 +155,7 @@ _METHODS = (
         paper="Deiseroth et al. 2023, arXiv 2301.08110",
         path="cci_captum.baselines.atman:AtMan",
         forward_passes="N + 1",
-        options=(
-            Option(
-                "suppression",
-                "suppression",
-                Number(least=0, most=1),
-                0.9,
-                "logits of a patch's key times 1 less this",
-                "suppression {}",
-            ),
-            Option(
-                "threshold",
-                "threshold",
-                Number(least=0, most=1, none="none"),
-                0.6,
-                "cosine from which patches alike are weakened with it, or none",
-                "threshold {}",
-            ),
-            Option(
-                "layer",
-                "layer",
-                Layer(names=("input", "projected")),
-                "input",
-                "whose tokens are compared: a block's, what enters the first, or the projected",
-                "layer {}",
-            ),
-            Option(
-                "from-minimum",
-                "from_minimum",
-                Flag(),
-                True,
-                "count logits from the least of their query",
-                "raw logits",
-            ),
-            SCORE,
-        ),
+        options=ATMAN,
     ),
     Method(
         name="rise",
@@ -297,25 +265,7 @@ _METHODS = (
         forward_passes="1 + 2 of each cluster",
         needs_gradients=True,
         needs_text=True,
-        options=(
-            Option(
-                "parts",
-                "parts",
-                Several(each=Choice(names=("gradient", "values", "hidden", "shown"))),
-                ("gradient", "values", "hidden", "shown"),
-                "whose z-scores are added",
-                "{}",
-            ),
-            Option(
-                "clusters",
-                "clusters",
-                Several(each=Integer()),
-                (4, 7, 10, 14, 20),
-                "of an image's patches, each K in turn",
-                "{} clusters",
-            ),
-            SCORE,
-        ),
+        options=GATED,
     ),
     Method(
         name="cluster-ablation",

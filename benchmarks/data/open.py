@@ -47,7 +47,7 @@ def open_data(text: str, *, preprocess: Preprocess | None = None, **options: Any
         >>> open_data("scenes:objects=three")
         Traceback (most recent call last):
         ...
-        ValueError: data: objects of scenes: expected one of one, two, got 'three'
+        ValueError: data: objects of scenes: expected one of one, two, each, got 'three'
     """
     scheme, given = read_source(text)
     source = SOURCES[scheme]

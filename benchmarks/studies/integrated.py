@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cci_captum._checks import check_positive_int
 from cci_captum.attribution.base import PatchAttribution
-from cci_captum.attribution.gradients import gradients
+from cci_captum.attribution.derivatives import gradients
 from cci_captum.calls import new_pass
 
 

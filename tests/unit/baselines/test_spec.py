@@ -17,8 +17,18 @@ import torch
 from torch import Tensor, nn
 
 import cci_captum
+from cci_captum.attribution.base import ImageAttribution
 from cci_captum.baselines import METHODS, MethodSpec, find_method
-from cci_captum.baselines.options import Choice, Flag, Integer, Kind, Layer, Number, Option
+from cci_captum.baselines.options import (
+    Choice,
+    Flag,
+    Integer,
+    Kind,
+    Layer,
+    Number,
+    Option,
+    Several,
+)
 from cci_captum.clustering import KMeans
 
 # Arguments of classes that no option sets, and why.
@@ -48,6 +58,9 @@ def some(kind: Kind) -> list[Any]:
         found = [*kind.names]
     elif isinstance(kind, Flag):
         found = [True, False]
+    elif isinstance(kind, Several):
+        each = some(kind.each)
+        found = [tuple(each[:1]), tuple(each[:2][::-1]), tuple(each)]
     else:
         assert isinstance(kind, Layer)
         found = [-2, 0, 3, *kind.names]
@@ -336,8 +349,14 @@ def classifier() -> nn.Module:
 
 def attributes(explainer: Any) -> dict[str, Any]:
     """Of an attribution, those that options set; towers and models by identity."""
+
+    def of(value: Any) -> Any:
+        if isinstance(value, ImageAttribution):  # one that another is made of
+            return attributes(value)
+        return id(value) if isinstance(value, nn.Module) else value
+
     return {
-        name: id(value) if isinstance(value, nn.Module) else value
+        name: of(value)
         for name, value in vars(explainer).items()
         if name != "vision_tower" and "func" not in name
     }
@@ -400,12 +419,14 @@ def test_a_score_wraps_what_is_explained(
     scores.find_score = find_score  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, scores.__name__, scores)
     monkeypatch.setattr(cci_captum.models, "scores", scores, raising=False)
-    spec = MethodSpec(name, {"score": "margin"})
+    # One that compares with texts as well would see none in a score that is not the library's.
+    further = {"parts": ("gradient",)} if METHODS[name].needs_text else {}
+    spec = MethodSpec(name, {"score": "margin", **further})
     made: Any = spec(classifier)
     assert asked == ["margin"] and isinstance(made.forward_func, Doubled)
     assert made.forward_func.forward_func is classifier
-    assert attributes(made) == attributes(METHODS[name](classifier))
-    MethodSpec(name, {"score": "logit"})(classifier)
+    assert attributes(made) == attributes(METHODS[name](classifier, **further))
+    MethodSpec(name, {"score": "logit", **further})(classifier)
     assert asked == ["margin"]
 
 
