@@ -48,7 +48,7 @@ FLOORS = (
         "cci_captum.shapley_values",
     ),
     ("cci_captum.effects", "cci_captum.shapley_effects"),
-    ("cci_captum.cci", "cci_captum.visualization"),
+    ("cci_captum.cci", "cci_captum.gate_gradient", "cci_captum.visualization"),
     (
         "cci_captum.explained_words",
         "cci_captum.mean_over_seeds",
