@@ -143,7 +143,7 @@ class GatedCCI(PatchAttribution):
 
     def _parts(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> dict[Part, Tensor]:
         """Part -> (B, h, w) z-scores."""
-        tower, found = self.vision_tower, {}
+        tower, found = self.vision_tower, dict[Part, Tensor]()
         with ExitStack() as stack:
             gating = stack.enter_context(tower.gate(1.0)) if "gradient" in self.parts else None
             recording = stack.enter_context(tower.record())

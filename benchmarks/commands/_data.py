@@ -33,7 +33,7 @@ def check_data(arguments: argparse.Namespace) -> None:
         if name not in _OPTIONS or name == "seed":  # --seed is of ties, too
             continue
         value = getattr(arguments, name, None)
-        if value not in (shared_default(f"--{name}"), said):
+        if value not in (None, shared_default(f"--{name}"), said):
             raise CommandError(f"--{name}: --data says {name}={said}, got {value!r}")
 
 

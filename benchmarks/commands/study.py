@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 KINDS = ("leading", "choices")
 
 _FILES = ("results.parquet", "differences.parquet", "differences.png", PAGE)
+_SCENES = "scenes:objects=each,artwork=each"
 _DRAWN_BY = ("objects", "artwork")
 _MOST_BLOCKS = 200
 
@@ -48,9 +49,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     parser.add_argument("where", choices=KINDS, metavar="|".join(KINDS))
     add_models_option(parser)
-    add_shared_options(
-        parser, "--pretrained", "--data", "--n", "--objects", "--artwork", "--classes", "--masks"
-    )
+    add_shared_options(parser, "--pretrained", "--data", "--n", "--classes", "--masks")
     parser.add_argument(
         "--protocol",
         metavar="P,P",
@@ -70,7 +69,7 @@ def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--out", type=Path, default=Path("cci-captum-study"), help="folder (%(default)s)"
     )
     add_shared_options(parser, "--restart", "--batch-size", "--seed", "--device")
-    parser.set_defaults(run=run, objects="each", artwork="each", working=None, variants=False)
+    parser.set_defaults(run=run, data=_SCENES, working=None, variants=False)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -156,13 +156,14 @@ def _counted(rows: pd.DataFrame, conditions: Mapping[str, pd.DataFrame]) -> str:
 def _costs(rows: pd.DataFrame) -> str:
     once = rows[rows["protocol"] == rows["protocol"].iloc[0]]
     located = [name for name in LOCATED if name in once]
-    found = means(once, located).set_index(["method", "measure"]) if located else None
+    said = {}
+    if located:
+        for _, row in means(once, located).iterrows():
+            said[row["method"], row["measure"]] = _mean(row)
     lines = []
     for name, own in once.groupby("method", sort=False):
         line = [title(name), f"{own['forward_passes'].mean():.0f}", f"{own['seconds'].mean():.3f}"]
-        for measure in located:
-            line.append(_mean(found.loc[name, measure]) if (name, measure) in found.index else "")
-        lines.append(line)
+        lines.append([*line, *(said.get((name, measure), "") for measure in located)])
     head = [MEASURES[name].title for name in (*_COSTS, *located)]
     return table(["method", *head], lines)
 

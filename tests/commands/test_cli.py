@@ -532,7 +532,7 @@ def test_options_of_several_commands_are_the_same() -> None:
     parser = cli.build_parser()
     (commands,) = (action.choices for action in parser._actions if action.choices)
     seen: dict[str, set[str]] = {}
-    several = ("compare", "retrieval", "counteranimal", "spurious")
+    several = ("compare", "retrieval", "study", "counteranimal", "spurious")
     for command in commands.values():  # type: ignore[union-attr]
         for action in command._actions:
             for option in {*action.option_strings} & {*_common._SHARED, "--method"}:
@@ -541,6 +541,9 @@ def test_options_of_several_commands_are_the_same() -> None:
                     continue
                 if option == "--method" and command.prog.split()[-1] == "diagnose":
                     assert action.nargs is None and action.default == "cci"  # one
+                    continue
+                if option == "--data" and command.prog.split()[-1] == "study":
+                    assert action.default == "scenes:objects=each,artwork=each"  # all conditions
                     continue
                 usual = str(action.help).rpartition(" (")[0] if option == "--method" else ""
                 settings = usual or (action.help, action.type, action.default, action.metavar)

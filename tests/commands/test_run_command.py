@@ -230,13 +230,13 @@ def test_what_is_damaged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
         ("[]", 'PLAN: expected an object with a "command"'),
         (
             '{"command": ""}',
-            "PLAN: expected one of compare, retrieval, diagnose, counteranimal, spurious, covar, "
-            "variants as command in",
+            "PLAN: expected one of compare, retrieval, diagnose, study, counteranimal, "
+            "spurious, covar, variants as command in",
         ),
         (
             '{"command": "demo"}',
-            "PLAN: expected one of compare, retrieval, diagnose, counteranimal, spurious, covar, "
-            "variants as command",
+            "PLAN: expected one of compare, retrieval, diagnose, study, counteranimal, "
+            "spurious, covar, variants as command",
         ),
         ('{"command": "compare", "out": {"a": 1}}', "PLAN: expected a text or number as out, got"),
         ('{"command": "compare", "metod": "cci"}', "unrecognized arguments: --metod"),
@@ -257,7 +257,8 @@ def test_plans_that_are_none(
     [
         (
             ["demo"],
-            "run: expected compare, retrieval, diagnose, counteranimal, spurious, covar, variants",
+            "run: expected compare, retrieval, diagnose, study, counteranimal, spurious, covar, "
+            "variants",
         ),
         (["status"], "status: expected one folder, got 0 words"),
         (["status", "none"], "status: no such folder: none"),
