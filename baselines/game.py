@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from cci_captum._checks import check_choice
 from cci_captum.attribution.base import PatchAttribution
+from cci_captum.attribution.derivatives import gradients
 from cci_captum.vision_towers import VisionTower
 
-from ._gradients import gradients
 from ._relevance import patches_read
 
 Layers = Literal["last", "all"]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from cci_captum.attribution.base import PatchAttribution
+from cci_captum.attribution.derivatives import gradients
 from cci_captum.vision_towers import VisionTower, join_heads
 
-from ._gradients import gradients
 from ._similarity import projected_cosine
 
 

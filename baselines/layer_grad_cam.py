@@ -14,9 +14,8 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from cci_captum.attribution.base import GridAttribution
+from cci_captum.attribution.derivatives import differentiable
 from cci_captum.attribution.forward import tower_of
-
-from ._gradients import differentiable
 
 
 class LayerGradCAM(GridAttribution):

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cci_captum._checks import check_choice, check_positive_int
+from cci_captum.attribution.derivatives import gradients
 from cci_captum.vision_towers import BlockAttention, VisionTower, join_heads
 
-from ._gradients import gradients
 from ._text import TextAttribution, check_one_text
 
 ReadOut = Literal["mean", "model"]
