@@ -86,7 +86,7 @@ class TextAttribution(PatchAttribution):
 
     def _check_read_out(self, images: Tensor) -> None:
         """Raise TypeError unless the tower's read-out is what `clip` takes for image features."""
-        with self.vision_tower.record_attention([-1]) as recording:
+        with torch.no_grad(), self.vision_tower.record_attention([-1]) as recording:
             encoded = self.clip.encode_images(images)
         self._read_out(recording.last, encoded)
 

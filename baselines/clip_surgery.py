@@ -100,10 +100,10 @@ class CLIPSurgery(TextAttribution):
         self.redundant_text = redundant_text
 
     def _patch_map(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> Tensor:
-        tower = self.vision_tower
-        with tower.record_attention(self._blocks) as recording:
+        text = self._text_features(target, args, len(images))
+        with self.vision_tower.record_attention(self._blocks) as recording:
             encoded = self.clip.encode_images(images)
-        return self._map_of(recording, target, args, encoded)
+        return self._map_of(recording, text, target, encoded)
 
     @property
     def _blocks(self) -> range:
@@ -113,19 +113,18 @@ class CLIPSurgery(TextAttribution):
     def _map_of(
         self,
         recording: AttentionRecording,
+        text: Tensor,
         target: Any,
-        args: tuple[Any, ...],
         encoded: Tensor | None = None,
     ) -> Tensor:
         """The map (B, h, w) of a pass.
 
         Args:
             recording: The attention of `_blocks` in that pass.
+            text: (B, E), what `_text_features` gives.
             target: As for `_patch_map`.
-            args: As for `_patch_map`.
             encoded: See `TextAttribution._read_out`.
         """
-        text = self._text_features(target, args, len(recording.last.tokens))
         whole, patches = self._features(recording.blocks, encoded, text.dtype)
         with torch.autocast(text.device.type, enabled=False):
             if self.feature_surgery and self.redundant_text is not None:

@@ -144,6 +144,9 @@ class GatedCCI(PatchAttribution):
     def _parts(self, images: Tensor, target: Any, args: tuple[Any, ...]) -> dict[Part, Tensor]:
         """Part -> (B, h, w) z-scores."""
         tower, found = self.vision_tower, dict[Part, Tensor]()
+        text = None
+        if self._values is not None:
+            text = self._values._text_features(target, args, len(images))
         with ExitStack() as stack:
             gating = stack.enter_context(tower.gate(1.0)) if "gradient" in self.parts else None
             recording = stack.enter_context(tower.record())
@@ -153,8 +156,8 @@ class GatedCCI(PatchAttribution):
             outputs = self._run_forward(images, args)
             if gating is not None:
                 (found["gradient"],) = gradients(select_target(outputs, target), [gating.gates])
-        if self._values is not None and attention is not None:
-            found["values"] = self._values._map_of(attention, target, args).flatten(1)
+        if self._values is not None and attention is not None and text is not None:
+            found["values"] = self._values._map_of(attention, text, target).flatten(1)
         if {"hidden", "shown"} & set(self.parts):
             found |= self._of_regions(images, target, args, outputs.detach(), recording)
         h, w = recording.grid

@@ -125,9 +125,10 @@ class LeGrad(TextAttribution):
 
     def _of_pool(self, recorded: BlockAttention, text: Tensor) -> Tensor:
         """(B, N) of the attention pool, reading a block's tokens."""
-        tokens = _output(recorded, recorded.context)
+        tokens = _output(recorded, recorded.context).detach()  # no further than the pool
         with self.vision_tower.record_attention((), pool=True, requires_grad=True) as reading:
-            features = self.vision_tower.read_out(tokens)
+            with torch.no_grad():  # up to the pool, where the graph begins
+                features = self.vision_tower.read_out(tokens)
             pool = reading.last
             (gradient,) = gradients(_cosines(features, text), [pool.probabilities])
         return pool.patches(pool.pool(gradient.relu().mean(dim=1)))

@@ -27,7 +27,11 @@ from cci_captum.models.scores import OF_OUTPUTS, SCORES, find_score, without_sco
 
 OVER_CLASSES = [Centred, LogProbability, Margin]
 EVERY = sorted(METHODS)
-WITH_TEXT = [name for name in EVERY if METHODS[name].needs_text]
+WITH_TEXT = [  # and no score
+    name
+    for name in EVERY
+    if METHODS[name].needs_text and "score" not in {option.name for option in METHODS[name].options}
+]
 BLACK_BOX = [name for name, m in METHODS.items() if not (m.needs_text or m.needs_masks)]
 UNMOVED = ("random", "rollout", "self-attention", "ground-truth")  # read no score at all
 
