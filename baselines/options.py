@@ -218,6 +218,8 @@ class Several(Kind):
     Example:
         >>> Several(each=Integer()).read("4+7"), Several(each=Integer()).text((4, 7))
         ((4, 7), '4+7')
+        >>> Several(each=Integer()).check(4)
+        (4,)
     """
 
     each: Kind = field(default_factory=Kind, kw_only=True)
@@ -230,12 +232,16 @@ class Several(Kind):
         return tuple(self.each.read(one) for one in text.split("+"))
 
     def _fits(self, value: Any) -> bool:
-        if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-            return False
-        return len(set(map(self.each.check, value))) == len(value)
+        values = self._several(value)
+        return bool(values) and len(set(map(self.each.check, values))) == len(values)
 
     def _normal(self, value: Any) -> tuple[Any, ...]:
-        return tuple(self.each.check(one) for one in value)
+        return tuple(map(self.each.check, self._several(value)))
+
+    def _several(self, value: Any) -> Sequence[Any]:
+        """The values; one alone is as well as a sequence of it."""
+        alone = isinstance(value, str) or not isinstance(value, Sequence)
+        return (value,) if alone else value
 
     def _text(self, value: Any) -> str:
         return "+".join(self.each.text(one) for one in value)

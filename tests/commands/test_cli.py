@@ -220,7 +220,7 @@ def test_explain_takes_every_method_with_one_text(chelsea: Path) -> None:
         size = (12, 12) if spec.method.resolution == "patch" else (96, 96)
         assert maps.shape == (1, 1, *size)
         assert maps.isfinite().all() and maps.max() > maps.min(), spec
-        if "clusters" in spec.options:
+        if "clusters" in spec.options and spec.name != "gated-cci":  # which tells patches apart
             assert len(maps.unique()) == 3, spec
 
 

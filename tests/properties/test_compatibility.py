@@ -41,7 +41,7 @@ COLUMNS = {"cci": "CCI, mask", "cci drop": "CCI, drop"} | {
     name: method.title for name, method in METHODS.items() if name != "cci" and not method.preset
 }
 READS_ATTENTION = ("grad-eclip", "self-attention", "rollout", "game", "legrad", "atman")
-PROJECTS_PATCHES = ("maskclip", "clip-surgery")
+PROJECTS_PATCHES = ("maskclip", "clip-surgery", "gated-cci")
 NOTES = {
     "a": "needs text embeddings, and this model has no text encoder",
     "b": "patches have no feature of their own in the joint space: the image feature is read from "

@@ -33,6 +33,7 @@ WITHOUT_PATCH_FEATURES = (
     "clip-surgery",
     "clip-surgery-2023-04-12",
     "clip-surgery-2023-04-13",
+    "gated-cci",
 )
 
 
