@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ..comparison import MEASURES
 from ..comparison.titles import heading, title
 from .choices import Level
+from .tables import areas_of
 
 _INK, _FAINT = "0.15", "0.7"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73")  # Okabe and Ito's
@@ -27,7 +28,7 @@ def leading(found: Mapping[str, pd.DataFrame]) -> Figure:
     """
     first = next(iter(found.values()))
     others = list(first["method"].unique())
-    panels = list(first[["protocol", "measure"]].drop_duplicates().itertuples(index=False))
+    panels = areas_of(first)
     figure, axes = _panels(panels, len(others), 0.2 * len(found))
     offsets = np.linspace(-0.25, 0.25, len(found)) if len(found) > 1 else [0.0]
     for (leader, own), offset, colour, marker in zip(
@@ -56,7 +57,7 @@ def choices(changed: pd.DataFrame, levels: Sequence[Level]) -> Figure:
         changed: As `report.changes` gives it.
         levels: Those that were measured.
     """
-    panels = list(changed[["protocol", "measure"]].drop_duplicates().itertuples(index=False))
+    panels = areas_of(changed)
     figure, axes = _panels(panels, len(levels), 0.17)
     for axis, (protocol, measure) in zip(axes, panels, strict=True):
         own = changed[(changed["protocol"] == protocol) & (changed["measure"] == measure)]

@@ -13,7 +13,7 @@ from ..comparison import MEASURES
 from ..comparison.titles import heading, title
 from ..markdown import NO_INTERVAL, literal, table, with_interval
 from .choices import Level
-from .tables import AREAS, LOCATED, adjusted, differences, means
+from .tables import AREAS, LOCATED, adjusted, areas_of, differences, means
 
 _COSTS = ("forward_passes", "seconds")
 
@@ -97,7 +97,7 @@ def choices_page(
         levels: Those that were measured.
         about: A paragraph of Markdown: what was run.
     """
-    columns = list(changed[["protocol", "measure"]].drop_duplicates().itertuples(index=False))
+    columns = areas_of(changed)
     measured = means(rows, AREAS).set_index(["method", "protocol", "measure"])
     keyed = changed.set_index(["base", "method", "protocol", "measure"])
     lines = []
@@ -107,7 +107,6 @@ def choices_page(
         for level in (level for level in levels if level.base == base):
             cells = [_cell(keyed.loc[(base, level.name, *key)]) for key in columns]
             lines.append([level.choice, level.level, *cells, f"{alike[base, level.name]:.2f}"])
-    head = [f"{protocol}, {heading(area)}" for protocol, area in columns]
     parts = [
         "# What each choice changes",
         about,
@@ -116,7 +115,7 @@ def choices_page(
         "more of the area; in bold where off zero (p < 0.05, adjusted by Holm over the whole "
         "table). The last column is how alike the maps are to those of the method as it is, by "
         "Spearman's rank correlation.",
-        _bold(table(["choice", "level", *head, "alike"], lines)),
+        _bold(table(["choice", "level", *map(_area, columns), "alike"], lines)),
     ]
     if any("(-)" in part for part in parts):
         parts.insert(3, NO_INTERVAL)
@@ -170,16 +169,14 @@ def _costs(rows: pd.DataFrame) -> str:
 
 def _means(rows: pd.DataFrame, leaders: Sequence[str]) -> str:
     found = means(rows, AREAS)
-    protocols = list(found["protocol"].unique())
-    columns = [(protocol, area) for protocol in protocols for area in AREAS]
+    columns = [(protocol, area) for protocol in found["protocol"].unique() for area in AREAS]
     keyed = found.set_index(["method", "protocol", "measure"])["mean"]
     names = [*leaders, *(name for name in found["method"].unique() if name not in leaders)]
     lines = [
         [title(name), *(f"{keyed.get((name, *key), np.nan):.3f}" for key in columns)]
         for name in names
     ]
-    head = [f"{protocol}, {heading(area)}" for protocol, area in columns]
-    return table(["method", *head], lines)
+    return table(["method", *map(_area, columns)], lines)
 
 
 def verdicts(found: Found) -> str:
@@ -201,13 +198,12 @@ def verdicts(found: Found) -> str:
 
 def _differences(own: pd.DataFrame) -> str:
     """A leader's differences, a row a method."""
-    columns = list(own[["protocol", "measure"]].drop_duplicates().itertuples(index=False))
+    columns = areas_of(own)
     lines = []
     for name, of_method in own.groupby("method", sort=False):
         keyed = of_method.set_index(["protocol", "measure"])
         lines.append([title(name), *(_cell(keyed.loc[tuple(key)]) for key in columns)])
-    head = [f"{protocol}, {heading(measure)}" for protocol, measure in columns]
-    return _bold(table(["less", *head], lines))
+    return _bold(table(["less", *map(_area, columns)], lines))
 
 
 def _not_ahead(by_condition: Mapping[str, pd.DataFrame]) -> str:
@@ -215,12 +211,12 @@ def _not_ahead(by_condition: Mapping[str, pd.DataFrame]) -> str:
     lines = []
     for name, own in by_condition.items():
         left = own[own["verdict"] != "better"]
-        for (protocol, measure), rows in left.groupby(["protocol", "measure"], sort=False):
+        for area, rows in left.groupby(["protocol", "measure"], sort=False):
             said = [
                 title(row.method) + (" (behind)" if row.verdict == "worse" else "")
                 for row in rows.itertuples()
             ]
-            lines.append([name, f"{protocol}, {heading(measure)}", ", ".join(said)])
+            lines.append([name, _area(area), ", ".join(said)])
     return table(["condition", "area", "not ahead of"], lines) if lines else ""
 
 
@@ -231,6 +227,12 @@ def _checks(checks: pd.DataFrame) -> str:
     lines = [[title(name), *(f"{value:.2f}" for value in row)] for name, row in found.iterrows()]
     said = "Rank correlation with the map without the check; near 0 passes."
     return f"{said}\n\n{table(['method', *found.columns], lines)}"
+
+
+def _area(area: tuple[str, str]) -> str:
+    """A protocol and a measure, as a column is called."""
+    protocol, measure = area
+    return f"{protocol}, {heading(measure)}"
 
 
 def _mean(row: pd.Series) -> str:

@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from ..comparison import MEASURES, Comparison
+from ..comparison.randomization import rank_correlation
 from ..statistics import holm, interval, paired_interval, paired_p_value
 
 AREAS = ("deletion_top1", "insertion_top1")
@@ -17,8 +21,6 @@ AREAS = ("deletion_top1", "insertion_top1")
 
 LOCATED = ("pointing_game", "energy", "average_precision")
 """Where maps lie."""
-
-MODEL = "model"
 
 
 def joined(comparisons: Sequence[Comparison]) -> pd.DataFrame:
@@ -103,6 +105,11 @@ def differences(
     return pd.DataFrame(found)
 
 
+def areas_of(differences: pd.DataFrame) -> list[tuple[str, str]]:
+    """Protocol and measure of each column that a table of differences fills, in order."""
+    return list(differences[["protocol", "measure"]].drop_duplicates().itertuples(index=False))
+
+
 def adjusted(differences: pd.DataFrame) -> pd.DataFrame:
     """Differences that are looked at together, with what they say together.
 
@@ -155,25 +162,41 @@ def alike(comparisons: Sequence[Comparison], pairs: Sequence[tuple[str, str]]) -
 
     Args:
         comparisons: Each by one model.
-        pairs: Methods, two each.
+        pairs: Methods, two each. Finer maps are averaged over the cells of the other's.
 
     Returns:
         By pairs; NaN where no item has maps of both that are not constant.
     """
-    found = {}
-    for pair in pairs:
-        values = []
-        for comparison in comparisons:
-            maps = comparison.maps[comparison.maps["check"] == ""]
-            first, second = (
-                maps[maps["method"] == name].set_index("index")["map"] for name in pair
-            )
-            for index in first.index.intersection(second.index):
-                ranks = [pd.Series(one[index]).rank() for one in (first, second)]
-                if all(rank.nunique() > 1 for rank in ranks):
-                    values.append(ranks[0].corr(ranks[1]))
-        found[pair] = float(np.mean(values)) if values else math.nan
-    return pd.Series(found)
+    values: dict[tuple[str, str], list[float]] = {pair: [] for pair in pairs}
+    for comparison in comparisons:
+        plain = comparison.maps[comparison.maps["check"] == ""]
+        maps = {name: _maps_of(own) for name, own in plain.groupby("method")}
+        for first, second in pairs:
+            ours, theirs = maps.get(first, {}), maps.get(second, {})
+            both = [index for index in ours if index in theirs]
+            if both:
+                stacked = (torch.stack([of[index] for index in both]) for of in (ours, theirs))
+                values[first, second] += rank_correlation(*_of_one_size(*stacked))
+    known = {
+        pair: [value for value in own if not math.isnan(value)] for pair, own in values.items()
+    }
+    return pd.Series(
+        {pair: float(np.mean(own)) if own else math.nan for pair, own in known.items()}
+    )
+
+
+def _maps_of(rows: pd.DataFrame) -> dict[int, Tensor]:
+    """Item -> map (h, w)."""
+    return {
+        row.index_: torch.tensor(row.map).view(row.map_height, row.map_width)
+        for row in rows.rename(columns={"index": "index_"}).itertuples(index=False)
+    }
+
+
+def _of_one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps (B, h, w) each, the finer ones averaged over the cells of the coarser."""
+    h, w = min(first.shape[1:], second.shape[1:])
+    return F.adaptive_avg_pool2d(first, (h, w)), F.adaptive_avg_pool2d(second, (h, w))
 
 
 def _paired(

@@ -119,6 +119,21 @@ def test_alike(comparisons: list[Comparison]) -> None:
     assert found.tolist() == pytest.approx([-1, 1])
 
 
+def test_finer_maps_are_compared_on_the_coarser_grid() -> None:
+    """Each cell of the coarse map is four of the fine one; another has no map of an item."""
+    coarse, rng = comparison("a", n=4), np.random.default_rng(0)
+    maps = coarse.maps.copy()
+    for place in maps.index[maps["method"] == "same"]:
+        noise = rng.normal(0, 1, (2, 2, 3, 2))
+        fine = np.arange(6.0).reshape(2, 1, 3, 1) + noise - noise.mean((1, 3), keepdims=True)
+        maps.at[place, "map"] = fine.reshape(-1)
+        maps.loc[place, ["map_height", "map_width"]] = 4, 6
+    maps = maps[(maps["method"] != "worse") | (maps["index"] > 1)]
+    fine = Comparison(coarse.results, coarse.curves, coarse.errors, {}, maps=maps)
+    found = alike([fine], [("leader", "same"), ("same", "worse"), ("leader", "nothing")])
+    assert found.tolist() == pytest.approx([1, -1, float("nan")], nan_ok=True)
+
+
 def test_unknown_methods(rows: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match=r"method: expected one of leader, .*, got 'best'"):
         differences(rows, "best")
