@@ -123,14 +123,19 @@ CLIP_SURGERY = (
         "temperature", "temperature", Number(), 2.0, "of the classes' softmax", "temperature {}"
     ),
 )
-REVISION = Option(
-    "revision",
-    "revision",
-    Choice(names=("2023-04-12", "2023-04-13", "2025-03-01")),
-    "2025-03-01",
-    "of the released code",
-    "{}",
-)
+
+
+def revision(default: str) -> Option:
+    return Option(
+        "revision",
+        "revision",
+        Choice(names=("2023-04-12", "2023-04-13", "2025-03-01")),
+        default,
+        "of CLIP Surgery's released code",
+        "{}",
+    )
+
+
 ATMAN = (
     Option(
         "suppression",
@@ -183,5 +188,6 @@ GATED = (
         "of an image's patches, each K in turn",
         "{} clusters",
     ),
+    revision("2023-04-12"),
     SCORE,
 )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cci_captum._captum import repeat_target
-from cci_captum._checks import check_positive_int
+from cci_captum._checks import check_choice, check_positive_int
 from cci_captum._progress import tqdm
 from cci_captum.attribution.base import PatchAttribution
 from cci_captum.attribution.clusters import compacted
@@ -23,7 +23,7 @@ from cci_captum.clustering import KMeans
 from cci_captum.coalitions import own_sets, run_sets, sizes_of
 from cci_captum.vision_towers import AttentionRecording, TokenRecording, VisionTower
 
-from .clip_surgery import CLIPSurgery
+from .clip_surgery import CLIPSurgery, Revision
 
 Part = Literal["gradient", "values", "hidden", "shown"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -59,10 +59,11 @@ class GatedCCI(PatchAttribution):
         vision_tower: See `PatchAttribution`.
         parts: Which are added, at least one.
         clusters: The K of K-means, of the last block's patches.
+        revision: Of the values; see `CLIPSurgery`. Those of the first release insert better here.
 
     Raises:
         TypeError: With "values", as `CLIPSurgery`; see also `PatchAttribution`.
-        ValueError: If parts or clusters are not these; see also `PatchAttribution`.
+        ValueError: If parts, clusters or revision are not these; see also `PatchAttribution`.
 
     Example:
         >>> import torch, cci_captum
@@ -84,6 +85,7 @@ class GatedCCI(PatchAttribution):
         *,
         parts: Sequence[Part] = PARTS,
         clusters: Sequence[int] = (4, 7, 10, 14, 20),
+        revision: Revision = "2023-04-12",
     ) -> None:
         super().__init__(forward_func, vision_tower)
         self.parts = _checked(parts, "parts", f"some of {', '.join(PARTS)}, each once")
@@ -94,10 +96,12 @@ class GatedCCI(PatchAttribution):
         self.clusters = _checked(clusters, "clusters", "numbers of clusters, each once")
         for count in self.clusters:
             check_positive_int("clusters", count)
+        check_choice("revision", revision, get_args(Revision))
+        self.revision = revision
         self._values: CLIPSurgery | None = None
         self._read_out_known = False
         if "values" in self.parts:
-            self._values = CLIPSurgery(forward_func, self.vision_tower)
+            self._values = CLIPSurgery(forward_func, self.vision_tower, revision=revision)
 
     def parts_of(
         self,

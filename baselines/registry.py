@@ -12,12 +12,12 @@ from ._shared_options import (
     CLUSTERS,
     GATED,
     NORMALIZATION,
-    REVISION,
     SAMPLES,
     SCORE,
     SEED,
     hide,
     key_similarity,
+    revision,
     single_head,
 )
 from .method import Method
@@ -187,20 +187,20 @@ _METHODS = (
         path="cci_captum.baselines.clip_surgery:CLIPSurgery",
         forward_passes="1",
         needs_text=True,
-        options=(*CLIP_SURGERY, REVISION),
+        options=(*CLIP_SURGERY, revision("2025-03-01")),
     ),
     *(
         Method(
-            name=f"clip-surgery-{revision}",
-            title=f"CLIP Surgery {revision}",
-            paper=f"the same, code as of {revision}",
+            name=f"clip-surgery-{day}",
+            title=f"CLIP Surgery {day}",
+            paper=f"the same, code as of {day}",
             path="cci_captum.baselines.clip_surgery:CLIPSurgery",
             forward_passes="1",
             needs_text=True,
-            preset=(("revision", revision),),
+            preset=(("revision", day),),
             options=CLIP_SURGERY,
         )
-        for revision in ("2023-04-12", "2023-04-13")
+        for day in ("2023-04-12", "2023-04-13")
     ),
     Method(
         name="m2ib",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cci_captum import GateGradient, KMeans, LogProbability, ZeroShotClassifier
 from cci_captum.baselines import CLIPSurgery, GatedCCI
+from cci_captum.baselines.clip_surgery import Revision
 from cci_captum.baselines.gated_cci import PARTS, z_score
 from cci_captum.vision_towers import find_vision_tower
 
@@ -62,10 +63,14 @@ def test_parts_of_regions_are_those_of_plain_loops(scores, images, part: str) ->
     close(found, z(loops(scores, images, [2, 3], part)), 1e-4)
 
 
-def test_parts_of_the_first_pass_are_those_of_their_methods(scores, images) -> None:
-    found = GatedCCI(scores, clusters=[2]).parts_of(images, TARGET)
+@pytest.mark.parametrize("revision", get_args(Revision))
+def test_parts_of_the_first_pass_are_those_of_their_methods(
+    scores, images, revision: Revision
+) -> None:
+    found = GatedCCI(scores, clusters=[2], revision=revision).parts_of(images, TARGET)
     close(found["gradient"], z(GateGradient(scores).patch_map(images, TARGET)), 1e-4)
-    close(found["values"], z(CLIPSurgery(scores).patch_map(images, TARGET)), 1e-4)
+    values = CLIPSurgery(scores, revision=revision).patch_map(images, TARGET)
+    close(found["values"], z(values), 1e-4)
 
 
 @pytest.mark.parametrize("parts", [PARTS, ("values", "gradient"), ("shown",)])
@@ -155,6 +160,7 @@ def test_values_of_other_features_are_refused(model, tokenizer, images) -> None:
             r"clusters: expected numbers of clusters, each once, ",
         ),
         ({"clusters": (3, 0)}, ValueError, "clusters: expected a positive int, got 0"),
+        ({"revision": "2024"}, ValueError, "revision: expected one of 2023-04-12, .*, got '2024'"),
     ],
 )
 def test_errors(scores, options: dict[str, Any], error: type[Exception], message: str) -> None:
