@@ -13,7 +13,6 @@ from cci_captum.models.scores import LogProbability
 
 from .changed import Enlarged, Shaken
 from .integrated import IntegratedGates
-from .leading import LEADERS
 from .regions import Agglomerative, Grid, Spatial, SuperpixelCCI
 from .replaced import EmbeddingAblation
 
@@ -137,8 +136,8 @@ def _integrated(forward_func: Any, steps: int) -> IntegratedGates:
 
 
 def _of_parts() -> list[Level]:
-    """Of gated CCI at 16 passes."""
-    base = LEADERS[1]
+    """Of gated CCI with one K."""
+    base = "gated-cci(clusters=7,score=log-probability)"
     without = {part: "+".join(other for other in PARTS if other != part) for part in PARTS}
 
     def gated(options: str, score: str = "log-probability") -> str:
@@ -146,17 +145,21 @@ def _of_parts() -> list[Level]:
 
     return [
         *(
-            Level("parts", f"without {part}", gated(f"parts={others},clusters=6"), base)
+            Level("parts", f"without {part}", gated(f"parts={others},clusters=7"), base)
             for part, others in without.items()
         ),
         *(
-            Level("parts", f"{part} alone", gated(f"parts={part},clusters=6"), base)
+            Level("parts", f"{part} alone", gated(f"parts={part},clusters=7"), base)
             for part in PARTS
         ),
         *(
             Level("clusters", clusters.replace("+", ", "), gated(f"clusters={clusters}"), base)
-            for clusters in ("3", "10", "20", "3+4", "4+7+10+14+20")
+            for clusters in ("3", "10", "20", "4+8", "4+7+10+14+20")
         ),
-        Level("score", "logit", gated("clusters=6", "logit"), base),
-        Level("score", "margin", gated("clusters=6", "margin"), base),
+        Level("score", "logit", gated("clusters=7", "logit"), base),
+        Level("score", "margin", gated("clusters=7", "margin"), base),
+        *(
+            Level("values of", revision, gated(f"clusters=7,revision={revision}"), base)
+            for revision in ("2023-04-13", "2025-03-01")
+        ),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 LEADERS = (
     "gated-cci(parts=gradient+values,score=log-probability)",
-    "gated-cci(clusters=6,score=log-probability)",
+    "gated-cci(parts=gradient+values+hidden,clusters=4+8,score=log-probability)",
     "gated-cci(score=log-probability)",
 )
 """At most 3 passes, at most 16 and without bound; a backward pass counts as two."""
