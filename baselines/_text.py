@@ -84,9 +84,10 @@ class TextAttribution(PatchAttribution):
         select_target(features[:, 0], target)  # one score an image: only None fits
         return features
 
+    @torch.no_grad()
     def _check_read_out(self, images: Tensor) -> None:
         """Raise TypeError unless the tower's read-out is what `clip` takes for image features."""
-        with torch.no_grad(), self.vision_tower.record_attention([-1]) as recording:
+        with self.vision_tower.record_attention([-1]) as recording:
             encoded = self.clip.encode_images(images)
         self._read_out(recording.last, encoded)
 
