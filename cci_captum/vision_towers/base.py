@@ -34,7 +34,7 @@ from .hooks import (
 )
 from .layout import Layer, check_readable
 from .recording import AttentionRecording, BlockAttention, TokenRecording
-from .scaling import KeyScaling, scaled, scaling_of
+from .scaling import SCALED, KeyScaling
 
 
 class VisionTower(HideableTower):
@@ -241,14 +241,14 @@ class VisionTower(HideableTower):
             raise TypeError(f"factors: expected a floating point tensor, got {got}")
         if factors.ndim != 2:
             raise ValueError(f"factors: expected shape (B, h * w), got {tuple(factors.shape)}")
-        if self.hides or scaling_of(self.entry)() is not None:
+        if self.hides or SCALED.get(self.entry) is not None:
             raise RuntimeError("scale_keys: patches of this tower are hidden, or scaled, already")
         self.check_attention(all_blocks=True)
         scaling = KeyScaling(factors, from_minimum)
         pool = self.attention_pool
         with ExitStack() as stack:
             stack.enter_context(eager())
-            stack.enter_context(scaled(self.entry, scaling))
+            stack.enter_context(SCALED.during(self.entry, scaling))
             for handle in self._install_entry(scaling.begin):
                 stack.callback(handle.remove)
             for layer in [*self.blocks, *([] if pool is None else [pool])]:
@@ -271,7 +271,7 @@ class VisionTower(HideableTower):
         source: AttentionPool | VisionTower = layer if isinstance(layer, AttentionPool) else self
         prefix = source.num_prefix_tokens
         hiding_here = self._hiding_here()
-        scaling_here = scaling_of(self.entry)
+        scaling_here = SCALED.getter(self.entry)
 
         def enter(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
             entered[:] = [args[0], (args[1:], kwargs)]

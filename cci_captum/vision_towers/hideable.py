@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, get_args
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +14,11 @@ from .._checks import check_choice
 from .gating import Gating, check_gates
 from .hiding import HideStrategy, Hiding
 from .hooks import before, eager, hook_input, refuse_cut
+from .in_thread import InThread
 from .layout import TowerLayout
 from .quantized import is_quantized
 
-
-class _Hidden(threading.local):
-    """What is hidden now in the passes of a thread.
-
-    Attributes:
-        by_entry: By the module at the entry of the image encoder, which all its adapters share.
-            Items live as long as a `hide` or a `gate`.
-    """
-
-    def __init__(self) -> None:
-        self.by_entry: WeakKeyDictionary[nn.Module, Hiding] = WeakKeyDictionary()
-
-
-_HIDDEN = _Hidden()
+_HIDDEN = InThread[Hiding]()
 
 
 class HideableTower(TowerLayout):
@@ -41,7 +27,7 @@ class HideableTower(TowerLayout):
     @property
     def _hiding(self) -> Hiding | None:
         """What is hidden in this thread's passes of the module now, by whichever adapter."""
-        return _HIDDEN.by_entry.get(self.entry)
+        return _HIDDEN.get(self.entry)
 
     @property
     def hides(self) -> bool:
@@ -50,16 +36,14 @@ class HideableTower(TowerLayout):
 
     def _hiding_here(self) -> Callable[[], Hiding | None]:
         """`_hiding` of the thread that calls this, in whatever thread it is asked for."""
-        by_entry, entry = _HIDDEN.by_entry, self.entry
-        return lambda: by_entry.get(entry)
+        return _HIDDEN.getter(self.entry)
 
     def _begin_hiding(
         self, hiding: Hiding, enter: Callable[[tuple[int, int]], None], stack: ExitStack
     ) -> None:
         """Hide until `stack` closes; `enter` is called with the grid of each pass."""
         stack.enter_context(eager())
-        _HIDDEN.by_entry[self.entry] = hiding
-        stack.callback(_HIDDEN.by_entry.pop, self.entry)
+        stack.enter_context(_HIDDEN.during(self.entry, hiding))
         for handle in self._install_hiding(hiding, enter):
             stack.callback(handle.remove)
 

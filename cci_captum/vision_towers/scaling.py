@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from weakref import WeakKeyDictionary
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .hiding import Hiding
+from .in_thread import InThread
 
 
 class KeyScaling:
@@ -75,27 +71,5 @@ class KeyScaling:
         return logits * torch.cat([prefix, factors], dim=1)[:, None, None]
 
 
-class _Scaled(threading.local):
-    """What is scaled now in the passes of a thread, by the module at the entry of the encoder."""
-
-    def __init__(self) -> None:
-        self.by_entry: WeakKeyDictionary[nn.Module, KeyScaling] = WeakKeyDictionary()
-
-
-_SCALED = _Scaled()
-
-
-@contextmanager
-def scaled(entry: nn.Module, scaling: KeyScaling) -> Iterator[None]:
-    """Note that keys are scaled in this thread's passes of the encoder with this entry."""
-    _SCALED.by_entry[entry] = scaling
-    try:
-        yield
-    finally:
-        del _SCALED.by_entry[entry]
-
-
-def scaling_of(entry: nn.Module) -> Callable[[], KeyScaling | None]:
-    """What is scaled in the passes of the thread that calls this, in whatever thread one asks."""
-    by_entry = _SCALED.by_entry
-    return lambda: by_entry.get(entry)
+SCALED = InThread[KeyScaling]()
+"""By what keys are scaled now."""
