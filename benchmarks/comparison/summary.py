@@ -67,28 +67,62 @@ def summarised(rows: pd.DataFrame, measure: str, reference: str) -> pd.DataFrame
     photos, bounds = photos_of(rows), _bounds(measure, rows)
     groups = None if photos is None else photos[indices].to_numpy()
     found = np.full((len(places), 7), np.nan)
-    for columns, known in _tables(wide):
-        values = wide[np.ix_(known, columns)]
-        ends = interval(values, None if groups is None else groups[known], bounds=bounds)
-        found[columns, :3] = np.stack([values.mean(axis=0), *ends], axis=1)
+    found[:, :3] = means_of(wide, groups, bounds)
     own = places.get(("", reference))
     if own is not None:
-        differences = wide - wide[:, [own]]
-        differences[:, own] = np.nan
-        for columns, known in _tables(differences):
-            values = wide[np.ix_(known, columns)]
-            others = np.broadcast_to(wide[known][:, [own]], values.shape)
-            pairs = (values, others, None if groups is None else groups[known])
-            ends = paired_interval(*pairs, bounds=bounds)
-            p_values = paired_p_value(*pairs, bounds=bounds)
-            mean = differences[np.ix_(known, columns)].mean(axis=0)
-            found[columns, 3:] = np.stack([mean, *ends, p_values], axis=1)
+        found[:, 3:] = differences_from(wide, own, groups, bounds)
     summary = pd.DataFrame(list(places), columns=["check", "method"])
     names = ["mean", "low", "high", "difference", "difference_low", "difference_high", "p_holm"]
     summary[names] = found
     summary["p_holm"] = summary.groupby("check")["p_holm"].transform(holm)
     summary["n"] = (~np.isnan(wide)).sum(axis=0)
     return summary[summary["n"] > 0].assign(measure=measure)
+
+
+def means_of(
+    wide: NDArray[Any], groups: NDArray[Any] | None, bounds: tuple[float, float]
+) -> NDArray[Any]:
+    """Mean and ends of the 95 % interval of each column, (M, 3); NaN where there is nothing.
+
+    Args:
+        wide: (n, M), an item a row, NaN where it has no value.
+        groups: (n,), items of one are not independent; None where all are.
+        bounds: The least and the greatest value that there can be.
+    """
+    found = np.full((wide.shape[1], 3), np.nan)
+    for columns, known in _tables(wide):
+        values = wide[np.ix_(known, columns)]
+        ends = interval(values, None if groups is None else groups[known], bounds=bounds)
+        found[columns] = np.stack([values.mean(axis=0), *ends], axis=1)
+    return found
+
+
+def differences_from(
+    wide: NDArray[Any],
+    own: int,
+    groups: NDArray[Any] | None,
+    bounds: tuple[float, float],
+) -> NDArray[Any]:
+    """Of each column less one of them, paired: mean, ends of the 95 % interval and p, (M, 4).
+
+    Args:
+        wide: See `means_of`.
+        own: Which column is taken from the others; its own row is NaN.
+        groups: See `means_of`.
+        bounds: See `means_of`.
+    """
+    found = np.full((wide.shape[1], 4), np.nan)
+    differences = wide - wide[:, [own]]
+    differences[:, own] = np.nan
+    for columns, known in _tables(differences):
+        values = wide[np.ix_(known, columns)]
+        others = np.broadcast_to(wide[known][:, [own]], values.shape)
+        pairs = (values, others, None if groups is None else groups[known])
+        ends = paired_interval(*pairs, bounds=bounds)
+        p_values = paired_p_value(*pairs, bounds=bounds)
+        mean = differences[np.ix_(known, columns)].mean(axis=0)
+        found[columns] = np.stack([mean, *ends, p_values], axis=1)
+    return found
 
 
 def _tables(wide: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..comparison import MEASURES, Comparison
 from ..comparison.randomization import rank_correlation
-from ..statistics import holm, interval, paired_interval, paired_p_value
+from ..comparison.summary import differences_from, means_of
+from ..statistics import holm
 
 AREAS = ("deletion_top1", "insertion_top1")
 """What methods are judged by: areas under the curves of top-1 accuracy."""
@@ -91,17 +93,29 @@ def differences(
         if name not in known:
             raise ValueError(f"method: expected one of {', '.join(known)}, got {name!r}")
     found = []
-    for measure in measures:
-        of_maps = MEASURES[measure].grain == "map"
-        for protocol in list(rows["protocol"].unique())[: 1 if of_maps else None]:
-            own = rows[rows["protocol"] == protocol]
-            wide = own.pivot(index="index", columns="method", values=measure)
-            photos = own.drop_duplicates("index").set_index("index")["photo"].reindex(wide.index)
-            for name in others:
-                both = wide[[reference, name]].notna().all(axis=1)
-                pair = _paired(wide[both], reference, name, photos[both], measure)
-                where = {"protocol": "" if of_maps else protocol, "measure": measure}
-                found.append({**where, "method": name, **pair})
+    for where, wide, groups in _wide(rows, measures, [reference, *others]):
+        measure, values = MEASURES[where["measure"]], wide.to_numpy()
+        compared = differences_from(values, 0, groups, measure.bounds)[1:]
+        for name, own, (difference, low, high, p) in zip(
+            others, values.T[1:], compared, strict=True
+        ):
+            both = ~np.isnan(values[:, 0] + own)
+            n = int(both.sum())
+            found.append(
+                {
+                    **where,
+                    "method": name,
+                    "reference_mean": values[both, 0].mean() if n else math.nan,
+                    "mean": own[both].mean() if n else math.nan,
+                    "difference": 0.0 - difference,  # no -0
+                    "low": 0.0 - high,
+                    "high": 0.0 - low,
+                    "gain": difference if measure.better == "lower" else 0.0 - difference,
+                    "p": p,
+                    "n": n,
+                    "photos": len(set(groups[both])),
+                }
+            )
     return pd.DataFrame(found)
 
 
@@ -134,27 +148,29 @@ def means(rows: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
         measures: Columns of the results.
     """
     found = []
+    for where, wide, groups in _wide(rows, measures, list(rows["method"].unique())):
+        ends = means_of(wide.to_numpy(), groups, MEASURES[where["measure"]].bounds)
+        counts = wide.notna().sum()
+        for name, (mean, low, high) in zip(wide.columns, ends, strict=True):
+            if counts[name]:
+                own = {"mean": mean, "low": low, "high": high, "n": int(counts[name])}
+                found.append({**where, "method": name, **own})
+    return pd.DataFrame(found)
+
+
+def _wide(
+    rows: pd.DataFrame, measures: Sequence[str], methods: list[str]
+) -> Iterator[tuple[dict[str, str], pd.DataFrame, NDArray[Any]]]:
+    """Protocol and measure; a table of it, an item a row, a method a column; pictures by number."""
     for measure in measures:
         of_maps = MEASURES[measure].grain == "map"
         for protocol in list(rows["protocol"].unique())[: 1 if of_maps else None]:
-            own = rows[(rows["protocol"] == protocol) & rows[measure].notna()]
-            for name, values in own.groupby("method", sort=False):
-                groups = pd.factorize(values["photo"])[0]
-                low, high = interval(
-                    values[measure].to_numpy(), groups, bounds=MEASURES[measure].bounds
-                )
-                found.append(
-                    {
-                        "protocol": "" if of_maps else protocol,
-                        "measure": measure,
-                        "method": name,
-                        "mean": float(values[measure].mean()),
-                        "low": float(low),
-                        "high": float(high),
-                        "n": len(values),
-                    }
-                )
-    return pd.DataFrame(found)
+            own = rows[rows["protocol"] == protocol]
+            wide = own.pivot(index="index", columns="method", values=measure).astype(np.float64)
+            photos = own.drop_duplicates("index").set_index("index")["photo"]
+            where = {"protocol": "" if of_maps else protocol, "measure": measure}
+            groups = pd.factorize(photos.reindex(wide.index))[0]
+            yield where, wide.reindex(columns=methods), groups
 
 
 def alike(comparisons: Sequence[Comparison], pairs: Sequence[tuple[str, str]]) -> pd.Series:
@@ -197,28 +213,3 @@ def _of_one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Maps (B, h, w) each, the finer ones averaged over the cells of the coarser."""
     h, w = min(first.shape[1:], second.shape[1:])
     return F.adaptive_avg_pool2d(first, (h, w)), F.adaptive_avg_pool2d(second, (h, w))
-
-
-def _paired(
-    wide: pd.DataFrame, reference: str, other: str, photos: pd.Series, measure: str
-) -> dict[str, Any]:
-    values, others = (wide[name].to_numpy(np.float64) for name in (reference, other))
-    groups, bounds = pd.factorize(photos)[0], MEASURES[measure].bounds
-    if not len(values):
-        nothing = dict.fromkeys(
-            ("reference_mean", "mean", "difference", "low", "high", "gain", "p"), math.nan
-        )
-        return {**nothing, "n": 0, "photos": 0}
-    low, high = paired_interval(values, others, groups, bounds=bounds)
-    difference = float((values - others).mean())
-    return {
-        "reference_mean": float(values.mean()),
-        "mean": float(others.mean()),
-        "difference": difference,
-        "low": float(low),
-        "high": float(high),
-        "gain": -difference if MEASURES[measure].better == "lower" else difference,
-        "p": float(paired_p_value(values, others, groups, bounds=bounds)),
-        "n": len(values),
-        "photos": len(set(groups)),
-    }
