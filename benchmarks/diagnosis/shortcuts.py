@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ttest_ind
 
 from cci_captum._checks import check_positive_int
 from cci_captum.diagnosis import Rule, find_rule
@@ -111,6 +110,8 @@ def _welch(ours: np.ndarray, others: np.ndarray, level: float) -> tuple[float, f
     """Ends of the interval of a difference of means, and the p value; NaN where there is none."""
     if min(len(ours), len(others)) < _FEWEST or np.ptp(ours) + np.ptp(others) == 0:
         return np.nan, np.nan, np.nan
+    from scipy.stats import ttest_ind  # takes a second, of every command that diagnoses
+
     test = ttest_ind(ours, others, equal_var=False)
     ends = test.confidence_interval(level)
     return float(ends.low), float(ends.high), float(test.pvalue)

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri
 
 from ._forms import check_level
 
@@ -60,9 +59,13 @@ def roc_auc(positives: ArrayLike, negatives: ArrayLike, level: float = 0.95) -> 
         raise ValueError("positives and negatives: expected scores, got NaN")
     if not n or not m:
         return AUC(np.nan, np.nan, np.nan)
+    # Imported here: they take a second, of every command that shows a mean.
+    from scipy.optimize import brentq
+    from scipy.stats import rankdata
+
     ranks = rankdata(np.concatenate([ours, others]))
     auc = float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
-    z = norm.isf((1 - level) / 2)
+    z = -ndtri((1 - level) / 2)
 
     def beyond(area: float) -> float:
         """Above 0 where the area found is more than z standard errors from this one."""
