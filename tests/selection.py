@@ -13,7 +13,8 @@ So a quick run holds every family, method, strategy, seed and option of a test, 
 file, but not all of them together; conftest.py marks the rest `exhaustive` and leaves it out.
 
 `pytest --pairs` is between the two: of every test any two values that meet in a case, but not all
-that three or more make; the rest is marked `beyond_pairs`.
+that three or more make; the rest is marked `beyond_pairs`. So are, beside `exhaustive`, tests that
+take a minute of what others show in part: kinds of killed processes, models built to be counted.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def photos(tmp_path: Path) -> Path:
 def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "folder"
     # Random maps are compared in any case.
-    options = "--n 3 --seed 5 --method cci(clusters=4) --method random --method grad-eclip "
+    options = "--n 2 --seed 5 --method cci(clusters=4) --method random --method grad-eclip "
     options += "--protocol grad-eclip,tokens --checks random-label"
     assert run(*options.split(), "--out", out) == 0
     assert sorted(path.name for path in out.iterdir()) == FILES
@@ -71,7 +71,7 @@ def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             assert picture.width > 1000 and picture.height > 400
 
     # The same with the library.
-    clip, scenes = cci_captum.load_clip("tiny"), Scenes(3, seed=5)
+    clip, scenes = cci_captum.load_clip("tiny"), Scenes(2, seed=5)
     classifier = cci_captum.ZeroShotClassifier(
         clip.model, clip.tokenizer, scenes.class_names, scenes.templates
     )
@@ -94,10 +94,10 @@ def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             without_time(written), without_time(getattr(expected, name)), atol=1e-6
         )
     settings = json.loads((out / "settings.json").read_text())
-    assert settings["images"] == 3 and settings["errors"] == [] and settings["model"] == "tiny"
+    assert settings["images"] == 2 and settings["errors"] == [] and settings["model"] == "tiny"
     summary = (out / "summary.md").read_text()
     printed = capsys.readouterr().out
-    cci = expected.results[(expected.results["method"] == "cci(clusters=4)")][:3]
+    cci = expected.results[(expected.results["method"] == "cci(clusters=4)")][:2]
     mean = f"{cci['deletion_top1'].mean():.3f}"
     assert f"| CCI (4 clusters) | {mean}" in summary
     assert re.search(rf"^CCI \(4 clusters\) +{mean} ", printed, re.MULTILINE)
@@ -210,6 +210,7 @@ def test_the_same_command_goes_on_and_another_is_refused(
 
 
 @pytest.mark.exhaustive
+@pytest.mark.beyond_pairs
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
 def test_a_killed_process_goes_on(sign: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cci_captum.benchmarks.cli", "compare", "--device", "cpu"]

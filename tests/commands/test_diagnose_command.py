@@ -73,6 +73,7 @@ def test_it_writes_a_row_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.exhaustive
+@pytest.mark.beyond_pairs
 def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     """By workers that come and go, each killed at any moment."""
     words = ["run", *diagnose(tmp_path / "whole", "--n", 18), "--threads", "1"]

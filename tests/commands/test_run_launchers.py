@@ -35,6 +35,7 @@ def start(words: Sequence[object], env: dict[str, str] | None = None) -> subproc
 
 
 @pytest.mark.exhaustive
+@pytest.mark.beyond_pairs
 def test_an_interrupt_of_the_launcher_alone(tmp_path: Path) -> None:
     """As where there is no terminal, which would send it to the workers too."""
     words = [*CLI, "run", *compare(tmp_path, "--n", 40, "--workers", 2, "--threads", 1)]
@@ -49,6 +50,7 @@ def test_an_interrupt_of_the_launcher_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.beyond_pairs
 @pytest.mark.parametrize(("sign", "workers"), [(signal.SIGTERM, 2), (signal.SIGUSR1, 1)])
 def test_a_signal_ends_after_the_unit(sign: signal.Signals, workers: int, tmp_path: Path) -> None:
     words = [*CLI, "run", *compare(tmp_path, "--n", 40, "--workers", workers, "--threads", 1)]
@@ -118,6 +120,7 @@ def test_killed_by_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.beyond_pairs
 def test_a_worker_that_is_killed_leaves_the_others(tmp_path: Path) -> None:
     words = [*CLI, "run", *compare(tmp_path, "--n", 40, "--workers", 2, "--threads", 1)]
     process = start(words)

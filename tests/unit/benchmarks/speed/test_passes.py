@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import ROOT
-from selection import exhaustive_unless
 
 from cci_captum import find_vision_tower
 from cci_captum.benchmarks.clip_variants import ARCHITECTURES, VARIANT_LISTS, Variant
 from cci_captum.benchmarks.speed import passes
 
+_LEFT_OUT = [pytest.mark.exhaustive, pytest.mark.beyond_pairs]
 QUICK = ("RN50", "PE-Core-T-16-384")
-ALL = [exhaustive_unless(name in QUICK, name) for name in ARCHITECTURES]
+ALL = [pytest.param(name, marks=[] if name in QUICK else _LEFT_OUT) for name in ARCHITECTURES]
 
 
 @pytest.mark.parametrize("name", ALL)
