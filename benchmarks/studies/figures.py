@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ..comparison import MEASURES
 from ..comparison.titles import heading, title
 from .choices import Level
+from .leading import label_of
 from .tables import areas_of
 
 _INK, _FAINT = "0.15", "0.7"
@@ -21,7 +22,7 @@ _MARKERS = ("o", "s", "D")
 
 
 def leading(found: Mapping[str, pd.DataFrame]) -> Figure:
-    """Leaders less every other method: gains with 95 % intervals, a panel a protocol and area.
+    """Leaders less every other method: gains with 95 % intervals, a row of panels an area.
 
     Args:
         found: Leader -> its `differences` with "gain".
@@ -29,7 +30,8 @@ def leading(found: Mapping[str, pd.DataFrame]) -> Figure:
     first = next(iter(found.values()))
     others = list(first["method"].unique())
     panels = areas_of(first)
-    figure, axes = _panels(panels, len(others), 0.2 * len(found))
+    areas = len({measure for _, measure in panels})
+    figure, axes = _panels(panels, len(others), 0.11 * len(found), areas)
     offsets = np.linspace(-0.25, 0.25, len(found)) if len(found) > 1 else [0.0]
     for (leader, own), offset, colour, marker in zip(
         found.items(), offsets, _COLOURS, _MARKERS, strict=False
@@ -37,15 +39,11 @@ def leading(found: Mapping[str, pd.DataFrame]) -> Figure:
         for axis, (protocol, measure) in zip(axes, panels, strict=True):
             rows = own[(own["protocol"] == protocol) & (own["measure"] == measure)]
             places = [others.index(name) + offset for name in rows["method"]]
-            _points(axis, rows, places, colour, marker, title(leader))
+            _points(axis, rows, places, colour, marker, label_of(leader))
     _finish(figure, axes, [title(name) for name in others])
-    axes[0].legend(
-        frameon=False,
-        fontsize=7,
-        ncols=len(found),
-        loc="lower left",
-        bbox_to_anchor=(0, 1 + 1.2 / len(others)),
-        borderaxespad=0,
+    known, names = axes[0].get_legend_handles_labels()
+    figure.legend(
+        known, names, frameon=False, fontsize=8, ncols=len(found), loc="outside upper center"
     )
     return figure
 
@@ -72,13 +70,16 @@ def choices(changed: pd.DataFrame, levels: Sequence[Level]) -> Figure:
 
 
 def _panels(
-    panels: Sequence[tuple[str, str]], rows: int, height: float
+    panels: Sequence[tuple[str, str]], rows: int, height: float, lines: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(2.2 + 1.5 * len(panels), 1.0 + height * rows), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    """A figure of so many lines of panels, each of so many rows of such a height, in inches."""
+    columns = len(panels) // lines
+    size = (2.2 + 1.5 * columns, 1.0 + lines * (0.6 + height * rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = [*figure.subplots(lines, columns, sharey=True, squeeze=False).flat]
     for axis, (protocol, measure) in zip(axes, panels, strict=True):
         axis.set_title(f"{protocol}\n{heading(measure)}" if protocol else heading(measure), size=8)
-    return figure, list(axes)
+    return figure, axes
 
 
 def _points(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-LEADERS = (
-    "gated-cci(parts=gradient+values,score=log-probability)",
-    "gated-cci(parts=gradient+values+hidden,clusters=4+8,score=log-probability)",
-    "gated-cci(score=log-probability)",
-)
-"""At most 3 passes, at most 16 and without bound; a backward pass counts as two."""
+from ..comparison.titles import title
+
+LEADERS = {
+    "gated-cci(parts=gradient+values,score=log-probability)": "at most 3 passes",
+    "gated-cci(parts=gradient+values+hidden,clusters=4+8,score=log-probability)": "at most 16",
+    "gated-cci(score=log-probability)": "without bound",
+}
+"""Method -> what it may cost, in passes; a backward pass counts as two."""
 
 RIVALS = (
     "clip-surgery",
@@ -28,3 +30,8 @@ RIVALS = (
     "cci",
 )
 """Every method that others have published."""
+
+
+def label_of(method: str) -> str:
+    """What a leader is called where many stand side by side: by what it may cost."""
+    return LEADERS.get(method, title(method))

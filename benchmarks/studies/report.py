@@ -13,6 +13,7 @@ from ..comparison import MEASURES
 from ..comparison.titles import heading, title
 from ..markdown import NO_INTERVAL, literal, table, with_interval
 from .choices import Level
+from .leading import label_of
 from .tables import AREAS, LOCATED, adjusted, areas_of, differences, means
 
 _COSTS = ("forward_passes", "seconds")
@@ -47,8 +48,9 @@ def leading_page(
         verdicts(found),
     ]
     for leader, by_condition in found.items():
-        parts += [f"### {literal(title(leader))}", _differences(by_condition["all"])]
-        parts += [_not_ahead(by_condition)]
+        said = dict.fromkeys([label_of(leader), title(leader)])
+        parts += [f"### {literal(': '.join(said))}", _differences(by_condition["all"])]
+        parts += [_not_ahead(by_condition["all"]), _by_condition(by_condition)]
     if len(checks):
         parts += ["## Sanity checks", _checks(checks)]
     if any("(-)" in part for part in parts):
@@ -188,11 +190,9 @@ def verdicts(found: Found) -> str:
         for by_condition in found.values():
             own = by_condition[name]
             mask = own["method"].isin(REFERENCES)
-            for part in (own[~mask], own[mask]):
-                ahead, behind = ((part["verdict"] == word).sum() for word in ("better", "worse"))
-                line.append(f"{ahead} of {len(part)}" + (f", behind in {behind}" if behind else ""))
+            line += [_ahead(own[~mask]), _ahead(own[mask])]
         lines.append(line)
-    head = [f"{title(name)}: {of}" for name in found for of in ("methods", "mask")]
+    head = [f"{label_of(name)}: {of}" for name in found for of in ("methods", "mask")]
     return table(["condition", *head], lines)
 
 
@@ -206,18 +206,32 @@ def _differences(own: pd.DataFrame) -> str:
     return _bold(table(["less", *map(_area, columns)], lines))
 
 
-def _not_ahead(by_condition: Mapping[str, pd.DataFrame]) -> str:
-    """What a leader is not ahead of, condition by condition."""
+def _not_ahead(own: pd.DataFrame) -> str:
+    """What a leader is not ahead of, area by area."""
     lines = []
-    for name, own in by_condition.items():
-        left = own[own["verdict"] != "better"]
-        for area, rows in left.groupby(["protocol", "measure"], sort=False):
-            said = [
-                title(row.method) + (" (behind)" if row.verdict == "worse" else "")
-                for row in rows.itertuples()
-            ]
-            lines.append([name, _area(area), ", ".join(said)])
-    return table(["condition", "area", "not ahead of"], lines) if lines else ""
+    for area, rows in own[own["verdict"] != "better"].groupby(["protocol", "measure"], sort=False):
+        behind = rows["verdict"] == "worse"
+        names = [
+            title(name) + (" (behind)" if worse else "")
+            for name, worse in zip(rows["method"], behind, strict=True)
+        ]
+        lines.append([_area(area), ", ".join(names)])
+    return table(["area", "not ahead of"], lines) if lines else ""
+
+
+def _by_condition(by_condition: Mapping[str, pd.DataFrame]) -> str:
+    """In how many areas a leader is ahead of each other method, a column a condition."""
+    lines = []
+    for name in next(iter(by_condition.values()))["method"].unique():
+        cells = [_ahead(own[own["method"] == name]) for own in by_condition.values()]
+        lines.append([title(name), *cells])
+    return table(["areas ahead of", *by_condition], lines)
+
+
+def _ahead(own: pd.DataFrame) -> str:
+    """How many rows are in favour of the leader, and how many against it."""
+    ahead, behind = ((own["verdict"] == word).sum() for word in ("better", "worse"))
+    return f"{ahead} of {len(own)}" + (f", behind in {behind}" if behind else "")
 
 
 def _checks(checks: pd.DataFrame) -> str:

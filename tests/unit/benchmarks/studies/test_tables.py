@@ -146,7 +146,11 @@ def test_a_page_says_who_leads(rows: pd.DataFrame) -> None:
     page = leading_page(rows, conditions, found, rows.head(0), about="`cci-captum study`")
     assert "| all | 80 | 40 | 2 |" in page
     assert "| all | 2 of 4 | 0 of 2 |" in page  # worse on both areas, of worse and same; the mask
-    assert "| objects: two | tokens, insertion top-1 \u2191 | same, Ground truth |" in page
+    assert "| tokens, insertion top-1 \u2191 | same, Ground truth |" in page
+    head = page.index("| areas ahead of | all | model: ")
+    ahead = " | ".join(["2 of 2"] * len(conditions))
+    assert f"| worse | {ahead} |" in page[head:]
+    assert f"| same | {ahead.replace('2 of', '0 of')} |" in page[head:]
     row = next(line for line in page.splitlines() if line.startswith("| worse | **"))
     assert row.count("**") == 4
 
