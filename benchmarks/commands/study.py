@@ -163,7 +163,7 @@ def _write(kind: str, written: Written) -> None:
     facts = ("model", *_facts(comparisons))
     conditions = tables.conditions_of(rows, facts)
     if kind == "leading":
-        found = report.against_all(conditions, LEADERS)
+        found = report.against_all(conditions, list(LEADERS))
         checks = pd.concat([each.results[each.results["check"] != ""] for each in comparisons])
         page = report.leading_page(rows, conditions, found, checks, about=about)
         differences = pd.concat(
