@@ -131,7 +131,12 @@ def class_index(classifier: TextScores, target: Any, batch: int) -> Tensor:
 
 
 def check_one_text(argument: str, tokens: Tensor) -> None:
-    """Raise ValueError, naming the argument, unless these are the tokens of one text."""
+    """Raise an error that names the argument unless these are the tokens of one text."""
+    if not isinstance(tokens, Tensor):
+        raise TypeError(
+            f"{argument}: expected the tokens of one text, a tensor (1, L), got "
+            f"{type(tokens).__name__}"
+        )
     if tokens.ndim != 2 or len(tokens) != 1:
         raise ValueError(
             f"{argument}: expected the tokens of one text, shape (1, L), got {tuple(tokens.shape)}"

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cci_captum._checks import check_fraction
 from cci_captum._progress import tqdm
 from cci_captum.attribution.base import PatchAttribution
 from cci_captum.attribution.finite import check_finite
@@ -78,12 +79,11 @@ class AtMan(PatchAttribution):
         from_minimum: bool = True,
     ) -> None:
         super().__init__(forward_func, vision_tower)
-        if not 0 <= suppression <= 1:
-            raise ValueError(f"suppression: expected a number from 0 to 1, got {suppression!r}")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ValueError(
-                f"threshold: expected a number from 0 to 1, or None, got {threshold!r}"
-            )
+        check_fraction("suppression", suppression)
+        if threshold is not None:
+            check_fraction("threshold", threshold, ", or None")
+        if not isinstance(from_minimum, bool):
+            raise TypeError(f"from_minimum: expected True or False, got {from_minimum!r}")
         self.vision_tower.check_layer(layer)
         self.vision_tower.check_attention(all_blocks=True)
         self.suppression = suppression

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -16,11 +15,13 @@ from cci_captum._progress import tqdm
 from cci_captum.attribution.base import PatchAttribution
 from cci_captum.attribution.clusters import compacted
 from cci_captum.attribution.derivatives import gradients
+from cci_captum.attribution.finite import check_finite
 from cci_captum.attribution.inputs import Inputs
 from cci_captum.attribution.targets import select_target
+from cci_captum.calls import new_pass
 from cci_captum.cluster_maps import spread
 from cci_captum.clustering import KMeans
-from cci_captum.coalitions import own_sets, run_sets, sizes_of
+from cci_captum.coalitions import run_sets, sizes_of
 from cci_captum.vision_towers import AttentionRecording, TokenRecording, VisionTower
 
 from .clip_surgery import CLIPSurgery, Revision
@@ -132,7 +133,11 @@ class GatedCCI(PatchAttribution):
         with self._explaining(
             inputs, target, additional_forward_args, internal_batch_size, check
         ) as given:
-            found = [self._parts(part.images, part.target, part.args) for _, part in given.parts()]
+            found = []
+            for places, part in given.parts():
+                new_pass()
+                with self._running_on(places):
+                    found.append(self._parts(part.images, part.target, part.args))
         return {part: torch.cat([each[part] for each in found]) for part in self.parts}
 
     def _check_once(self, images: Tensor, args: tuple[Any, ...]) -> None:
@@ -158,12 +163,16 @@ class GatedCCI(PatchAttribution):
             if self._values is not None:
                 attention = stack.enter_context(tower.record_attention(self._values._blocks))
             outputs = self._run_forward(images, args)
+            score = select_target(outputs, target)
+            check_finite(score, "scores of the target")
             if gating is not None:
-                (found["gradient"],) = gradients(select_target(outputs, target), [gating.gates])
+                (found["gradient"],) = gradients(score, [gating.gates])
         if self._values is not None and attention is not None and text is not None:
             found["values"] = self._values._map_of(attention, text, target).flatten(1)
         if {"hidden", "shown"} & set(self.parts):
             found |= self._of_regions(images, target, args, outputs.detach(), recording)
+        for part in self.parts:
+            check_finite(found[part], f'values of the part "{part}"')
         h, w = recording.grid
         return {part: z_score(found[part]).unflatten(1, (h, w)) for part in self.parts}
 
@@ -182,7 +191,7 @@ class GatedCCI(PatchAttribution):
             labels = KMeans(count)(recording.tokens).to(images.device)
             labels, clusters = compacted(labels.unflatten(1, recording.grid))
             asked: list[Part] = [part for part in self.parts if part in ("hidden", "shown")]
-            sets = own_sets(partial(_sets, asked), clusters)
+            sets = _sets(asked, clusters)
             with tqdm(total=0, disable=True) as progress:
                 scores = run_sets(
                     self.forward_func, self.vision_tower, given, outputs, labels, sets,
@@ -190,9 +199,15 @@ class GatedCCI(PatchAttribution):
                 )  # fmt: skip
             k = clusters.shape[1]
             chosen = select_target(scores.flatten(0, 1), repeat_target(target, len(asked) * k))
-            for part, values in zip(asked, chosen.view(len(images), -1).split(k, 1), strict=True):
+            chosen = chosen.view(len(images), -1)
+            check_finite(chosen, "scores of the target with a cluster hidden or shown alone")
+            for part, values in zip(asked, chosen.split(k, dim=1), strict=True):
                 if part == "hidden":
-                    values = (score[:, None] - values) / sizes_of(labels, k).clamp(min=1)
+                    drops = score[:, None] - values
+                    rounding = _rounding(torch.maximum(score.abs(), values.abs().amax(dim=1)))
+                    measured = drops.abs().amax(dim=1) > rounding
+                    drops = torch.where(measured[:, None], drops, 0.0)
+                    values = drops / sizes_of(labels, k).clamp(min=1)
                 own = z_score(spread(values, labels).flatten(1))
                 sums[part] = sums[part] + own if part in sums else own
         return sums
@@ -201,27 +216,41 @@ class GatedCCI(PatchAttribution):
 def z_score(values: Tensor) -> Tensor:
     """Rows of (B, N) less their mean, in standard deviations; zeros where all are the same.
 
+    Rows with NaN or infinity give NaN.
+
     Example:
         >>> z_score(torch.tensor([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]]))
         tensor([[-1.,  0.,  1.],
                 [ 0.,  0.,  0.]])
     """
     centred = values - values.mean(dim=1, keepdim=True)
-    deviation = values.std(dim=1, keepdim=True)
-    largest = values.abs().amax(dim=1, keepdim=True)
-    measured = deviation > 16 * torch.finfo(values.dtype).eps * largest
-    return torch.where(measured, centred / torch.where(measured, deviation, 1.0), 0.0)
+    total = centred.square().sum(dim=1, keepdim=True)
+    deviation = (total / max(values.shape[1] - 1, 1)).sqrt()
+    same = deviation <= _rounding(values.abs().amax(dim=1, keepdim=True))
+    return torch.where(same, 0.0, centred / torch.where(same, 1.0, deviation))
 
 
-def _sets(asked: Sequence[Part], k: int) -> Tensor:
-    """Of k clusters each hidden alone, then each shown alone: (M, k) bool, True where hidden."""
-    alone = torch.eye(k, dtype=torch.bool)
-    return torch.cat([alone if part == "hidden" else ~alone for part in asked])
+def _rounding(largest: Tensor) -> Tensor:
+    """What rounding alone can make of numbers that are no larger."""
+    return 16 * torch.finfo(largest.dtype).eps * largest
+
+
+def _sets(asked: Sequence[Part], clusters: Tensor) -> Tensor:
+    """Of each image's clusters each hidden alone, then each shown alone: (B, M, K) bool.
+
+    Args:
+        asked: "hidden", "shown" or both, in their order.
+        clusters: (B, K), -1 for what an image does not have: nothing is hidden there.
+    """
+    has = clusters >= 0
+    alone = torch.eye(clusters.shape[1], dtype=torch.bool, device=clusters.device)
+    sets = [alone if part == "hidden" else ~alone for part in asked]
+    return torch.cat([own & has[:, None] & has[:, :, None] for own in sets], dim=1)
 
 
 def _checked(values: Any, argument: str, expected: str) -> tuple[Any, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise TypeError(f"{argument}: expected a sequence of {expected}, got {values!r}")
-    if not values or len(set(values)) < len(values):
+    if not values or any(value in values[:place] for place, value in enumerate(values)):
         raise ValueError(f"{argument}: expected {expected}, got {values!r}")
     return tuple(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
 
@@ -10,6 +11,13 @@ def check_positive_int(argument: str, value: Any, otherwise: str = "") -> None:
     """Raise ValueError, naming `argument`, unless value is a positive int."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{argument}: expected a positive int{otherwise}, got {value!r}")
+
+
+def check_fraction(argument: str, value: Any, otherwise: str = "") -> None:
+    """Raise ValueError, naming the argument, unless value is a number from 0 to 1."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        raise ValueError(f"{argument}: expected a number from 0 to 1{otherwise}, got {value!r}")
 
 
 def check_batch_size(internal_batch_size: int | None, batch: int) -> int:

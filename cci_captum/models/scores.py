@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._checks import check_choice
@@ -23,7 +24,18 @@ def _centred(outputs: Tensor) -> Tensor:
 
 
 def _log_probability(outputs: Tensor) -> Tensor:
-    return outputs.log_softmax(dim=-1)
+    """Exact, with exact derivatives, also for a class whose probability rounds to 1.
+
+    Of the first class -softplus(log sum_(j != c) exp(z_j) - z_c); 1 - p, the derivative, does not
+    cancel there.
+    """
+    values = outputs.log_softmax(dim=-1)
+    best, first = outputs.max(dim=-1, keepdim=True)
+    is_first = torch.arange(outputs.shape[-1], device=outputs.device) == first
+    # Where all others are ruled out, a number in place of -inf: whose log-sum-exp has slopes.
+    others = outputs.masked_fill(is_first, -torch.inf).clamp(min=torch.finfo(outputs.dtype).min)
+    sure = -F.softplus(others.logsumexp(dim=-1, keepdim=True) - best)
+    return torch.where(is_first & best.isfinite(), sure, values)
 
 
 def _margin(outputs: Tensor) -> Tensor:

@@ -210,8 +210,8 @@ class VisionTower(HideableTower):
         AtMan (Deiseroth et al. 2023, arXiv 2301.08110).
 
         Args:
-            factors: (B, h * w) floating point; rows are the images of the batch that the tower
-                will see, in order.
+            factors: (B, h * w) floating point, from 0 on; rows are the images of the batch that
+                the tower will see, in order.
             from_minimum: Multiply by how much a logit is above the least of its query, as AtMan's
                 released code for MAGMA does. False multiplies the logit itself, as the paper
                 writes it: where that is negative, a factor below 1 draws attention to the patch.
@@ -222,8 +222,9 @@ class VisionTower(HideableTower):
         Raises:
             TypeError: If factors are no floating point tensor, or if what the attention computes
                 cannot be read; see `check_attention`.
-            ValueError: If factors are not 2-dimensional, do not fit the batch, or the attention
-                has a mask of its own (the last two raised by the forward pass).
+            ValueError: If factors are not 2-dimensional, negative or not finite, do not fit the
+                batch, or the attention has a mask of its own (the last two raised by the forward
+                pass).
             RuntimeError: If patches are hidden or keys scaled in this thread already, or if
                 patches are hidden inside (raised by the forward pass).
 
@@ -241,6 +242,10 @@ class VisionTower(HideableTower):
             raise TypeError(f"factors: expected a floating point tensor, got {got}")
         if factors.ndim != 2:
             raise ValueError(f"factors: expected shape (B, h * w), got {tuple(factors.shape)}")
+        values = factors.detach()
+        wrong = values[~(values.isfinite() & (values >= 0))]
+        if wrong.numel():
+            raise ValueError(f"factors: expected finite numbers from 0 on, got {float(wrong[0]):g}")
         if self.hides or SCALED.get(self.entry) is not None:
             raise RuntimeError("scale_keys: patches of this tower are hidden, or scaled, already")
         self.check_attention(all_blocks=True)

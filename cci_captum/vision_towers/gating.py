@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._checks import check_fraction
 from .hiding import Hiding
 from .hooks import begin_graph
 
@@ -148,8 +149,7 @@ def check_gates(gates: Any) -> None:
             "gates: expected none that require gradients in inference mode, where there are none"
         )
     if number:
-        if not 0 <= gates <= 1:
-            raise ValueError(f"gates: expected a number from 0 to 1, got {gates!r}")
+        check_fraction("gates", gates)
         return
     if not isinstance(gates, Tensor) or not gates.is_floating_point():
         got = gates.dtype if isinstance(gates, Tensor) else type(gates).__name__

@@ -121,6 +121,57 @@ def test_without_values_it_explains_what_has_no_texts(model, images) -> None:
         GatedCCI(norm_of_features, model.visual)
 
 
+class Spoilt(ZeroShotClassifier):
+    """NaN for bright images in the passes from the given one on."""
+
+    first = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.first -= 1
+        spoilt = (images[:, 0, 0, 0] > 100) & (self.first < 0)
+        return super().forward(images).masked_fill(spoilt[:, None], torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("first", "what"),
+    [(0, "scores of the target"), (1, "scores of the target with a cluster hidden or shown alone")],
+)
+def test_scores_that_are_no_numbers_are_no_zeros(model, tokenizer, images, first, what) -> None:
+    classifier = Spoilt(model, tokenizer, NAMES)
+    images[1, 0, 0, 0] = 200
+    method = GatedCCI(classifier, clusters=[3])
+    for ask in (method.patch_map, method.parts_of):
+        classifier.first = first
+        with pytest.raises(ValueError, match=rf"GatedCCI: expected finite {what}, .* \[1\]"):
+            ask(images, TARGET, check=False)
+
+
+def test_slopes_that_are_no_numbers_are_no_zeros(model, tokenizer, images) -> None:
+    class Root(ZeroShotClassifier):
+        def forward(self, images: Tensor) -> Tensor:
+            outputs = super().forward(images)
+            return (outputs - outputs.detach()).sqrt()  # 0, with an infinite slope
+
+    method = GatedCCI(Root(model, tokenizer, NAMES), parts=("gradient",))
+    with pytest.raises(ValueError, match='GatedCCI: expected finite values of the part "gradient"'):
+        method.patch_map(images, TARGET, check=False)
+
+
+def test_images_with_fewer_clusters_cost_no_pass_for_those_that_they_lack(
+    scores, model, images
+) -> None:
+    images[1] = 0.5  # patches that look alike, but for where they are
+    passes = []
+    for given in (images, images[:1], images[1:2], images[2:]):
+        rows: list[Tensor] = []
+        count = partial(lambda rows, module, args: rows.extend(args[0]), rows)
+        handle = model.visual.register_forward_pre_hook(count)
+        GatedCCI(scores, clusters=[14]).patch_map(given, TARGET[: len(given)], check=False)
+        handle.remove()
+        passes.append(len(rows))
+    assert passes[0] == sum(passes[1:])
+
+
 class Further(torch.nn.Module):
     """A CLIP that goes on computing with what its image encoder reads out."""
 
@@ -159,6 +210,8 @@ def test_values_of_other_features_are_refused(model, tokenizer, images) -> None:
             ValueError,
             r"clusters: expected numbers of clusters, each once, ",
         ),
+        ({"clusters": ([3], [3])}, ValueError, "clusters: expected numbers of clusters, each"),
+        ({"clusters": ([3],)}, ValueError, r"clusters: expected a positive int, got \[3\]"),
         ({"clusters": (3, 0)}, ValueError, "clusters: expected a positive int, got 0"),
         ({"revision": "2024"}, ValueError, "revision: expected one of 2023-04-12, .*, got '2024'"),
     ],

@@ -118,6 +118,38 @@ def test_equal_best_classes_have_no_margin_and_gradients_of_each_other() -> None
         assert gradient[0].tolist() == [0.0, *([1.0, -1.0] if chosen == 1 else [-1.0, 1.0])]
 
 
+@pytest.mark.parametrize("ahead", [0.1, 5.0, 20.0, 50.0, 80.0])
+def test_log_probabilities_and_slopes_of_a_class_that_is_sure(ahead: float) -> None:
+    """In float32 p is 1 from 17 nats on; log p = -log(1 + sum of exp(z_j - z_c)) is not 0."""
+    outputs = torch.tensor([[0.3, 1.0 + ahead, -2.0, 1.0]], requires_grad=True)
+    score = LogProbability(Fixed(outputs))(torch.zeros(1, 3, 8, 8))[0, 1]
+    (slopes,) = torch.autograd.grad(score, outputs)
+    exact = outputs.detach().double()[0]
+    others = [float(exact[j] - exact[1]) for j in (0, 2, 3)]
+    total = sum(np.exp(other) for other in others)
+    expected = [np.exp(other) / (1 + total) for other in others]
+    assert float(score.detach()) == pytest.approx(-np.log1p(total), rel=1e-5, abs=0)
+    assert float(slopes[0, 1]) == pytest.approx(sum(expected), rel=1e-5, abs=0)
+    found = [-float(slopes[0, j]) for j in (0, 2, 3)]
+    assert found == pytest.approx(expected, rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize("others", [[-torch.inf] * 2, [-torch.inf, 1.0]])
+def test_log_probabilities_beside_classes_that_are_ruled_out(others: list[float]) -> None:
+    outputs = torch.tensor([[3.0, *others]], requires_grad=True)
+    score = LogProbability(Fixed(outputs))(torch.zeros(1, 3, 8, 8))[0, 0]
+    (slopes,) = torch.autograd.grad(score, outputs)
+    expected = 0.0 if others[1] < 0 else -np.log1p(np.exp(-2.0))
+    assert float(score.detach()) == pytest.approx(expected) and slopes.isfinite().all()
+    assert float(slopes.sum()) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_log_probabilities_of_no_numbers_are_none(value: float) -> None:
+    outputs = torch.tensor([[3.0, value, 1.0]])
+    assert LogProbability(Fixed(outputs))(torch.zeros(1, 3, 8, 8)).isnan().any()
+
+
 def test_what_all_classes_share_changes_nothing() -> None:
     outputs = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for score in OVER_CLASSES:
