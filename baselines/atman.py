@@ -83,7 +83,7 @@ class AtMan(PatchAttribution):
         if threshold is not None:
             check_fraction("threshold", threshold, ", or None")
         if not isinstance(from_minimum, bool):
-            raise TypeError(f"from_minimum: expected True or False, got {from_minimum!r}")
+            raise ValueError(f"from_minimum: expected True or False, got {from_minimum!r}")
         self.vision_tower.check_layer(layer)
         self.vision_tower.check_attention(all_blocks=True)
         self.suppression = suppression

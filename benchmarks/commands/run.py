@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ from cci_captum.names import readable
 
 from . import _choices, _covar_evaluate, counteranimal, diagnose, spurious, study
 from ._common import CommandError, Parse, Parser, StoppedError, at_least
+from ._evaluating import SETTINGS
 from ._restart import empty, refusal_to_restart
 from ._working import PARTS, PLAN, WORKERS, Working, read_plan
 from ._written import Written, line_of, name_of, words_of
@@ -208,6 +210,26 @@ def _status(folder: Path) -> None:
     print(_progress(folder).text())
 
 
+def _asked(folder: Path) -> dict[str, Any]:
+    """What was run there; without a plan, a comparison whose page says so, or says nothing."""
+    if (folder / PLAN).exists():
+        return read_plan(folder / PLAN)
+    try:
+        line = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["command"]
+    except (OSError, ValueError, KeyError, TypeError):
+        line = ""
+    if line and not str(line).startswith("cci-captum compare"):
+        raise _without_plan(folder)
+    return {"command": "compare"}
+
+
+def _without_plan(folder: Path) -> CommandError:
+    return CommandError(
+        f"report: expected {PLAN} in {readable(folder)}, which says what was run; the same "
+        "command once more writes its files"
+    )
+
+
 def _report(folder: Path) -> None:
     from ..comparison import FolderStore
     from ..comparison.folder_store import read_plans
@@ -218,7 +240,7 @@ def _report(folder: Path) -> None:
         raise CommandError(f"report: expected a run that is done, got {progress.line()}")
     store = FolderStore(folder / PARTS)
     plans = read_plans(store.folder)
-    asked = read_plan(folder / PLAN) if (folder / PLAN).exists() else {"command": "compare"}
+    asked = _asked(folder)
     not_options = ("command", "out", "threads")
     options = {name: value for name, value in asked.items() if name not in not_options}
     command = asked["command"].removeprefix("variants ")
@@ -234,10 +256,7 @@ def _report(folder: Path) -> None:
             raise CommandError(f"report: {error}") from error
         return
     if "protocols" not in plans[0].settings:
-        raise CommandError(
-            f"report: expected {PLAN} in {readable(folder)}, which says what was run; the same "
-            "command once more writes its files"
-        )
+        raise _without_plan(folder)
     models, plans = _as_named(options, plans)
     line = line_of(asked["command"], options)
     reference = options.get("reference")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cci_captum.baselines.registry import REFERENCES
 
 from . import _choices
 from ._common import (
@@ -22,6 +24,7 @@ from ._evaluating import PAGE, Evaluation, Written, report_again
 if TYPE_CHECKING:
     import torch
 
+    from cci_captum.models.clip import ZeroShotClassifier
     from cci_captum.models.preprocessing import Preprocess
 
     from ..comparison import Comparison, Run
@@ -80,6 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
     if not protocols:
         raise CommandError("--protocol: expected at least one, got none")
     checks = _choices.checks(arguments.checks)
+    if checks and arguments.where != "leading":
+        raise CommandError(f"--checks: expected none of choices, got {arguments.checks}")
     check_data(arguments)
     _check_only(arguments.where, arguments.only)
 
@@ -97,11 +102,14 @@ def run(arguments: argparse.Namespace) -> None:
         )
         if arguments.where == "leading":
             methods: Any = [*dict.fromkeys([*LEADERS, *(arguments.only or RIVALS)])]
+            compared = LEADERS
         else:
             blocks = find_vision_tower(clip.model).num_blocks
             levels = _levels(arguments.only, blocks, clip.preprocess)
             methods = {level.base: level.base for level in levels}
+            compared = list(methods)
             methods |= {level.name: level.method for level in levels}
+        _check_taken(compared, classifier, clip.name)
         try:
             return Run(
                 methods,
@@ -127,10 +135,33 @@ def report_of(options: Mapping[str, Any], out: Path) -> None:
     report_again(options, out, partial(_write, options["where"]), _FILES)
 
 
+def _check_taken(methods: Iterable[str], classifier: ZeroShotClassifier, model: str) -> None:
+    """Raise CommandError if what all others are compared with does not take a model."""
+    from cci_captum.baselines.spec import MethodSpec
+
+    for name in methods:
+        try:
+            MethodSpec.parse(name)(classifier)
+        except (TypeError, ValueError) as error:
+            raise CommandError(
+                f"--model: {model}: {name}, which others are compared with, does not take it: "
+                f"{error}"
+            ) from error
+
+
 def _check_only(kind: str, only: Sequence[str] | None) -> None:
     """Raise CommandError if `--only` names what there is not."""
     if kind == "leading":
-        choose_methods(only or (), masks=True)
+        from ..studies import LEADERS
+
+        try:
+            specs = choose_methods(only or (), masks=True)
+        except CommandError as error:
+            raise CommandError(str(error).replace("--method", "--only", 1)) from error
+        rivals = [spec for spec in specs if str(spec) not in LEADERS]
+        if only and all(spec.name in REFERENCES for spec in rivals):
+            said = ", ".join(only)
+            raise CommandError(f"--only: expected a method beside those that lead, got {said}")
         return
     from ..studies import levels
 
@@ -164,21 +195,27 @@ def _write(kind: str, written: Written) -> None:
     conditions = tables.conditions_of(rows, facts)
     if kind == "leading":
         found = report.against_all(conditions, list(LEADERS))
-        checks = pd.concat([each.results[each.results["check"] != ""] for each in comparisons])
-        page = report.leading_page(rows, conditions, found, checks, about=about)
+        page = report.leading_page(rows, conditions, found, comparisons, about=about)
         differences = pd.concat(
             own.assign(condition=condition, leader=leader)
             for leader, by_condition in found.items()
             for condition, own in by_condition.items()
+            if len(own)
         )
         picture = partial(figures.leading, {name: own["all"] for name, own in found.items()})
         said = report.verdicts(found)
     else:
-        present = set(rows["method"])
-        known = [level for level in levels(_MOST_BLOCKS, (), ()) if level.name in present]
+        present, only = set(rows["method"]), written.options.get("only")
+        known = [
+            level
+            for level in levels(_MOST_BLOCKS, (), ())
+            if {level.base, level.name} <= present and (not only or level.choice in only)
+        ]
         differences = report.changes(rows, known)
         alike = tables.alike(comparisons, [(level.base, level.name) for level in known])
-        page = report.choices_page(rows, conditions, differences, alike, known, about=about)
+        page = report.choices_page(
+            rows, conditions, differences, alike, known, comparisons, about=about
+        )
         picture = partial(figures.choices, differences, known)
         said = f"{len(known)} levels on {rows['index'].nunique()} items"
     written.save(

@@ -74,7 +74,7 @@ def _panels(
 ) -> tuple[Figure, list[Axes]]:
     """A figure of so many lines of panels, each of so many rows of such a height, in inches."""
     columns = len(panels) // lines
-    size = (2.2 + 1.5 * columns, 1.0 + lines * (0.6 + height * rows))
+    size = (2.2 + 1.5 * columns, 1.0 + lines * (0.6 + max(height * rows, 0.8)))
     figure = Figure(figsize=size, layout="constrained")
     axes = [*figure.subplots(lines, columns, sharey=True, squeeze=False).flat]
     for axis, (protocol, measure) in zip(axes, panels, strict=True):

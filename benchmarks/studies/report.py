@@ -9,7 +9,8 @@ import pandas as pd
 
 from cci_captum.baselines.registry import REFERENCES
 
-from ..comparison import MEASURES
+from ..comparison import MEASURES, Comparison
+from ..comparison.left_out import reasons
 from ..comparison.titles import heading, title
 from ..markdown import NO_INTERVAL, literal, table, with_interval
 from .choices import Level
@@ -23,7 +24,7 @@ def leading_page(
     rows: pd.DataFrame,
     conditions: Mapping[str, pd.DataFrame],
     found: Found,
-    checks: pd.DataFrame,
+    comparisons: Sequence[Comparison],
     *,
     about: str,
 ) -> str:
@@ -33,7 +34,7 @@ def leading_page(
         rows: As `tables.joined` gives them.
         conditions: As `conditions_of` gives them.
         found: As `against_all` gives it.
-        checks: Results of maps under sanity checks, with "similarity".
+        comparisons: Of which the rows are; for sanity checks, and for what is missing.
         about: A paragraph of Markdown: what was run.
     """
     parts = ["# Which method leads", about, _counted(rows, conditions)]
@@ -42,17 +43,19 @@ def leading_page(
     parts += [_means(rows, [*found])]
     parts += [
         "## Does a method lead?",
-        "Of its paired differences to each of the other published methods and to the true mask, "
-        "over all protocols and both areas, how many are off zero in its favour, adjusted by Holm "
-        "within each condition (p < 0.05).",
+        "Of its paired differences to each of the other methods, and to the true mask where there "
+        "is one, over all protocols and both areas, how many are off zero in its favour, adjusted "
+        "by Holm within each condition, leader by leader (p < 0.05).",
         verdicts(found),
     ]
     for leader, by_condition in found.items():
         said = dict.fromkeys([label_of(leader), title(leader)])
         parts += [f"### {literal(': '.join(said))}", _differences(by_condition["all"])]
         parts += [_not_ahead(by_condition["all"]), _by_condition(by_condition)]
+    checks = pd.concat([each.results[each.results["check"] != ""] for each in comparisons])
     if len(checks):
         parts += ["## Sanity checks", _checks(checks)]
+    parts += _left_out(comparisons)
     if any("(-)" in part for part in parts):
         parts.insert(3, NO_INTERVAL)
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -65,17 +68,22 @@ Found = Mapping[str, Mapping[str, pd.DataFrame]]
 def against_all(conditions: Mapping[str, pd.DataFrame], leaders: Sequence[str]) -> Found:
     """Each leader's differences to every method that does not lead and to the true mask.
 
+    Of a condition, to those that have maps there.
+
     Args:
         conditions: As `conditions_of` gives them.
         leaders: Methods.
     """
-    known = next(iter(conditions.values()))["method"].unique()
-    others = [name for name in known if name not in (*leaders, "random")]
+
+    def found(rows: pd.DataFrame, leader: str) -> pd.DataFrame:
+        known = list(rows["method"].unique())
+        others = [name for name in known if name not in (*leaders, "random")]
+        if leader not in known or not others:
+            return pd.DataFrame(columns=["protocol", "measure", "method", "verdict"])
+        return adjusted(differences(rows, leader, others=others))
+
     return {
-        leader: {
-            name: adjusted(differences(rows, leader, others=others))
-            for name, rows in conditions.items()
-        }
+        leader: {name: found(rows, leader) for name, rows in conditions.items()}
         for leader in leaders
     }
 
@@ -86,6 +94,7 @@ def choices_page(
     changed: pd.DataFrame,
     alike: pd.Series,
     levels: Sequence[Level],
+    comparisons: Sequence[Comparison],
     *,
     about: str,
 ) -> str:
@@ -97,6 +106,7 @@ def choices_page(
         changed: As `changes` gives it.
         alike: As `tables.alike` gives it.
         levels: Those that were measured.
+        comparisons: Of which the rows are; for what is missing.
         about: A paragraph of Markdown: what was run.
     """
     columns = areas_of(changed)
@@ -108,7 +118,8 @@ def choices_page(
         lines.append([title(base), "as it is", *own, ""])
         for level in (level for level in levels if level.base == base):
             cells = [_cell(keyed.loc[(base, level.name, *key)]) for key in columns]
-            lines.append([level.choice, level.level, *cells, f"{alike[base, level.name]:.2f}"])
+            said = f"{level.level}{_of_fewer(rows, level.name)}"
+            lines.append([level.choice, said, *cells, f"{alike[base, level.name]:.2f}"])
     parts = [
         "# What each choice changes",
         about,
@@ -118,6 +129,7 @@ def choices_page(
         "table). The last column is how alike the maps are to those of the method as it is, by "
         "Spearman's rank correlation.",
         _bold(table(["choice", "level", *map(_area, columns), "alike"], lines)),
+        *_left_out(comparisons),
     ]
     if any("(-)" in part for part in parts):
         parts.insert(3, NO_INTERVAL)
@@ -154,6 +166,36 @@ def _counted(rows: pd.DataFrame, conditions: Mapping[str, pd.DataFrame]) -> str:
     return table(["condition", "items", "pictures", "models"], lines)
 
 
+def _of_fewer(rows: pd.DataFrame, name: str) -> str:
+    """How many items a method has maps of, where that is not all."""
+    own, every = rows.loc[rows["method"] == name, "index"].nunique(), rows["index"].nunique()
+    return f" ({own} of {every} items)" if own < every else ""
+
+
+def _counted_title(rows: pd.DataFrame, name: str) -> str:
+    return f"{title(name)}{_of_fewer(rows, name)}"
+
+
+def _left_out(comparisons: Sequence[Comparison]) -> list[str]:
+    """Items that could not be read, and maps that could not be made: sections of a page."""
+    unread, failed = [], []
+    for comparison in comparisons:
+        model = comparison.results["model"].iloc[0]
+        unread += [[model, *reason] for reason in reasons(comparison.errors)]
+        groups = comparison.failures.groupby(["method", "check"], sort=False)
+        for (method, check), rows in groups:
+            count, first = rows["index"].nunique(), literal(rows["error"].iloc[0])
+            failed.append([model, title(method), check, count, first])
+    parts = []
+    if unread:
+        parts += ["## Items that could not be read"]
+        parts += [table(["model", "why", "items", "the first"], unread)]
+    if failed:
+        parts += ["## Maps that could not be made"]
+        parts += [table(["model", "method", "check", "items", "the first error"], failed)]
+    return parts
+
+
 def _costs(rows: pd.DataFrame) -> str:
     once = rows[rows["protocol"] == rows["protocol"].iloc[0]]
     located = [name for name in LOCATED if name in once]
@@ -163,7 +205,8 @@ def _costs(rows: pd.DataFrame) -> str:
             said[row["method"], row["measure"]] = _mean(row)
     lines = []
     for name, own in once.groupby("method", sort=False):
-        line = [title(name), f"{own['forward_passes'].mean():.0f}", f"{own['seconds'].mean():.3f}"]
+        line = [_counted_title(rows, name)]
+        line += [f"{own['forward_passes'].mean():.0f}", f"{own['seconds'].mean():.3f}"]
         lines.append([*line, *(said.get((name, measure), "") for measure in located)])
     head = [MEASURES[name].title for name in (*_COSTS, *located)]
     return table(["method", *head], lines)
@@ -175,25 +218,27 @@ def _means(rows: pd.DataFrame, leaders: Sequence[str]) -> str:
     keyed = found.set_index(["method", "protocol", "measure"])["mean"]
     names = [*leaders, *(name for name in found["method"].unique() if name not in leaders)]
     lines = [
-        [title(name), *(f"{keyed.get((name, *key), np.nan):.3f}" for key in columns)]
+        [_counted_title(rows, name), *(f"{keyed.get((name, *key), np.nan):.3f}" for key in columns)]
         for name in names
     ]
     return table(["method", *map(_area, columns)], lines)
 
 
 def verdicts(found: Found) -> str:
-    """Leaders by conditions: ahead of others, of the mask, and behind."""
-    conditions = next(iter(found.values()))
+    """Leaders by conditions: ahead of others, of the mask where there is one, and behind."""
+    with_mask = any(
+        own["method"].isin(REFERENCES).any() for each in found.values() for own in each.values()
+    )
     lines = []
-    for name in conditions:
-        line: list[object] = [name]
+    for name in next(iter(found.values())):
+        line = [name]
         for by_condition in found.values():
             own = by_condition[name]
             mask = own["method"].isin(REFERENCES)
-            line += [_ahead(own[~mask]), _ahead(own[mask])]
+            line += [_ahead(own[~mask]), *([_ahead(own[mask])] if with_mask else [])]
         lines.append(line)
-    head = [f"{label_of(name)}: {of}" for name in found for of in ("methods", "mask")]
-    return table(["condition", *head], lines)
+    compared = ("methods", "mask") if with_mask else ("methods",)
+    return table(["condition", *(f"{label_of(n)}: {of}" for n in found for of in compared)], lines)
 
 
 def _differences(own: pd.DataFrame) -> str:
@@ -222,14 +267,16 @@ def _not_ahead(own: pd.DataFrame) -> str:
 def _by_condition(by_condition: Mapping[str, pd.DataFrame]) -> str:
     """In how many areas a leader is ahead of each other method, a column a condition."""
     lines = []
-    for name in next(iter(by_condition.values()))["method"].unique():
+    for name in dict.fromkeys(name for own in by_condition.values() for name in own["method"]):
         cells = [_ahead(own[own["method"] == name]) for own in by_condition.values()]
         lines.append([title(name), *cells])
     return table(["areas ahead of", *by_condition], lines)
 
 
 def _ahead(own: pd.DataFrame) -> str:
-    """How many rows are in favour of the leader, and how many against it."""
+    """How many rows are in favour of the leader, and how many against it; "" without rows."""
+    if not len(own):
+        return ""
     ahead, behind = ((own["verdict"] == word).sum() for word in ("better", "worse"))
     return f"{ahead} of {len(own)}" + (f", behind in {behind}" if behind else "")
 

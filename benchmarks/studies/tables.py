@@ -39,7 +39,7 @@ def joined(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     parts = []
     for number, comparison in enumerate(comparisons):
         results = comparison.results[comparison.results["check"] == ""]
-        known = ["index", *(set(comparison.samples) - set(results))]
+        known = ["index", *(name for name in comparison.samples if name not in results)]
         part = results.merge(comparison.samples[known], on="index", validate="many_to_one")
         source = part["source"] if "source" in part else part["image"]
         parts.append(part.assign(index=part["index"] + number * 10**9, photo=source))

@@ -500,6 +500,9 @@ class TestMisuse:
                 r"empty_text: expected the tokens of one",
             ),
             ("atman", {"suppression": 1.1}, "suppression: expected a number from 0 to 1, got 1.1"),
+            ("atman", {"suppression": "1"}, "suppression: expected a number from 0 to 1, got '1'"),
+            ("atman", {"suppression": True}, "suppression: expected a number .*, got True"),
+            ("atman", {"from_minimum": "no"}, "from_minimum: expected True or False, got 'no'"),
             ("atman", {"threshold": -0.1}, "threshold: expected a number from 0 to 1, or None"),
             ("atman", {"layer": 3}, "layer: expected a block index from -3 to 2, 'input' or"),
             ("m2ib", {"layer": 2}, r"layer: expected a block before the last \(0 to 1\)"),
@@ -510,6 +513,10 @@ class TestMisuse:
     def test_options(self, classifier, name, options, message):
         with pytest.raises(ValueError, match=message):
             METHODS[name](classifier, **options)
+
+    def test_texts_are_tokens(self, classifier):
+        with pytest.raises(TypeError, match=r"empty_text: expected the tokens of one text, .* str"):
+            METHODS["legrad"](classifier, empty_text="a photo")
 
     def test_a_layer_of_maps_has_its_own_method(self, classifier):
         with pytest.raises(TypeError, match=r"got a module, Identity; .*LayerGradCAM takes one"):

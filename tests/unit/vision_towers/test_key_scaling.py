@@ -147,6 +147,8 @@ def test_misuse_is_named(model, make_images, strategy) -> None:
         (mask, TypeError, r"factors: expected a floating point tensor, got torch\.bool"),
         ([1.0], TypeError, "factors: expected a floating point tensor, got list"),
         (ones[0], ValueError, r"factors: expected shape \(B, h \* w\), got \(16,\)"),
+        (-ones, ValueError, "factors: expected finite numbers from 0 on, got -1"),
+        (ones / 0, ValueError, "factors: expected finite numbers from 0 on, got inf"),
     ):
         with pytest.raises(error, match=message), tower.scale_keys(wrong):
             pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -41,8 +43,9 @@ def comparison(model: str, n: int = 40, seed: int = 0) -> Comparison:
             maps.append({"model": model, "index": index, "method": method, "check": "", **of_map})
     samples = pd.DataFrame({"index": range(n), "objects": ["one", "two"] * (n // 2)})
     results = pd.DataFrame(rows)
+    errors = pd.DataFrame(columns=["index", "reason", "error"])
     return Comparison(
-        results, results.head(0), results.head(0), {}, maps=pd.DataFrame(maps), samples=samples
+        results, results.head(0), errors, {}, maps=pd.DataFrame(maps), samples=samples
     )
 
 
@@ -139,11 +142,11 @@ def test_unknown_methods(rows: pd.DataFrame) -> None:
         differences(rows, "best")
 
 
-def test_a_page_says_who_leads(rows: pd.DataFrame) -> None:
+def test_a_page_says_who_leads(comparisons, rows: pd.DataFrame) -> None:
     conditions = conditions_of(rows, FACTS)
     found = against_all(conditions, ["leader"])
     assert set(found["leader"]["all"]["method"]) == {"worse", "same", "ground-truth"}
-    page = leading_page(rows, conditions, found, rows.head(0), about="`cci-captum study`")
+    page = leading_page(rows, conditions, found, comparisons, about="`cci-captum study`")
     assert "| all | 80 | 40 | 2 |" in page
     assert "| all | 2 of 4 | 0 of 2 |" in page  # worse on both areas, of worse and same; the mask
     assert "| tokens, insertion top-1 \u2191 | same, Ground truth |" in page
@@ -153,6 +156,39 @@ def test_a_page_says_who_leads(rows: pd.DataFrame) -> None:
     assert f"| same | {ahead.replace('2 of', '0 of')} |" in page[head:]
     row = next(line for line in page.splitlines() if line.startswith("| worse | **"))
     assert row.count("**") == 4
+
+
+def test_a_page_says_what_is_missing(comparisons) -> None:
+    """A leader without maps by one model, a rival with maps of some images, an image unread."""
+    first, second = comparisons
+    second = replace(second, results=second.results[second.results["method"] != "leader"])
+    some = (first.results["method"] != "worse") | (first.results["index"] < 10)
+    why = pd.DataFrame([(40, "no image", "no image: a.png")], columns=["index", "reason", "error"])
+    columns = ["index", "image", "method", "check", "error"]
+    failed = [(i, f"{i}", "leader", "", "TypeError: no patches") for i in range(40)]
+    both = [
+        replace(first, results=first.results[some], errors=why),
+        replace(second, failures=pd.DataFrame(failed, columns=columns)),
+    ]
+    rows = joined(both)
+    conditions = conditions_of(rows, FACTS)
+    found = against_all(conditions, ["leader"])
+    assert found["leader"]["model: b"].empty
+    keyed = found["leader"]["all"].set_index(["method", "measure"])
+    assert keyed.loc[("worse", "deletion_top1"), "n"] == 10
+    page = leading_page(rows, conditions, found, both, about="a run")
+    assert "| leader (40 of 80 items) | 1 | 0.500 |" in page
+    assert "| worse (50 of 80 items) |" in page and "| model: b |  |  |" in page
+    assert "| a | no image | 1 | a.png |" in page
+    assert "| b | leader |  | 40 | TypeError: no patches |" in page
+    alone = {name: own[own["method"] == "leader"] for name, own in conditions.items()}
+    assert against_all(alone, ["leader"])["leader"]["all"].empty
+
+
+def test_columns_are_in_the_order_of_the_facts(comparisons, rows: pd.DataFrame) -> None:
+    samples = comparisons[0].samples.assign(z=1, a=2, m=3)
+    found = joined([replace(comparisons[0], samples=samples)])
+    assert [name for name in found if name in samples and name != "index"] == [*samples][1:]
 
 
 def test_a_page_says_what_a_choice_changes(comparisons, rows: pd.DataFrame) -> None:
@@ -165,7 +201,7 @@ def test_a_page_says_what_a_choice_changes(comparisons, rows: pd.DataFrame) -> N
     assert keyed["gain"].lt(0).all() and keyed["verdict"].eq("worse").all()
     similar = pd.Series({(AS_IT_IS, "x: y"): -1.0})
     page = choices_page(
-        renamed, conditions_of(renamed, FACTS), changed, similar, chosen, about="a run"
+        renamed, conditions_of(renamed, FACTS), changed, similar, chosen, comparisons, about="run"
     )
     line = next(line for line in page.splitlines() if line.startswith("| x | y |"))
     assert line.count("**") == 4 and line.endswith("| -1.00 |")
