@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -56,16 +55,25 @@ def choices(changed: pd.DataFrame, levels: Sequence[Level]) -> Figure:
         levels: Those that were measured.
     """
     panels = areas_of(changed)
-    figure, axes = _panels(panels, len(levels), 0.17)
+    names, places = list[str](), list[int]()  # a line for each method as it is, above its levels
+    borders = []
+    for before, level in zip([None, *levels], levels, strict=False):
+        if before is None or before.base != level.base:
+            names.append(f"{title(level.base)}:")
+            borders.append(len(names) - 1.5)
+        elif before.choice != level.choice:
+            borders.append(len(names) - 0.5)
+        places.append(len(names))
+        names.append(f"{level.choice}: {level.level}")
+    figure, axes = _panels(panels, len(names), 0.17)
     for axis, (protocol, measure) in zip(axes, panels, strict=True):
         own = changed[(changed["protocol"] == protocol) & (changed["measure"] == measure)]
         keyed = own.set_index(["base", "method"])
         rows = keyed.loc[[(level.base, level.name) for level in levels]]
-        _points(axis, rows, list(range(len(levels))), _COLOURS[0], "o", "")
-        for place, (before, level) in enumerate(pairwise(levels)):
-            if (before.base, before.choice) != (level.base, level.choice):
-                axis.axhline(place + 0.5, color=_FAINT, linewidth=0.5)
-    _finish(figure, axes, [f"{level.choice}: {level.level}" for level in levels])
+        _points(axis, rows, places, _COLOURS[0], "o", "")
+        for border in borders[1:]:
+            axis.axhline(border, color=_FAINT, linewidth=0.5)
+    _finish(figure, axes, names)
     return figure
 
 
