@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         if arguments.where == "leading":
             methods: Any = [*dict.fromkeys([*LEADERS, *(arguments.only or RIVALS)])]
-            compared = LEADERS
+            compared = list(LEADERS)
         else:
             blocks = find_vision_tower(clip.model).num_blocks
             levels = _levels(arguments.only, blocks, clip.preprocess)
