@@ -21,7 +21,7 @@ from cci_captum.attribution.targets import select_target
 from cci_captum.calls import new_pass
 from cci_captum.cluster_maps import spread
 from cci_captum.clustering import KMeans
-from cci_captum.coalitions import run_sets, sizes_of
+from cci_captum.coalitions import rounding_of, run_sets, sizes_of
 from cci_captum.vision_towers import AttentionRecording, TokenRecording, VisionTower
 
 from .clip_surgery import CLIPSurgery, Revision
@@ -204,7 +204,7 @@ class GatedCCI(PatchAttribution):
             for part, values in zip(asked, chosen.split(k, dim=1), strict=True):
                 if part == "hidden":
                     drops = score[:, None] - values
-                    rounding = _rounding(torch.maximum(score.abs(), values.abs().amax(dim=1)))
+                    rounding = rounding_of(torch.maximum(score.abs(), values.abs().amax(dim=1)))
                     measured = drops.abs().amax(dim=1) > rounding
                     drops = torch.where(measured[:, None], drops, 0.0)
                     values = drops / sizes_of(labels, k).clamp(min=1)
@@ -226,13 +226,8 @@ def z_score(values: Tensor) -> Tensor:
     centred = values - values.mean(dim=1, keepdim=True)
     total = centred.square().sum(dim=1, keepdim=True)
     deviation = (total / max(values.shape[1] - 1, 1)).sqrt()
-    same = deviation <= _rounding(values.abs().amax(dim=1, keepdim=True))
+    same = deviation <= rounding_of(values.abs().amax(dim=1, keepdim=True))
     return torch.where(same, 0.0, centred / torch.where(same, 1.0, deviation))
-
-
-def _rounding(largest: Tensor) -> Tensor:
-    """What rounding alone can make of numbers that are no larger."""
-    return 16 * torch.finfo(largest.dtype).eps * largest
 
 
 def _sets(asked: Sequence[Part], clusters: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ class Coalitions:
         output = select_target(self.outputs, target)
         masked = output[:, None] - self.drops(target)
         largest = torch.maximum(output.abs(), masked.abs().amax(dim=1))
-        return _ROUNDINGS * torch.finfo(output.dtype).eps * largest
+        return rounding_of(largest)
 
     def _scores(self, target: Any) -> tuple[Tensor, Tensor]:
         """The target's finite scores, (B,) with nothing hidden and (B, M) with each set hidden."""
@@ -143,6 +143,11 @@ class Coalitions:
         check_finite(output, "scores of the target", self._made_by)
         check_finite(masked, "scores of the target with a cluster hidden", self._made_by)
         return output, masked
+
+
+def rounding_of(largest: Tensor) -> Tensor:
+    """The difference that rounding alone can make of numbers that are no larger: 16 epsilons."""
+    return _ROUNDINGS * torch.finfo(largest.dtype).eps * largest
 
 
 def all_sets(k: int) -> Tensor:

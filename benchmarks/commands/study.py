@@ -151,22 +151,24 @@ def _check_taken(methods: Iterable[str], classifier: ZeroShotClassifier, model: 
 
 def _check_only(kind: str, only: Sequence[str] | None) -> None:
     """Raise CommandError if `--only` names what there is not."""
+    if not only:
+        return  # without importing what takes seconds
     if kind == "leading":
         from ..studies import LEADERS
 
         try:
-            specs = choose_methods(only or (), masks=True)
+            specs = choose_methods(only, masks=True)
         except CommandError as error:
             raise CommandError(str(error).replace("--method", "--only", 1)) from error
         rivals = [spec for spec in specs if str(spec) not in LEADERS]
-        if only and all(spec.name in REFERENCES for spec in rivals):
+        if all(spec.name in REFERENCES for spec in rivals):
             said = ", ".join(only)
             raise CommandError(f"--only: expected a method beside those that lead, got {said}")
         return
     from ..studies import levels
 
     known = list(dict.fromkeys(level.choice for level in levels(0, (), ())))
-    for name in only or ():
+    for name in only:
         if name not in known:
             raise CommandError(f"--only: expected one of {', '.join(known)}, got {name!r}")
 

@@ -31,18 +31,23 @@ def _log_probability(outputs: Tensor) -> Tensor:
     """
     values = outputs.log_softmax(dim=-1)
     best, first = outputs.max(dim=-1, keepdim=True)
-    is_first = torch.arange(outputs.shape[-1], device=outputs.device) == first
+    is_first = _is_class(outputs, first)
     # Where all others are ruled out, a number in place of -inf: whose log-sum-exp has slopes.
     others = outputs.masked_fill(is_first, -torch.inf).clamp(min=torch.finfo(outputs.dtype).min)
     sure = -F.softplus(others.logsumexp(dim=-1, keepdim=True) - best)
     return torch.where(is_first & best.isfinite(), sure, values)
 
 
+def _is_class(outputs: Tensor, classes: Tensor) -> Tensor:
+    """(..., C) bool of outputs (..., C): whether the output is of the class, (..., 1)."""
+    return torch.arange(outputs.shape[-1], device=outputs.device) == classes
+
+
 def _margin(outputs: Tensor) -> Tensor:
     values, classes = outputs.topk(2, dim=-1)
     # By its index: of two equal best classes, each is compared with the other, and so are their
     # gradients.
-    is_first = torch.arange(outputs.shape[-1], device=outputs.device) == classes[..., :1]
+    is_first = _is_class(outputs, classes[..., :1])
     return outputs - torch.where(is_first, values[..., 1:], values[..., :1])
 
 
