@@ -33,6 +33,12 @@ def exhaustive_unless(quick: bool, *values: Any, **options: Any) -> Any:
     return pytest.param(*values, marks=[] if quick else pytest.mark.exhaustive, **options)
 
 
+def quick_first(values: Iterable[Any], quick: int = 1) -> list[Any]:
+    """Parameters: the values (tuples: of several), of which a quick run holds the first."""
+    given = (value if isinstance(value, tuple) else (value,) for value in values)
+    return [exhaustive_unless(place < quick, *value) for place, value in enumerate(given)]
+
+
 _SIZE = re.compile(
     r"tiny|xsmall|small|little|medium|mediumd|betwixt|base|large|huge|giant|giantopt|gigantic"
     r"|enormous|so\d+m2?|intern\d+m|\d+b|plus|patch\d+|s\d+|\d+"

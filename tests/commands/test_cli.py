@@ -135,6 +135,7 @@ def test_explain_takes_odd_images(here: Path) -> None:
     assert "explanation.png" in names(here)
 
 
+@pytest.mark.exhaustive
 def test_explain_with_an_open_clip_model(chelsea: Path, here: Path) -> None:
     options = ["--model", "ViT-S-32-alt", "--pretrained", "random", "--save-maps", "maps.npz"]
     assert run("explain", chelsea, "--text", "a cat", *options) == 0
@@ -143,6 +144,7 @@ def test_explain_with_an_open_clip_model(chelsea: Path, here: Path) -> None:
         assert maps["patch_maps.cci"].shape == (1, 1, 7, 7)
 
 
+@pytest.mark.exhaustive
 def test_explain_shows_methods_side_by_side(
     chelsea: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

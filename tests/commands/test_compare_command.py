@@ -63,7 +63,7 @@ def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "folder"
     # Random maps are compared in any case.
     options = "--n 2 --seed 5 --method cci(clusters=4) --method random --method grad-eclip "
-    options += "--protocol grad-eclip,tokens --checks random-label"
+    options += "--protocol grad-eclip,tokens --ties none --checks random-label"
     assert run(*options.split(), "--out", out) == 0
     assert sorted(path.name for path in out.iterdir()) == FILES
     for name in ("curves", "grid", "scatter"):
@@ -85,6 +85,7 @@ def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         forward_func=classifier,
         preprocess=clip.preprocess,
         checks=["random-label"],
+        ties=(),
         seed=5,
         model="tiny",
     )
@@ -152,6 +153,7 @@ def test_folders_with_masks_and_class_names(photos: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_where_maps_lie_alone(tmp_path: Path) -> None:
     """No protocol: the maps' measures, all others compared with the reference."""
     options = ["--n", 3, "--method", "gradcam", "--protocol", "none", "--reference", "random"]
@@ -178,6 +180,7 @@ def written(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("small_model")
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_the_same_command_goes_on_and_another_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +237,7 @@ def test_a_killed_process_goes_on(sign: signal.Signals, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_photos_in_tar_files(photos: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "0.tar", "w") as shard:
         for number, name in enumerate(("cat", "hot_dog")):

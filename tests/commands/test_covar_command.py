@@ -99,6 +99,7 @@ def test_a_report_without_a_model(built: Path, tmp_path: Path) -> None:
     assert {name: (tmp_path / name).read_bytes() for name in FILES} == before
 
 
+@pytest.mark.exhaustive
 def test_what_is_overwritten_is_no_data_until_it_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

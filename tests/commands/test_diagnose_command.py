@@ -98,6 +98,7 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_a_report_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", *diagnose(tmp_path, *RULES, "--n", 4), "--threads", "1"]) == 0
     before = (tmp_path / "verdicts.parquet").read_bytes()
@@ -112,6 +113,7 @@ def test_a_report_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_objects_from_clusters_alone(tmp_path: Path) -> None:
     words = diagnose(tmp_path, "--rule", "shapley-regions(by=hidden)", "--segmenter", "clusters")
     assert cli.main([*words, "--n", "4"]) == 0

@@ -58,6 +58,7 @@ def test_a_folder_of_odd_photos_runs_through(
     assert section[2].strip() == table(["why", "images", "the first"], rows)
 
 
+@pytest.mark.exhaustive
 def test_a_large_photo_is_drawn_as_large_as_it_is_shown(
     tmp_path: Path, make_clip: Any, tokenizer: Any
 ) -> None:

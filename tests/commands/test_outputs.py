@@ -257,6 +257,7 @@ def test_explain_writes_the_words_of_every_text(
     assert "--words: expected methods that explain one text" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_explain_pages_over_many_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,17 +23,10 @@ from cci_captum.benchmarks.runner import Claims
 
 
 @pytest.mark.usefixtures("small_model")
-def test_one_worker_gives_what_compare_gives(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main([str(word) for word in compare(tmp_path / "plain")]) == 0
+def test_status_compact_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert run(*compare(out)) == 0
-    assert tables(out) == tables(tmp_path / "plain")
-    both = [(folder / "summary.md").read_text()[:600] for folder in (out, tmp_path / "plain")]
-    assert both[0] == both[1]
     capsys.readouterr()
-
     assert run("status", out) == 0
     said = capsys.readouterr().out
     assert "small  gradcam       3 of 3 blocks\n" in said
@@ -44,6 +37,19 @@ def test_one_worker_gives_what_compare_gives(
         (out / f"{name}.parquet").unlink()
     assert run("report", out) == 0
     assert tables(out) == before
+
+
+@pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
+def test_one_worker_gives_what_compare_gives(tmp_path: Path) -> None:
+    assert cli.main([str(word) for word in compare(tmp_path / "plain")]) == 0
+    out = tmp_path / "run"
+    assert run(*compare(out)) == 0
+    assert tables(out) == tables(tmp_path / "plain")
+    both = [(folder / "summary.md").read_text()[:600] for folder in (out, tmp_path / "plain")]
+    assert both[0] == both[1]
+    before = tables(out)
+    assert run("compact", out) == 0
     assert run(*compare(out)) == 0  # all is there: written anew, nothing is measured
     assert tables(out) == before and len(list((out / "parts").glob("*.parquet"))) == 4
 

@@ -72,6 +72,7 @@ def test_three_models_one_of_which_fails(
     assert len(set(results["model"])) == 2
 
 
+@pytest.mark.exhaustive
 def test_a_run_of_other_settings_is_no_fault_of_a_model(
     asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_run_of_other_settings_is_no_fault_of_a_model(
     assert (tmp_path / "variants.parquet").read_bytes() == before
 
 
+@pytest.mark.exhaustive
 def test_nothing_can_be_measured(
     asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,7 +104,11 @@ def test_nothing_can_be_measured(
     ("words", "variants"),
     [
         ([], PAPER_VARIANTS),
-        (["--variants", "counteranimal"], COUNTERANIMAL_VARIANTS),
+        pytest.param(
+            ["--variants", "counteranimal"],
+            COUNTERANIMAL_VARIANTS,
+            marks=pytest.mark.beyond_pairs,
+        ),
     ],
 )
 def test_whole_lists(

@@ -87,6 +87,7 @@ def test_classifiers_and_similarities(models, images, tokenizer) -> None:
     assert {p.device.type for p in models[1].parameters()} == {"meta"}
 
 
+@pytest.mark.shared(among=3)
 @pytest.mark.parametrize("models", [_clip], ids=["clip"], indirect=True)
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "ground-truth"])
 def test_every_method(name, models, images, tokenizer) -> None:

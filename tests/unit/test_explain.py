@@ -149,6 +149,7 @@ def test_scores_over_the_texts(inside: bool, tiny: LoadedCLIP, chelsea: Image.Im
     torch.testing.assert_close(found.drops[:, 1], own, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_names_that_come_with_their_weights(chelsea: Image.Image) -> None:
     assert explain(chelsea, "a cat", "tiny").model == "tiny"
     assert explain(chelsea, "a cat", "tiny", device="cpu").texts == ("a cat",)
@@ -422,6 +423,7 @@ def test_texts_are_drawn_on_one_scale(explained: Explanation, monkeypatch: Any) 
         side_by_side([explained, replace(explained, texts=("a", "b"))])
 
 
+@pytest.mark.exhaustive
 def test_pages_are_the_rows_of_the_whole_figure(
     tiny: LoadedCLIP, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -470,6 +472,7 @@ def test_pages_are_the_rows_of_the_whole_figure(
         found.save_figures(tmp_path / "e.png", rows=0)
 
 
+@pytest.mark.exhaustive
 def test_large_photos_are_drawn_smaller(tiny: LoadedCLIP) -> None:
     found = explain(Image.new("RGB", (3000, 1000), "blue"), "a cat", tiny, method=THREE)
     figure = found.figure(upsample="bilinear")
@@ -501,6 +504,7 @@ def test_words_that_tiny_never_learnt_are_warned_about(tiny: LoadedCLIP) -> None
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (40, 60, 1), (40, 60, 4)])
+@pytest.mark.exhaustive
 def test_arrays_of_other_colours(shape: tuple[int, ...], tiny: LoadedCLIP) -> None:
     """As Pillow reads them: grey, and colours under transparency."""
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -10,6 +10,7 @@ import torch
 from helpers import close, texts
 from oracles.texts import text_features
 from PIL import Image
+from selection import quick_first
 from skimage import data
 from torch import Tensor
 
@@ -96,6 +97,7 @@ def test_texts_are_explained_as_without_words(
         close(getattr(explained, name), getattr(without, name))
 
 
+@pytest.mark.exhaustive
 def test_words_take_no_passes_of_their_own(tiny: LoadedCLIP, photos: list[Image.Image]) -> None:
     counts = []
     for words in (False, True):
@@ -113,7 +115,9 @@ def test_words_take_no_passes_of_their_own(tiny: LoadedCLIP, photos: list[Image.
     assert counts[0] == counts[1] > 0
 
 
-@pytest.mark.parametrize("method", [GradECLIP, CLIPSurgery, MethodSpec.parse("rise(masks=8)")])
+@pytest.mark.parametrize(
+    "method", quick_first([GradECLIP, CLIPSurgery, MethodSpec.parse("rise(masks=8)")])
+)
 def test_other_methods(method: Any, tiny: LoadedCLIP, photos: list[Image.Image]) -> None:
     found = explain(photos[:1], TEXTS, tiny, method=method, words=True)
     words = found.words
@@ -166,7 +170,7 @@ def test_wrong_arguments(
         explain(photos, TEXTS, tiny, **change)
 
 
-@pytest.mark.parametrize("method", [THREE, GradECLIP, RISE])
+@pytest.mark.parametrize("method", quick_first([THREE, GradECLIP, RISE]))
 def test_saved_and_loaded(
     method: Any, tiny: LoadedCLIP, photos: list[Image.Image], tmp_path: Path
 ) -> None:
@@ -185,6 +189,7 @@ def test_saved_and_loaded(
         close(found.drop_maps().nan_to_num(), own.drop_maps().nan_to_num())
 
 
+@pytest.mark.exhaustive
 def test_figures(explained: Explanation, tiny: LoadedCLIP, photos: list[Image.Image]) -> None:
     words = explained.words
     assert words is not None

@@ -12,6 +12,7 @@ import torch
 from families import FAMILIES
 from oracles import families as families_oracle
 from oracles import relative_error
+from selection import quick_first
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -183,7 +184,7 @@ def test_estimates_on_a_model(small):
         ShapleyCCI(model.visual, clustering=KMeans(8), n_samples=49).effects(images)
 
 
-@pytest.mark.parametrize("n_samples", [1024, 60])
+@pytest.mark.parametrize("n_samples", quick_first([60, 1024]))
 def test_an_image_alone_and_among_others(small, n_samples):
     """Its own sets, however many clusters the others have."""
     model, images = small
@@ -271,6 +272,7 @@ class Masks:
         return self.labels
 
 
+@pytest.mark.exhaustive
 def test_two_copies_of_the_object():
     """Hiding one of two copies changes nothing, since the other remains; Shapley values do.
 

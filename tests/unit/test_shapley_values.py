@@ -255,6 +255,7 @@ def rough(count: int, seed: int) -> Tensor:
     return (hidden @ randn(30, 6, seed=seed + 1).double()).T
 
 
+@pytest.mark.exhaustive
 def test_errors_cover_the_truth_and_efficiency_stays() -> None:
     """Of 150 draws of six games, by 1.96 standard errors: 95 %, and the root mean squares agree."""
     games = rough(9, seed=2)

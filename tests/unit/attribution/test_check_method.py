@@ -147,6 +147,7 @@ def test_callers_in_any_mode(mode, classifier, images) -> None:
     assert images.requires_grad
 
 
+@pytest.mark.exhaustive
 def test_functions_shared_texts_and_tuples_as_targets(model, classifier, images, tokenizer) -> None:
     similarity = ImageTextSimilarity(model)
 

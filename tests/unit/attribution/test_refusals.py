@@ -27,6 +27,7 @@ def classifier(model: Any, tokenizer: Any) -> ZeroShotClassifier:
     return ZeroShotClassifier(model, tokenizer, ["fox", "ship"], "{}")
 
 
+@pytest.mark.shared(among=3)
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "ground-truth"])
 def test_inputs_target_and_arguments_by_position(
     name: str, model: Any, classifier: Any, images: Tensor, tokenizer: Any

@@ -499,6 +499,7 @@ class Linear(nn.Module):
         pytest.param((12, 10), 3, 0.5, 0.0, True, id="constant-model"),
     ],
 )
+@pytest.mark.exhaustive
 def test_rise_in_expectation(size, grid, p, baseline, flat):
     """No pixel is off by more than five standard errors of a mean over the masks.
 
@@ -706,6 +707,7 @@ def test_cluster_kernel_shap_is_near_exact_shapley(small, n_clusters):
         assert abs(found.sum() - total) < 1e-3 * scale
 
 
+@pytest.mark.exhaustive
 def test_cluster_methods_recover_a_linear_function(small):
     """f = sum of slope times pixel: a cluster's coefficient is its pixels' share of that sum."""
     model, images, _ = small

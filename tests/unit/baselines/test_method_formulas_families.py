@@ -32,7 +32,7 @@ from cci_captum.baselines import (
     SelfAttention,
 )
 
-pytestmark = pytest.mark.shared(among=6)
+pytestmark = pytest.mark.shared(among=10)
 
 TOLERANCE = 1e-4  # relative, fp32
 TARGETS = [4, 0, 2]

@@ -257,6 +257,7 @@ def test_a_broken_image_leaves_the_gallery_with_its_captions(clip, tokenizer) ->
         task(clip, tokenizer, empty)
 
 
+@pytest.mark.exhaustive
 def test_a_run_of_captions_goes_on(clip, tokenizer, found: Comparison, tmp_path: Path) -> None:
     of = task(clip, tokenizer, Gallery())
     compared(of, {"cci": CCI}, store=FolderStore(tmp_path))
@@ -366,6 +367,7 @@ def test_where_maps_lie_beside_random_ones(make_clip, tokenizer) -> None:
         report.page(found, "cci")
 
 
+@pytest.mark.exhaustive
 def test_a_reference_that_one_model_refuses(make_clip, tokenizer) -> None:
     """Its page compares with its first method instead."""
 

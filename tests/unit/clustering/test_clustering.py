@@ -520,6 +520,7 @@ def test_images_of_mostly_zeros_are_left_as_they_are():
     assert KMeans(3)(image).tolist() == [[0, 0, 1, 2, 2, 2, 2, 2, 2]]
 
 
+@pytest.mark.exhaustive
 def test_the_study_of_outliers():
     metrics = pytest.importorskip("sklearn.metrics")
     generator = torch.Generator().manual_seed(0)

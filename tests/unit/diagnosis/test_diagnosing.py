@@ -56,6 +56,7 @@ def assert_same(found: pd.DataFrame, expected: pd.DataFrame, *but: str) -> None:
             assert own.tolist() == other.tolist(), name
 
 
+@pytest.mark.exhaustive
 def test_rows_are_those_of_any_form(given: Any, tmp_path: Path) -> None:
     _, preprocess, scenes = given
     expected = ask(given)
@@ -78,6 +79,7 @@ def test_rows_are_those_of_any_form(given: Any, tmp_path: Path) -> None:
     assert_same(ask(given, images=arrays, batch_size=1), expected)
 
 
+@pytest.mark.exhaustive
 def test_a_file_that_is_none_is_a_row_that_says_so(given: Any, tmp_path: Path) -> None:
     """Alone in its batch, too; the others are judged as without it."""
     rules = ["shapley-regions(by=hidden)", "energy"]

@@ -240,6 +240,7 @@ def _is_whole(found: Found | None, seeds: range) -> bool:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.exhaustive
 def test_killed_writers_leave_nothing_wrong(tmp_path: Path) -> None:
     """Two at a time, killed anywhere; what is read meanwhile, and after, is whole or not there."""
     cache = MaskCache(tmp_path, {})

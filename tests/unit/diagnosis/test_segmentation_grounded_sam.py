@@ -117,6 +117,7 @@ def test_several_boxes(sam: Any) -> None:
     assert {f.status for f in found} < set(STATUSES)
 
 
+@pytest.mark.exhaustive
 def test_many_boxes_go_a_few_at_a_time(sam: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, models = sam
     corners = [(x / 8, 0.1, x / 8 + 0.2, 0.9) for x in range(7)]
@@ -228,6 +229,7 @@ def test_text_positions_are_told_apart() -> None:
     assert (embedded[0, 1:] % 1 != 0).float().mean() > 0.5
 
 
+@pytest.mark.exhaustive
 def test_half_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of checkpoints: the detector's only where it runs. SAM's mask is nearly that of float32."""
     dino, models = detector({(40, "cat"): [Box(LEFT)]}), segmenter("sam2")
@@ -246,6 +248,7 @@ def test_half_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.exhaustive
 def test_half_precision_of_the_segmenter(kind: str) -> None:
     dino, models, image = detector({(40, "cat"): [Box(LEFT)]}), segmenter(kind), photo(40)
     exact = GroundedSAM(dino, models)([image], ["cat"], ["a"])[0]

@@ -169,6 +169,7 @@ def test_logit_bias_is_added(tiny: LoadedCLIP, images: Tensor) -> None:
     torch.testing.assert_close(logits, expected)
 
 
+@pytest.mark.exhaustive
 def test_low_precision_gives_float32_near_the_truth(images: Tensor) -> None:
     full = load_clip("tiny")
     half = load_clip("tiny", precision="bf16")

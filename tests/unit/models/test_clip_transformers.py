@@ -142,6 +142,7 @@ def test_loaded_without_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert tokenizer("a cat").shape == (1, LENGTH)
 
 
+@pytest.mark.exhaustive
 def test_random_weights(folder: Path, clip: LoadedCLIP) -> None:
     torch.manual_seed(0)
     random = load_clip(f"hf:{folder}", "random")
@@ -242,6 +243,7 @@ def test_tokens_are_the_tokenizers(folder: Path, clip: LoadedCLIP) -> None:
 
 @pytest.mark.parametrize("size", [(48, 32), (24, 40), (64, 64)])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.exhaustive
 def test_images_of_other_sizes(kind: str, size: tuple[int, int], folders: dict[str, Path]) -> None:
     clip = load_clip(f"hf:{folders[kind]}")
     values = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
@@ -272,6 +274,7 @@ def test_siglip2_needs_whole_patches(folders: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.exhaustive
 def test_half_precision(precision: Any, folder: Path, clip: LoadedCLIP) -> None:
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     half = load_clip(f"hf:{folder}", precision=precision)
@@ -431,6 +434,7 @@ def test_image_classifier_needs_logits() -> None:
         ImageClassifier(transformers.ViTModel(config))(torch.zeros(1, 3, SIDE, SIDE))
 
 
+@pytest.mark.exhaustive
 def test_explained_by_the_command_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -582,6 +586,7 @@ def test_objects_from_nowhere(folders: dict[str, Path]) -> None:
         ZeroShotClassifier(tiny.model, processor.tokenizer, ["cat"])
 
 
+@pytest.mark.exhaustive
 def test_a_model_itself_is_no_function_of_images(folder: Path) -> None:
     clip = load_clip(f"hf:{folder}")
     with pytest.raises(TypeError, match=r"forward_func: .* takes texts first; ZeroShotClassifier"):

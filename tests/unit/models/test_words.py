@@ -269,6 +269,7 @@ def test_words_of_scripts_without_spaces_and_words_that_overlap() -> None:
     assert twice.words[0].places == ((0, 5), (3, 8)) and twice.hidden.sum() == 3
 
 
+@pytest.mark.exhaustive
 def test_compiled_text_encoders(folders: dict[str, Path]) -> None:
     clip = load_clip(f"hf:{folders['clip']}")
     model: Any = clip.model

@@ -27,7 +27,7 @@ from cci_captum.vision_towers import (
     split_heads,
 )
 
-pytestmark = pytest.mark.shared(among=6)
+pytestmark = pytest.mark.shared(among=10)
 
 TOLERANCE = 1e-5
 EFFECT = 1e-2  # hiding moves outputs by at least this much, relative to the largest

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
-from selection import exhaustive_unless
+from selection import exhaustive_unless, quick_first
 from torch import Tensor
 
 from cci_captum import ClusterEffects, attribution_grid, show_clusters
@@ -414,7 +414,7 @@ def test_no_drops_at_all() -> None:
     assert bars(figure.axes[2])[1] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("clusters", [1, 7, 30])
+@pytest.mark.parametrize("clusters", quick_first([7, 1, 30]))
 def test_cluster_layout(clusters: int) -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(144).view(1, 12, 12) % clusters
@@ -523,7 +523,7 @@ def test_boxes_that_are_none(boxes: Any, message: str) -> None:
 
 @pytest.mark.parametrize("colorbar", [True, False])
 @pytest.mark.parametrize("image_column", [True, False])
-@pytest.mark.parametrize("width", [3.25, 7.0])
+@pytest.mark.parametrize("width", quick_first([3.25, 7.0]))
 def test_a_figure_is_as_wide_as_asked_for(width: float, image_column: bool, colorbar: bool) -> None:
     maps = {name: torch.randn(3, 4, 4) for name in ("one", "another", "a third")}
     figure = attribution_grid(

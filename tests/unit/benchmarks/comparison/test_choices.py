@@ -69,6 +69,7 @@ def test_mean_over_k(scenes: tuple[ZeroShotClassifier, Tensor, list[int]]) -> No
 
 
 @pytest.mark.exhaustive
+@pytest.mark.beyond_pairs
 def test_the_program_prints_a_row_for_each_choice(capsys: pytest.CaptureFixture[str]) -> None:
     choices.main(["--n", "1", "--threads", "1", "--protocol", "tokens", "--device", "cpu"])
     table, *notes = capsys.readouterr().out.strip().split("\n\n")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from captum.attr import IntegratedGradients, Saliency
 from matplotlib.figure import Figure
 from scipy import stats
-from selection import exhaustive_unless
+from selection import exhaustive_unless, quick_first
 from torch import Tensor, nn
 from torchvision import transforms
 from toy_comparison import NAMES, PREPROCESS, SEED, Toy, by_hand, run, toy_sample
@@ -496,6 +496,7 @@ def test_other_methods_and_protocols_change_nothing(world: World) -> None:
     assert set(alone.results["deletion_rank"].dropna()) == {1}
 
 
+@pytest.mark.exhaustive
 def test_the_seed_decides(world: World) -> None:
     names = ["cci", "random"]
     first, again, other = (
@@ -505,6 +506,7 @@ def test_the_seed_decides(world: World) -> None:
     assert (first.results["deletion_score"] != other.results["deletion_score"]).any()
 
 
+@pytest.mark.exhaustive
 def test_names_and_factories_are_the_same_methods(world: World) -> None:
     by_name = run(world.classifier, world.data, ["grad-eclip", "cci", "cci"])
     factories = {name: METHODS[name].cls for name in ("grad-eclip", "cci")}
@@ -527,6 +529,7 @@ def assert_same_state(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.parametrize("fails", [exhaustive_unless(fails, fails) for fails in (False, True)])
+@pytest.mark.exhaustive
 def test_the_model_and_data_stay_as_they_are(world: World, fails: bool) -> None:
     before = state(world.classifier)
     images = [sample.image.tobytes() for sample in world.data.samples]
@@ -546,12 +549,15 @@ def test_the_model_and_data_stay_as_they_are(world: World, fails: bool) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "explained", "references"),
-    [
-        (Toy, "true", ["random", "ground-truth"]),
-        (Toy, "predicted", ["random"]),
-        (Maskless, "true", ["random"]),
-        (Maskless, "predicted", ["random"]),
-    ],
+    quick_first(
+        [
+            (Toy, "true", ["random", "ground-truth"]),
+            (Toy, "predicted", ["random"]),
+            (Maskless, "true", ["random"]),
+            (Maskless, "predicted", ["random"]),
+        ],
+        2,
+    ),
 )
 def test_references(world: World, kind: Any, explained: Any, references: list[str]) -> None:
     data = kind(world.data.samples)
@@ -590,6 +596,7 @@ def test_the_mask_itself_is_found(world: World) -> None:
     assert rows[list(LOCALIZATION)].to_numpy() == pytest.approx(1.0)
 
 
+@pytest.mark.exhaustive
 def test_references_alone(world: World) -> None:
     found = run(world.classifier, world.data, ["random"])
     assert found.methods == list(REFERENCES)
@@ -808,6 +815,7 @@ def test_page_names_everything(world: World) -> None:
     assert any(value in line for line in section.splitlines() if line.startswith("| Rollout"))
 
 
+@pytest.mark.exhaustive
 def test_page_of_one_image_and_a_map_that_says_nothing(world: World) -> None:
     data = Toy(world.data.samples[:1])
     found = run(world.classifier, data, {"flat": Flat, "cci": CCI}, ["rise"], checks=CHECKS)
@@ -855,6 +863,7 @@ def test_other_figures_draw(world: World) -> None:
     assert words.count("areas of the class's") == 1  # what the numbers below the maps are
 
 
+@pytest.mark.exhaustive
 def test_names_and_classes_side_by_side(world: World) -> None:
     methods = {"few": "cci(clusters=3)", "mine": GradECLIP}
     found = run(world.classifier, Toy([toy_sample(0), toy_sample(1)]), methods, ["tokens"])
@@ -862,7 +871,7 @@ def test_names_and_classes_side_by_side(world: World) -> None:
     assert found.failures.empty
 
 
-@pytest.mark.parametrize("value", [None, "probability"])
+@pytest.mark.parametrize("value", quick_first([None, "probability"]))
 def test_the_scatter_shows_the_measure_that_it_names(world: World, value: str | None) -> None:
     """That of the first table, whose columns its dots are, and whose differences its means."""
     found, name = world.found, value or "top1"

@@ -78,6 +78,7 @@ def test_memory_that_runs_out_costs_time_alone(
     assert not any("memory" in note for note in whole.settings["notes"])
 
 
+@pytest.mark.exhaustive
 def test_no_room_for_one_image_is_an_error_of_the_map(
     classifier: ZeroShotClassifier, data: Toy
 ) -> None:

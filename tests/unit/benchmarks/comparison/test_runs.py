@@ -102,6 +102,7 @@ def test_an_interrupted_run_goes_on(
     assert [counted.explained for counted in idle.values()] == [0, 0]
 
 
+@pytest.mark.exhaustive
 def test_notes_of_reading_outlive_the_process(
     classifier: ZeroShotClassifier, tmp_path: Path
 ) -> None:
@@ -150,6 +151,7 @@ def test_a_torn_file_is_measured_again(
     )
 
 
+@pytest.mark.exhaustive
 def test_a_method_may_join_later(
     classifier: ZeroShotClassifier, data: Toy, whole: Comparison, tmp_path: Path
 ) -> None:
@@ -266,6 +268,7 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(
     figures.curves(found), figures.pairs(found), report.text(found)
 
 
+@pytest.mark.exhaustive
 def test_squashed_photos_are_drawn(classifier: ZeroShotClassifier) -> None:
     """A square map of a photo that is not: all of the photo reached the model."""
     squash = transforms.Compose([transforms.Resize((32, 32)), *PREPROCESS.transforms[1:]])

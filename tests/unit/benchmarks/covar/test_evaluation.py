@@ -205,6 +205,7 @@ def test_tables_without_what_is_needed() -> None:
 TABLES = {"steady": predictions(1, 0.05), "leaning": predictions(2, 0.55)}
 
 
+@pytest.mark.exhaustive
 def test_figures_show_the_numbers() -> None:
     figure = bars(TABLES)
     drops, errors = figure.axes

@@ -66,6 +66,7 @@ def test_a_run_says_what_one_call_says(small) -> None:
     assert found["background"].tolist() == [sample.facts["background"] for sample in samples]
 
 
+@pytest.mark.exhaustive
 def test_only_errors_are_judged_where_that_is_asked(small) -> None:
     data = Scenes(24, seed=7)
     whole = run(small, data, batch_size=12).all()

@@ -18,6 +18,7 @@ import pytest
 import torch
 from helpers import Failure, randn
 from scipy import ndimage
+from selection import quick_first
 from torch import Tensor, nn
 
 from cci_captum import ZeroShotClassifier, find_vision_tower, load_clip
@@ -352,7 +353,7 @@ def test_curves_are_a_plain_loop(deletion_fill: Any, insertion_start: Any, kind:
     assert_curves(curves, expected, protocol.fractions, 1e-6)
 
 
-@pytest.mark.parametrize("name", ["grad-eclip", "rise"])
+@pytest.mark.parametrize("name", quick_first(["grad-eclip", "rise"]))
 def test_curves_of_a_clip_model(make_clip, make_images, tokenizer, name: str) -> None:
     """A built-in protocol by its name; the map of a method, enlarged by itself."""
     model, _ = make_clip(seed=1, image_size=16, patch_size=4)
@@ -676,7 +677,7 @@ def test_tokens_of_a_bare_function_and_its_tower(make_clip, make_images) -> None
 # What must not matter.
 
 
-@pytest.mark.parametrize("name", ["grad-eclip", "rise", "tokens"])
+@pytest.mark.parametrize("name", quick_first(["tokens", "grad-eclip", "rise"]))
 @pytest.mark.parametrize("kind", ["random", "ties"])
 def test_a_batch_is_its_images_one_by_one(make_clip, make_images, tokenizer, name, kind) -> None:
     model, _ = make_clip(seed=3)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers import randn
 from PIL import Image
+from selection import quick_first
 from torch import Tensor, nn
 from torchvision import transforms
 
@@ -124,7 +125,7 @@ def test_further_arguments_and_sizes_of_maps() -> None:
         assert same(found, expected)
 
 
-@pytest.mark.parametrize("protocol", ["tokens", "grad-eclip", "grad-eclip-original"])
+@pytest.mark.parametrize("protocol", quick_first(["tokens", "grad-eclip", "grad-eclip-original"]))
 def test_other_models_take_them_too(make_clip, tokenizer, classifier, protocol) -> None:
     """Nothing that was drawn depends on forward_func, not even on its grid of patches."""
     prepared = harness_of(classifier, protocol).prepare(given(protocol))
@@ -135,7 +136,7 @@ def test_other_models_take_them_too(make_clip, tokenizer, classifier, protocol) 
         assert same(harness(prepared, maps, 1), harness(given(protocol), maps, 1))
 
 
-@pytest.mark.parametrize("rounding", ["nearest", "down"])
+@pytest.mark.parametrize("rounding", quick_first(["nearest", "down"]))
 def test_copies_of_photos_are_as_large_as_need_be(rounding: Any) -> None:
     """At most 640 pixels on the shorter side; the map is still held to the photo's own shape."""
     protocol = replace(
@@ -156,7 +157,7 @@ def test_copies_of_photos_are_as_large_as_need_be(rounding: Any) -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "drawn"),
-    [("grad-eclip", 2), ("rise", 1), ("tokens", 1), ("grad-eclip-original", 2)],
+    quick_first([("grad-eclip", 2), ("rise", 1), ("tokens", 1), ("grad-eclip-original", 2)], 3),
 )
 def test_each_image_is_hashed_once(classifier, monkeypatch, protocol, drawn) -> None:
     """For noise and for random ties, whatever the number of maps."""

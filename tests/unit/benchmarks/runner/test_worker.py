@@ -83,6 +83,7 @@ def read(run: Run, folder: Path) -> Comparison:
 @pytest.mark.parametrize(
     "workers", [exhaustive_unless(value == (2, 1, 3), value) for value in ((1,), (2, 1, 3))]
 )
+@pytest.mark.exhaustive
 def test_killed_at_any_moment(
     workers: tuple[int, ...], run: Run, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -156,6 +157,7 @@ def test_stopped_after_the_unit_in_progress(
     assert written(read(run, folder), tmp_path / "tables") == whole
 
 
+@pytest.mark.exhaustive
 def test_a_worker_leaves_what_the_living_measure(run: Run, tmp_path: Path) -> None:
     """It does all else, and does not wait for their end."""
     folder = tmp_path / "parts"

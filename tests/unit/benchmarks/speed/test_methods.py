@@ -42,6 +42,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("counted")
+@pytest.mark.exhaustive
 def test_ratios_are_passes(capsys: pytest.CaptureFixture[str]) -> None:
     specs = ["cci(clusters=3)", "grad-eclip", "rise(masks=5)", "ground-truth"]
     given = [word for spec in specs for word in ("--method", spec)]

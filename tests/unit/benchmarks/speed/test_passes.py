@@ -11,7 +11,7 @@ from cci_captum.benchmarks.clip_variants import ARCHITECTURES, VARIANT_LISTS, Va
 from cci_captum.benchmarks.speed import passes
 
 _LEFT_OUT = [pytest.mark.exhaustive, pytest.mark.beyond_pairs]
-QUICK = ("RN50", "PE-Core-T-16-384")
+QUICK = ("PE-Core-T-16-384",)
 ALL = [pytest.param(name, marks=[] if name in QUICK else _LEFT_OUT) for name in ARCHITECTURES]
 
 

@@ -84,6 +84,7 @@ def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.exhaustive
+@pytest.mark.beyond_pairs
 def test_opening_in_a_process_of_its_own(tmp_path: Path) -> None:
     stand_ins.make_shards(tmp_path / "shards", images=3, shards=1)
     cost = stand_ins.opening(f"webdataset:{tmp_path / 'shards'}")

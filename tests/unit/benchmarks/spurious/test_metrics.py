@@ -214,6 +214,7 @@ def test_weights_of_the_data(birds: pd.DataFrame) -> None:
     assert math.isnan(by_part(worst_group(land))["average, as in training"].value)
 
 
+@pytest.mark.exhaustive
 def test_the_worst_groups_interval_covers() -> None:
     """True rates known, several nearly equal: the least is in the interval in 95 % and more."""
     rng, rates, covered = np.random.default_rng(3), np.array([0.9, 0.5, 0.52, 0.55]), 0
@@ -345,6 +346,7 @@ def weighted_rfs(noisy: pd.DataFrame, weights: dict[str, float]) -> float:
     return formula(*means)
 
 
+@pytest.mark.exhaustive
 def test_interval_of_rfs(noisy: pd.DataFrame) -> None:
     """Each photo's influence by numbers: how RFS moves with its weight, all trials together."""
     sources = sorted(set(noisy["source"]))

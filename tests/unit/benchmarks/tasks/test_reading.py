@@ -264,6 +264,7 @@ def test_files_of_a_list_that_were_never_there(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
+@pytest.mark.exhaustive
 def test_a_block_that_could_not_be_read_is_measured_when_the_run_goes_on(
     make_clip: Any, tokenizer: Any, tmp_path: Path
 ) -> None:
@@ -524,7 +525,9 @@ if __name__ == "__main__":
     [
         ("heeds", signal.SIGTERM, True, {0}),
         # an interrupt that torch makes an error of its own, or not, by where it comes
-        ("dies", signal.SIGINT, True, {1, -signal.SIGINT}),
+        pytest.param(
+            "dies", signal.SIGINT, True, {1, -signal.SIGINT}, marks=pytest.mark.beyond_pairs
+        ),
         ("dies", signal.SIGKILL, False, {-signal.SIGKILL}),
     ],
 )
