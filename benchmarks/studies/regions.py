@@ -111,7 +111,8 @@ class Spatial:
         ValueError: If n_clusters is no positive int; when called, if the image is not square.
 
     Example:
-        >>> Spatial(4, weight=1e6)(torch.rand(1, 16, 3)).view(4, 4)[:2, :2].unique().numel()
+        >>> stripes = torch.tensor([0.0, 1.0]).repeat(8).view(1, 16, 1)  # columns of a 4 by 4 grid
+        >>> Spatial(2, weight=0.0)(stripes).view(4, 4)[:, 0].unique().numel()
         1
     """
 
