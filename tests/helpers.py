@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,23 @@ FAST: dict[str, dict[str, Any]] = {
 
 class Failure(Exception):
     """Raised on purpose."""
+
+
+def forked(work: Callable[[], object], code: Callable[[Any], int] = lambda _: 0) -> int:
+    """A copy of this process that does the work alone, its number; it ends with code(result).
+
+    As workers of torch's DataLoader it has one thread: a pool of threads does not outlive a fork,
+    and who asks it for work waits for ever.
+    """
+    pid = os.fork()
+    if not pid:
+        ended = 1
+        try:
+            torch.set_num_threads(1)
+            ended = code(work())
+        finally:
+            os._exit(ended)
+    return pid
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:

@@ -23,18 +23,18 @@ torch.set_num_threads(THREADS)
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Threads of a pool do not outlive a fork."""
-    before = torch.get_num_threads()
+    """For all tests of a module, from the first on: of what is compared bit by bit."""
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(autouse=True)
 def same_number_of_threads() -> Iterator[None]:
     """Programs under test set it for their process."""
+    before = torch.get_num_threads()
     yield
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(before)
 
 
 def _make_clip(

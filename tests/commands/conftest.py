@@ -36,3 +36,9 @@ def small_model(make_clip: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(predictions, "load_recogniser", lambda *_: recogniser)
     for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "CCI_CAPTUM_WORKER"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is drawn: for tests that look at tables and pages alone."""
+    monkeypatch.setattr(_written.Written, "draw", lambda *_: None)

@@ -39,7 +39,7 @@ def test_status_compact_and_report(tmp_path: Path, capsys: pytest.CaptureFixture
     assert tables(out) == before
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
 def test_one_worker_gives_what_compare_gives(tmp_path: Path) -> None:
     assert cli.main([str(word) for word in compare(tmp_path / "plain")]) == 0
@@ -54,7 +54,7 @@ def test_one_worker_gives_what_compare_gives(tmp_path: Path) -> None:
     assert tables(out) == before and len(list((out / "parts").glob("*.parquet"))) == 4
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
 def test_records_and_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, plan = tmp_path / "run", tmp_path / "PLAN.json"
@@ -90,7 +90,7 @@ def test_records_and_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert not out.exists() and tables(moved) == first
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_files_as_options(tmp_path: Path) -> None:
     for name, colour in (("fox", "red"), ("ship", "blue")):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -103,7 +103,7 @@ def test_files_as_options(tmp_path: Path) -> None:
     assert run(out / "plan.json") == 0
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
 def test_what_is_restarted_may_have_other_threads(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
@@ -115,7 +115,7 @@ def test_what_is_restarted_may_have_other_threads(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "plan.json").read_text())["threads"] == threads + 1
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
 def test_nothing_is_thrown_away_for_a_wrong_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -177,7 +177,7 @@ def test_others_that_asked_for_less_write_meanwhile(
     assert set(pd.read_parquet(tmp_path / "results.parquet")["method"]) > {"gradcam", "maskclip"}
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_a_signal_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While packages are imported."""
     heard: list[int] = []
@@ -191,7 +191,7 @@ def test_a_signal_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
 def test_reports_compare_with_what_the_run_did(tmp_path: Path) -> None:
     assert run(*compare(tmp_path, "--reference", "random")) == 0
@@ -200,7 +200,7 @@ def test_reports_compare_with_what_the_run_did(tmp_path: Path) -> None:
     assert (tmp_path / "summary.md").read_text() == page
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
 def test_a_report_is_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*compare(tmp_path / "out")) == 0
@@ -212,7 +212,7 @@ def test_a_report_is_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "which is of another; move it away" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
 def test_what_is_damaged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*compare(tmp_path)) == 0
@@ -287,7 +287,7 @@ def test_wrong_words(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
 def test_a_report_needs_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
@@ -301,7 +301,7 @@ def test_a_report_needs_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     )
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
 def test_only_one_worker_may_restart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -317,7 +317,7 @@ def test_only_one_worker_may_restart(
     assert tables(tmp_path) == before
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
 def test_a_disk_that_fills_while_it_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -100,6 +100,7 @@ def test_nothing_can_be_measured(
 
 
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("no_pictures")  # of 18 and 28 models
 @pytest.mark.parametrize(
     ("words", "variants"),
     [
@@ -111,14 +112,7 @@ def test_nothing_can_be_measured(
         ),
     ],
 )
-def test_whole_lists(
-    words: list[str],
-    variants: Any,
-    asked: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(_written.Written, "draw", lambda *_: None)  # 28 models' pictures
+def test_whole_lists(words: list[str], variants: Any, asked: list[str], tmp_path: Path) -> None:
     assert run("retrieval", "--n", 2, *FAST[2:], *words, "--out", tmp_path) == 0
     assert asked == [variant.model for variant in variants]
     table = pd.read_parquet(tmp_path / "variants.parquet")

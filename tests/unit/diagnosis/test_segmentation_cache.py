@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from grounded_sam_models import Box, detector, photo, segmenter
+from helpers import forked
 from PIL import Image
 
 from cci_captum.diagnosis.segmentation import GroundedSAM, Segmentation, _cache
@@ -220,16 +221,6 @@ def _write_for_ever(cache: MaskCache, seed: int, most: int = 100_000) -> None:
         cache.put(KEYS[turn % len(KEYS)], masks[turn // 3 % 2])
 
 
-def _fork(work: Callable[[], None]) -> int:
-    child = os.fork()
-    if not child:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return child
-
-
 def _is_whole(found: Found | None, seeds: range) -> bool:
     """Not there, or all that one of the writers wrote."""
     if found is None or found.segmentation.mask is None:
@@ -247,7 +238,7 @@ def test_killed_writers_leave_nothing_wrong(tmp_path: Path) -> None:
     hits = 0
     for turn in range(8):
         seeds = range(2 * turn, 2 * turn + 2)
-        children = [_fork(lambda seed=seed: _write_for_ever(cache, seed)) for seed in seeds]
+        children = [forked(lambda seed=seed: _write_for_ever(cache, seed)) for seed in seeds]
         end = time.monotonic() + 0.05 + 0.01 * turn
         while time.monotonic() < end:
             found = [cache.get(key, BLANK) for key in KEYS]

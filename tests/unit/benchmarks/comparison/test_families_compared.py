@@ -75,6 +75,7 @@ def test_methods_are_compared_and_their_passes_counted(name: str) -> None:
         forward_func=classifier,
         preprocess=preprocess,
         checks=CHECKS,
+        ties=(),
         batch_size=3,
     ).results
     assert found["deletion_score"].notna().all() and found["insertion_top1"].notna().all()

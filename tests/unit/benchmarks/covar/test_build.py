@@ -10,6 +10,7 @@ import shutil
 import signal
 import tarfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import forked
 from PIL import Image
 
 from cci_captum.benchmarks.comparison import FolderStore
@@ -163,15 +165,9 @@ def test_killed_again_and_again(photos: Photos, tmp_path: Path) -> None:
     out, parts = tmp_path / "out", tmp_path / "out/parts"
     rng, kills = random.Random(0), 0
     for world in (2, 1, 3, 2, 1, 3):
-        pids = []
-        for rank in range(world):
-            pid = os.fork()
-            if not pid:
-                try:
-                    work(larger(out), parts, Place(rank, world))
-                finally:
-                    os._exit(0)
-            pids.append(pid)
+        pids = [
+            forked(partial(work, larger(out), parts, Place(rank, world))) for rank in range(world)
+        ]
         time.sleep(rng.uniform(0.05, 0.5))
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
@@ -187,16 +183,13 @@ def test_killed_again_and_again(photos: Photos, tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_two_processes(photos: Photos, whole: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     out, parts = tmp_path / "out", tmp_path / "out/parts"
-    pids = []
-    for rank in range(2):
-        pid = os.fork()
-        if not pid:
-            code = 1
-            try:
-                code = 0 if work(run_of(photos, out), parts, Place(rank, 2)) else 3
-            finally:
-                os._exit(code)
-        pids.append(pid)
+    pids = [
+        forked(
+            partial(work, run_of(photos, out), parts, Place(rank, 2)),
+            lambda whole: 0 if whole else 3,
+        )
+        for rank in range(2)
+    ]
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
     assert set(codes) <= {0, 3} and 0 in codes
     finish(run_of(photos, out), parts)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from helpers import forked
 from selection import exhaustive_unless
 from torch import nn
 from toy_comparison import NAMES, PREPROCESS, SEED, Toy, toy_sample
@@ -61,16 +62,9 @@ def work(run: Run, folder: Path, place: Place | None = None, **options: Any) -> 
         return Worker(run, store, claims, stop, place, **options).work()
 
 
-def forked(run: Run, folder: Path, place: Place | None = None) -> int:
-    """A process that works; its number."""
-    pid = os.fork()
-    if not pid:
-        code = 1
-        try:
-            code = 0 if work(run, folder, place) else 3
-        finally:
-            os._exit(code)
-    return pid
+def started(run: Run, folder: Path, place: Place | None = None) -> int:
+    """A process that works, its number; it ends with 3 where something is missing."""
+    return forked(lambda: work(run, folder, place), lambda whole: 0 if whole else 3)
 
 
 def read(run: Run, folder: Path) -> Comparison:
@@ -92,7 +86,7 @@ def test_killed_at_any_moment(
     kills = 0
     for number in range(12):
         world = workers[number % len(workers)]
-        pids = [forked(run, folder, Place(rank, world)) for rank in range(world)]
+        pids = [started(run, folder, Place(rank, world)) for rank in range(world)]
         time.sleep(rng.uniform(0, 0.25))
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
@@ -130,7 +124,7 @@ def test_workers_that_meet_measure_nothing_twice(
 ) -> None:
     """Three that are all told to be the first, so that they want the same blocks."""
     folder = tmp_path / "parts"
-    pids = [forked(run, folder, Place(0, 1)) for _ in range(3)]
+    pids = [started(run, folder, Place(0, 1)) for _ in range(3)]
     ends = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
     assert 0 in ends and set(ends) <= {0, 3}  # the last to end sees that nothing is missing
     assert written(read(run, folder), tmp_path / "tables") == whole
