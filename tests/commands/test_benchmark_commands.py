@@ -76,6 +76,11 @@ def test_counteranimal(animals: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr().out
     assert f"{expected['common']:.2f}" in said and "small" in said
 
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model")
+def test_counteranimals_report_without_a_model(animals: Path, tmp_path: Path) -> None:
+    assert cli.main(["run", *counteranimal(animals, tmp_path)]) == 0
     before = {name: (tmp_path / name).read_bytes() for name in ANIMALS}
     for name in ANIMALS:
         (tmp_path / name).unlink()

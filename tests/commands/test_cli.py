@@ -127,6 +127,7 @@ def test_explain_warns_about_words_the_tiny_model_never_learnt(
     assert "the tiny model never learnt zebra, " in line
 
 
+@pytest.mark.exhaustive
 def test_explain_takes_odd_images(here: Path) -> None:
     Image.new("RGB", (1, 1), (255, 0, 0)).save("one.png")
     Image.fromarray(np.full((8, 9), 40_000, dtype=np.uint16)).save("deep.png")

@@ -254,6 +254,7 @@ def test_photos_in_tar_files(photos: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_model")
+@pytest.mark.exhaustive
 def test_an_unreadable_photo_is_reported_and_the_rest_goes_on(photos: Path, tmp_path: Path) -> None:
     (photos / "cat" / "0.png").write_bytes(b"no image")
     out = tmp_path / "out"

@@ -51,6 +51,7 @@ def test_the_full_size_is_counted_and_nothing_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.exhaustive
 def test_what_was_built_is_data(built: Path) -> None:
     manifest = pd.read_parquet(built / "manifest.parquet")
     assert len(manifest) == 2 * 2 * (1 + 4 + 2 * 12)

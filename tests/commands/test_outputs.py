@@ -221,6 +221,7 @@ def test_explain_writes_maps_where_the_picture_fails(
     assert names(tmp_path) == ["a.png", "maps.npz"]
 
 
+@pytest.mark.exhaustive
 def test_explain_writes_the_words_of_every_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

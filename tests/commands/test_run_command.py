@@ -91,6 +91,7 @@ def test_records_and_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("small_model", "no_pictures")
+@pytest.mark.exhaustive
 def test_files_as_options(tmp_path: Path) -> None:
     for name, colour in (("fox", "red"), ("ship", "blue")):
         (tmp_path / "data" / name).mkdir(parents=True)

@@ -15,7 +15,7 @@ import cci_captum
 from cci_captum.benchmarks import cli, studies
 from cci_captum.benchmarks.commands import _evaluating, study
 
-QUICK = ("levers", "parts")
+QUICK = ("levers",)
 LEADER = "gated-cci(clusters=2,score=log-probability)"
 
 
@@ -102,6 +102,7 @@ def test_a_model_that_those_that_lead_do_not_take(
     assert not [*tmp_path.glob("parts/*.parquet")]
 
 
+@pytest.mark.exhaustive
 def test_a_report_of_a_study_without_a_plan_is_refused(
     small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ import transformers
 from captum.attr import FeatureAblation, Saliency
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from selection import exhaustive_unless
+from selection import exhaustive_unless, quick_first
 from skimage import data
 from torch import Tensor, nn
 
@@ -109,7 +109,9 @@ def test_it_is_the_library_text_by_text(explained: Explanation, tiny: LoadedCLIP
             assert torch.equal(explained.drop_maps()[index, place], expected)
 
 
-@pytest.mark.parametrize(("method", "shape"), [(RISE, (96, 96)), (GradECLIP, (12, 12))])
+@pytest.mark.parametrize(
+    ("method", "shape"), quick_first([(RISE, (96, 96)), (GradECLIP, (12, 12))])
+)
 def test_other_methods(method: Any, shape: Any, tiny: LoadedCLIP, chelsea: Image.Image) -> None:
     if method is RISE:
         method = MethodSpec.parse("rise(masks=8)")
@@ -131,7 +133,7 @@ def test_a_method_of_captums_own(tiny: LoadedCLIP, chelsea: Image.Image) -> None
     assert found.method == "Saliency" and found.maps.shape == (1, 2, 96, 96)
 
 
-@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("inside", quick_first([False, True]))
 def test_scores_over_the_texts(inside: bool, tiny: LoadedCLIP, chelsea: Image.Image) -> None:
     """Chosen by the argument or within the spec, of the model's own logits."""
     if inside:

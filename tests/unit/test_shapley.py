@@ -167,6 +167,7 @@ def test_passes(small, size):
         assert sum(rows) == expected and max(rows) == (size or 4)
 
 
+@pytest.mark.exhaustive
 def test_estimates_on_a_model(small):
     """The sets that are run give what the exact game gives for them; errors are of its size."""
     model, images = small

@@ -13,7 +13,7 @@ from captum.attr import LayerGradCam
 from helpers import NAMES
 from oracles import black_box
 from oracles import methods as truth
-from selection import exhaustive_unless
+from selection import exhaustive_unless, quick_first
 from torch import nn
 
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier, load_clip
@@ -566,8 +566,8 @@ def test_rise_of_a_model_that_gives_zero_is_zero():
 
 
 @both_scores
-@pytest.mark.parametrize("layer", [None, 0, -2])
-@pytest.mark.parametrize("name", ["deep-many-heads", "oblong-patch", "average-pool"])
+@pytest.mark.parametrize("layer", quick_first([None, 0, -2]))
+@pytest.mark.parametrize("name", quick_first(["deep-many-heads", "oblong-patch", "average-pool"]))
 def test_m2ib_starts_at_its_loss_and_lowers_it(
     make_clip, make_images, tokenizer, name, score, layer
 ):

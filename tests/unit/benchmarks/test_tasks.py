@@ -183,6 +183,7 @@ def test_unperturbed_recall_is_that_of_the_whole_matrix(clip, tokenizer) -> None
         assert of.recall[f"tr{k}"] == pytest.approx(text_recall)
 
 
+@pytest.mark.exhaustive
 def test_a_row_a_caption(clip, tokenizer, found: Comparison) -> None:
     rows = found.results[found.results["method"] == "cci"]
     assert rows["index"].tolist() == rows["target"].tolist() == list(range(len(FLAT)))

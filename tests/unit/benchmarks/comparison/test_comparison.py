@@ -178,6 +178,7 @@ def test_values_are_those_of_the_parts(world: World, method: str, check: str) ->
         assert row["predicted"] == int(world.classifier(one.inputs).argmax())
 
 
+@pytest.mark.exhaustive
 def test_areas_are_those_of_the_curves(world: World) -> None:
     keys = ["index", "method", "check", "protocol"]
     table = world.found.results.set_index(keys).sort_index()
@@ -220,6 +221,7 @@ def test_ties_are_shown_with_what_they_decide(world: World, method: str, protoco
         assert row["deletion_probability_random"] == row["deletion_probability"]  # its own order
 
 
+@pytest.mark.exhaustive
 def test_orders_of_ties_are_a_choice(world: World) -> None:
     data = Toy(world.data.samples[:1])
     found = run(world.classifier, data, ["cci"], ties=("raster",)).results
@@ -629,6 +631,7 @@ def test_captum_s_methods(world: World) -> None:
 # Images that cannot be read.
 
 
+@pytest.mark.exhaustive
 def test_the_rest_goes_on(world: World) -> None:
     samples: list[Any] = list(world.data.samples)
     samples[1:1] = [OSError("torn")]
@@ -871,7 +874,8 @@ def test_names_and_classes_side_by_side(world: World) -> None:
     assert found.failures.empty
 
 
-@pytest.mark.parametrize("value", quick_first([None, "probability"]))
+@pytest.mark.parametrize("value", [None, "probability"])
+@pytest.mark.exhaustive
 def test_the_scatter_shows_the_measure_that_it_names(world: World, value: str | None) -> None:
     """That of the first table, whose columns its dots are, and whose differences its means."""
     found, name = world.found, value or "top1"

@@ -147,6 +147,7 @@ def test_what_errors_mean() -> None:
     assert not is_of_device(NO_ROOM) and not is_of_device(ValueError("CUDA error: x"))
 
 
+@pytest.mark.exhaustive
 def test_predictions_need_no_room_for_a_block(classifier: ZeroShotClassifier, data: Toy) -> None:
     small = Small(classifier, 3)
     batch, errors = Classification(data, small, PREPROCESS).block(range(8))

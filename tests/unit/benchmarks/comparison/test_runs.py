@@ -284,6 +284,7 @@ def test_nothing_at_all_is_an_error(classifier: ZeroShotClassifier, data: Toy) -
         compared(classifier, Toy([*data.samples, ZeroDivisionError()]))
 
 
+@pytest.mark.exhaustive
 def test_saved_and_loaded(whole: Comparison, data: Toy, tmp_path: Path) -> None:
     whole.save(tmp_path / "new" / "folder")
     found = Comparison.load(tmp_path / "new" / "folder")

@@ -51,6 +51,7 @@ def judged_table(seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({VERDICT: object})
 
 
+@pytest.mark.exhaustive
 def test_every_number_of_a_class() -> None:
     table = judged_table()
     found = drops_with_verdicts(table).set_index("index")

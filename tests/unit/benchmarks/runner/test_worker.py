@@ -99,6 +99,7 @@ def test_killed_at_any_moment(
     assert not list(folder.glob("claims/*"))
 
 
+@pytest.mark.exhaustive
 def test_two_workers_on_the_same_blocks(
     run: Run, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
