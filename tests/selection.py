@@ -2,7 +2,8 @@
 
 Two marks say so:
 
-- `exhaustive`: on a test, or on one value of a parameter (`exhaustive_unless`): left out.
+- `exhaustive`: on a test, or on one value of a parameter (`exhaustive_unless`, `quick_first`): left
+  out.
 - `shared(among=n)`: on a test, a class or a module (`pytestmark`): tests of one file share long
   lists, n or more of them: each takes every n-th value, and the next test the values after these.
 

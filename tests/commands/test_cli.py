@@ -187,6 +187,7 @@ def test_explain_shows_methods_side_by_side(
         assert np.allclose(maps["similarities"], cosines[None].numpy(), atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_explain_prepares_photos_and_texts_once(
     chelsea: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,8 +117,8 @@ def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-@pytest.mark.usefixtures("small_model")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model")
 def test_folders_with_masks_and_class_names(photos: Path, tmp_path: Path) -> None:
     classes = tmp_path / "classes.txt"
     classes.write_text("dog\nhot dog\n\ncat\n")
@@ -152,8 +152,8 @@ def test_folders_with_masks_and_class_names(photos: Path, tmp_path: Path) -> Non
     assert "energy" not in results and "ground-truth" not in set(results["method"])
 
 
-@pytest.mark.usefixtures("small_model")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model")
 def test_where_maps_lie_alone(tmp_path: Path) -> None:
     """No protocol: the maps' measures, all others compared with the reference."""
     options = ["--n", 3, "--method", "gradcam", "--protocol", "none", "--reference", "random"]
@@ -178,9 +178,8 @@ def written(folder: Path) -> dict[str, bytes]:
     return {n: (folder / n).read_bytes() for n in names if n != "timings.parquet"}
 
 
-@pytest.mark.usefixtures("small_model")
-@pytest.mark.usefixtures("small_model")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model")
 def test_the_same_command_goes_on_and_another_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,8 +235,8 @@ def test_a_killed_process_goes_on(sign: signal.Signals, tmp_path: Path) -> None:
     assert written(out) == written(tmp_path / "whole")
 
 
-@pytest.mark.usefixtures("small_model")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model")
 def test_photos_in_tar_files(photos: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "0.tar", "w") as shard:
         for number, name in enumerate(("cat", "hot_dog")):
@@ -253,8 +252,8 @@ def test_photos_in_tar_files(photos: Path, tmp_path: Path) -> None:
     assert targets == {"image 0 (0.tar/cat)": 0, "image 1 (0.tar/hot_dog)": 1}
 
 
-@pytest.mark.usefixtures("small_model")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model")
 def test_an_unreadable_photo_is_reported_and_the_rest_goes_on(photos: Path, tmp_path: Path) -> None:
     (photos / "cat" / "0.png").write_bytes(b"no image")
     out = tmp_path / "out"

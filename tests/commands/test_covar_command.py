@@ -79,6 +79,11 @@ def test_models_are_measured_on_it(
     said = capsys.readouterr().out
     assert "small" in said and "wrote settings.json" in said
 
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model")
+def test_the_same_command_measures_nothing_again(built: Path, tmp_path: Path) -> None:
+    assert cli.main(evaluate(built, tmp_path, "--rule", RULE)) == 0
     before = {name: (tmp_path / name).read_bytes() for name in FILES}
     for name in FILES:
         (tmp_path / name).unlink()

@@ -97,8 +97,8 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-@pytest.mark.usefixtures("small_model")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model")
 def test_a_report_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", *diagnose(tmp_path, *RULES, "--n", 4), "--threads", "1"]) == 0
     before = (tmp_path / "verdicts.parquet").read_bytes()
@@ -112,8 +112,8 @@ def test_a_report_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "regions" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("small_model")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model")
 def test_objects_from_clusters_alone(tmp_path: Path) -> None:
     words = diagnose(tmp_path, "--rule", "shapley-regions(by=hidden)", "--segmenter", "clusters")
     assert cli.main([*words, "--n", "4"]) == 0

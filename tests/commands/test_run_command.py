@@ -39,8 +39,8 @@ def test_status_compact_and_report(tmp_path: Path, capsys: pytest.CaptureFixture
     assert tables(out) == before
 
 
-@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_one_worker_gives_what_compare_gives(tmp_path: Path) -> None:
     assert cli.main([str(word) for word in compare(tmp_path / "plain")]) == 0
     out = tmp_path / "run"
@@ -54,8 +54,8 @@ def test_one_worker_gives_what_compare_gives(tmp_path: Path) -> None:
     assert tables(out) == before and len(list((out / "parts").glob("*.parquet"))) == 4
 
 
-@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_records_and_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, plan = tmp_path / "run", tmp_path / "PLAN.json"
     asked = {"command": "compare", "n": 6, "device": "cpu", "method": ["gradcam"], "ties": "none"}
@@ -90,8 +90,8 @@ def test_records_and_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert not out.exists() and tables(moved) == first
 
 
-@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_files_as_options(tmp_path: Path) -> None:
     for name, colour in (("fox", "red"), ("ship", "blue")):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -104,8 +104,8 @@ def test_files_as_options(tmp_path: Path) -> None:
     assert run(out / "plan.json") == 0
 
 
-@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_what_is_restarted_may_have_other_threads(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     try:
@@ -116,8 +116,8 @@ def test_what_is_restarted_may_have_other_threads(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "plan.json").read_text())["threads"] == threads + 1
 
 
-@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_nothing_is_thrown_away_for_a_wrong_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,8 +141,8 @@ def test_nothing_is_thrown_away_for_a_wrong_word(
     assert "error: run: not all workers ended well; the same command goes on" in err
 
 
-@pytest.mark.usefixtures("small_model")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model")
 def test_who_died_while_writing_elsewhere_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,8 +155,8 @@ def test_who_died_while_writing_elsewhere_is_waited_for(
     assert (tmp_path / "summary.md").exists() and (tmp_path / "grid.png").exists()
 
 
-@pytest.mark.usefixtures("small_model")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model")
 def test_others_that_asked_for_less_write_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,8 +192,8 @@ def test_a_signal_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_reports_compare_with_what_the_run_did(tmp_path: Path) -> None:
     assert run(*compare(tmp_path, "--reference", "random")) == 0
     page = (tmp_path / "summary.md").read_text()
@@ -201,8 +201,8 @@ def test_reports_compare_with_what_the_run_did(tmp_path: Path) -> None:
     assert (tmp_path / "summary.md").read_text() == page
 
 
-@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_a_report_is_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*compare(tmp_path / "out")) == 0
     assert run(*compare(tmp_path / "other", "--seed", 1)) == 0
@@ -213,8 +213,8 @@ def test_a_report_is_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "which is of another; move it away" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_what_is_damaged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*compare(tmp_path)) == 0
     (tmp_path / "parts" / "configuration.json").write_text("")
@@ -288,8 +288,8 @@ def test_wrong_words(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_a_report_needs_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert run(*compare(out)) == 0
@@ -302,8 +302,8 @@ def test_a_report_needs_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     )
 
 
-@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_only_one_worker_may_restart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,8 +318,8 @@ def test_only_one_worker_may_restart(
     assert tables(tmp_path) == before
 
 
-@pytest.mark.usefixtures("small_model", "no_pictures")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_a_disk_that_fills_while_it_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,14 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from families import FAMILIES
-from selection import exhaustive_unless
 from toy import ToyTokenizer
 
 import cci_captum
 from cci_captum.benchmarks import cli, studies
 from cci_captum.benchmarks.commands import _evaluating, study
 
-QUICK = ("levers",)
 LEADER = "gated-cci(clusters=2,score=log-probability)"
 
 
@@ -72,7 +70,8 @@ def test_choices(small: None, tmp_path: Path) -> None:
 CHOICES = list(dict.fromkeys(level.choice for level in studies.levels(3, (0.5,) * 3, (0.2,) * 3)))
 
 
-@pytest.mark.parametrize("only", [exhaustive_unless(c in QUICK, c) for c in CHOICES])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("only", CHOICES)
 def test_each_choice_alone(small: None, only: str, tmp_path: Path) -> None:
     """Two choices may have a level of the same spec, of different methods as they are."""
     words = ["study", "choices", "--n", 2, "--protocol", "tokens", "--model", "ViT-B-32,openai"]

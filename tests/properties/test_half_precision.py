@@ -67,6 +67,7 @@ def test_effects_given_the_labels(name: str, precision: str) -> None:
     assert whole.drops(0).abs().max() > tolerance * whole.outputs.abs().max()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("precision", [name for name in PRECISIONS if name not in EXACT])
 def test_one_image_a_pass_depends_on_no_batch(precision: str) -> None:
     """The same clusters, whatever else there is to explain."""

@@ -505,8 +505,8 @@ def test_words_that_tiny_never_learnt_are_warned_about(tiny: LoadedCLIP) -> None
         explain(Image.new("RGB", (9, 9)), ["a zebra", "a cat", "a saxophone"], tiny, method=THREE)
 
 
-@pytest.mark.parametrize("shape", [(40, 60), (40, 60, 1), (40, 60, 4)])
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("shape", [(40, 60), (40, 60, 1), (40, 60, 4)])
 def test_arrays_of_other_colours(shape: tuple[int, ...], tiny: LoadedCLIP) -> None:
     """As Pillow reads them: grey, and colours under transparency."""
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

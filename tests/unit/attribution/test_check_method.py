@@ -85,9 +85,9 @@ def test_every_method_passes(name, classifier, images) -> None:
     assert report.skipped == {"additional_forward_args": "no tensor among them"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", EACH)
-@pytest.mark.exhaustive
 def test_every_method_passes_with_a_text_an_image(name, model, images, tokenizer) -> None:
     texts = tokenizer(["fox", "ship", "jar"])
     report = check_method(factory(name), ImageTextSimilarity(model), images, None, texts)

@@ -13,7 +13,7 @@ from captum.attr import LayerGradCam
 from helpers import NAMES
 from oracles import black_box
 from oracles import methods as truth
-from selection import exhaustive_unless, quick_first
+from selection import exhaustive_unless
 from torch import nn
 
 from cci_captum import CCI, ImageTextSimilarity, KMeans, ZeroShotClassifier, load_clip
@@ -490,6 +490,7 @@ class Linear(nn.Module):
         return (self.slope * images).flatten(1).sum(1) + self.offset
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("size", "grid", "p", "baseline", "flat"),
     [
@@ -499,7 +500,6 @@ class Linear(nn.Module):
         pytest.param((12, 10), 3, 0.5, 0.0, True, id="constant-model"),
     ],
 )
-@pytest.mark.exhaustive
 def test_rise_in_expectation(size, grid, p, baseline, flat):
     """No pixel is off by more than five standard errors of a mean over the masks.
 
@@ -565,9 +565,10 @@ def test_rise_of_a_model_that_gives_zero_is_zero():
 # M2IB.
 
 
+@pytest.mark.exhaustive
 @both_scores
-@pytest.mark.parametrize("layer", quick_first([None, 0, -2]))
-@pytest.mark.parametrize("name", quick_first(["deep-many-heads", "oblong-patch", "average-pool"]))
+@pytest.mark.parametrize("layer", [None, 0, -2])
+@pytest.mark.parametrize("name", ["deep-many-heads", "oblong-patch", "average-pool"])
 def test_m2ib_starts_at_its_loss_and_lowers_it(
     make_clip, make_images, tokenizer, name, score, layer
 ):

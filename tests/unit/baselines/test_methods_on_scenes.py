@@ -67,6 +67,7 @@ def test_baselines_beat_random(
         assert measure(maps, masks).mean() > expected
 
 
+@pytest.mark.exhaustive
 def test_maps_lie_on_the_object() -> None:
     """Chance is the object's share of the picture, under a quarter; CCI stands far above it."""
     scenes, effects = explained("one", seed=11)

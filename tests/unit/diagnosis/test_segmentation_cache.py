@@ -231,8 +231,8 @@ def _is_whole(found: Found | None, seeds: range) -> bool:
     return seed in seeds and same and found.segmentation.score == seed == int(found.prompt)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.exhaustive
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_writers_leave_nothing_wrong(tmp_path: Path) -> None:
     """Two at a time, killed anywhere; what is read meanwhile, and after, is whole or not there."""
     cache = MaskCache(tmp_path, {})

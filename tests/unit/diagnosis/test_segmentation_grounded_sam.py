@@ -247,8 +247,8 @@ def test_half_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         GroundedSAM((detector()[0].bfloat16(), dino[1]), models)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_of_the_segmenter(kind: str) -> None:
     dino, models, image = detector({(40, "cat"): [Box(LEFT)]}), segmenter(kind), photo(40)
     exact = GroundedSAM(dino, models)([image], ["cat"], ["a"])[0]

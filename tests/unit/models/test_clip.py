@@ -98,6 +98,7 @@ def test_download_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         load_clip("ViT-B-16", "openai")
 
 
+@pytest.mark.exhaustive
 def test_checkpoint_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = tmp_path / "weights.pt"

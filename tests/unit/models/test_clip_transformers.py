@@ -241,9 +241,9 @@ def test_tokens_are_the_tokenizers(folder: Path, clip: LoadedCLIP) -> None:
     assert long.shape == (1, LENGTH) and long[0, -1] == own.eos_token_id
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [(48, 32), (24, 40), (64, 64)])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.exhaustive
 def test_images_of_other_sizes(kind: str, size: tuple[int, int], folders: dict[str, Path]) -> None:
     clip = load_clip(f"hf:{folders[kind]}")
     values = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
@@ -273,8 +273,8 @@ def test_siglip2_needs_whole_patches(folders: dict[str, Path]) -> None:
         ImageTextSimilarity(model).encode_images(torch.zeros(1, 3, 32, 36))
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_half_precision(precision: Any, folder: Path, clip: LoadedCLIP) -> None:
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     half = load_clip(f"hf:{folder}", precision=precision)
@@ -475,6 +475,7 @@ def test_objects_are_what_load_clip_loads(folder: Path, clip: LoadedCLIP) -> Non
         torch.testing.assert_close(outputs_of(own), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_explained_as_what_load_clip_loads(folder: Path) -> None:
     model, processor = in_memory(folder)
     image = photo(41, 33)
@@ -494,6 +495,7 @@ def test_a_tokenizer_or_processor_is_that_of_the_family(folder: Path, clip: Load
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_encodings_are_read(folder: Path, clip: LoadedCLIP) -> None:
     """What users write by the library's own documentation gives the library's own cosines."""
     model, processor = in_memory(folder)

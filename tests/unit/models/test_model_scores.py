@@ -309,10 +309,10 @@ def test_gradients_are_those_of_a_module_written_by_hand(classifier, images) -> 
 # Further arguments.
 
 
+@pytest.mark.exhaustive
 @pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", BLACK_BOX)
 @pytest.mark.parametrize("score", OVER_CLASSES)
-@pytest.mark.exhaustive
 def test_shared_texts_are_encoded_once_a_call(score, name, model, images, tokenizer) -> None:
     """As many texts as images, and more; maps are those of a classifier that knows its texts."""
     for words in (["fox", "ship", "lemon", "jar"], list("abcdefg")):

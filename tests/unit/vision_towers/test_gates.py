@@ -110,11 +110,11 @@ def test_slopes_between_are_the_towers_finite_differences(family: Family) -> Non
     close(found[0], (above - below) / (2 * STEP), 1e-4)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "name", ["open_clip ViT, class token", "timm Eva, rotary", "transformers SiglipModel"]
 )
 @torch.no_grad()
-@pytest.mark.exhaustive
 def test_slopes_along_a_way_add_up_to_what_it_does(name: str) -> None:
     """From gates between 0.2 and 0.95 straight to 1: the integral of g dm, by Gauss's rule."""
     family = FAMILIES[name]

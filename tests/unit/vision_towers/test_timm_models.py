@@ -46,6 +46,7 @@ def shrunk(name: str) -> Any:
     return model.eval()
 
 
+@pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", firsts(NAMES, timm_kind))
 def test_explained_or_refused(name: str) -> None:
     reasons = [reason for rule, reason in REFUSED.items() if re.fullmatch(rule, name)]

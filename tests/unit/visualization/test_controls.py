@@ -473,6 +473,7 @@ def test_numbers_do_not_collide(clusters: int, seed: int) -> None:
     assert bool(said) == (clusters == 30)
 
 
+@pytest.mark.exhaustive
 def test_what_has_no_room_is_said() -> None:
     effects = scattered(30)
     figure = show_clusters(effects, torch.rand(2, 3, 96, 96), width=2.6)

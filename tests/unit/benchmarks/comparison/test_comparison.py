@@ -530,8 +530,8 @@ def assert_same_state(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
     assert all(torch.equal(value, other[0][name]) for name, value in one[0].items())
 
 
-@pytest.mark.parametrize("fails", [exhaustive_unless(fails, fails) for fails in (False, True)])
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("fails", [exhaustive_unless(fails, fails) for fails in (False, True)])
 def test_the_model_and_data_stay_as_they_are(world: World, fails: bool) -> None:
     before = state(world.classifier)
     images = [sample.image.tobytes() for sample in world.data.samples]
@@ -874,8 +874,8 @@ def test_names_and_classes_side_by_side(world: World) -> None:
     assert found.failures.empty
 
 
-@pytest.mark.parametrize("value", [None, "probability"])
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("value", [None, "probability"])
 def test_the_scatter_shows_the_measure_that_it_names(world: World, value: str | None) -> None:
     """That of the first table, whose columns its dots are, and whose differences its means."""
     found, name = world.found, value or "top1"

@@ -142,6 +142,7 @@ def table(data: ImageData) -> pd.DataFrame:
     return predictions(data)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("batch_size", [3])
 def test_a_scorer_is_a_model_among_candidates(
     data: ImageData, table: pd.DataFrame, batch_size: int

@@ -150,8 +150,8 @@ def test_another_build_is_refused(photos: Photos, tmp_path: Path) -> None:
             store.begin(run_of(photos, tmp_path, **change).plan)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.exhaustive
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_killed_again_and_again(photos: Photos, tmp_path: Path) -> None:
     """By one, two and three processes in turn, of a build that takes longer than they live."""
 
@@ -180,6 +180,7 @@ def test_killed_again_and_again(photos: Photos, tmp_path: Path) -> None:
     assert files(out) == files(tmp_path / "whole")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_two_processes(photos: Photos, whole: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     out, parts = tmp_path / "out", tmp_path / "out/parts"

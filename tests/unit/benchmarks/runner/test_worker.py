@@ -73,11 +73,11 @@ def read(run: Run, folder: Path) -> Comparison:
     return run.comparison(store)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.parametrize(
     "workers", [exhaustive_unless(value == (2, 1, 3), value) for value in ((1,), (2, 1, 3))]
 )
-@pytest.mark.exhaustive
 def test_killed_at_any_moment(
     workers: tuple[int, ...], run: Run, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -119,6 +119,7 @@ def test_two_workers_on_the_same_blocks(
     assert written(read(run, tmp_path / "parts"), tmp_path / "tables") == whole
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_workers_that_meet_measure_nothing_twice(
     run: Run, whole: dict[str, bytes], tmp_path: Path
@@ -132,6 +133,7 @@ def test_workers_that_meet_measure_nothing_twice(
     assert Progress.of(folder).complete
 
 
+@pytest.mark.exhaustive
 def test_stopped_after_the_unit_in_progress(
     run: Run, whole: dict[str, bytes], tmp_path: Path
 ) -> None:

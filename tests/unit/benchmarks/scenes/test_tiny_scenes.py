@@ -86,6 +86,7 @@ def test_objects_cover_8_to_60_percent() -> None:
     assert areas.max() < 0.6
 
 
+@pytest.mark.exhaustive
 def test_kinds_classes_and_backgrounds_are_drawn_as_stated() -> None:
     scenes = SceneGenerator(16, seed=5).scenes(range(2000))
     kinds = [scene.kind for scene in scenes]

@@ -41,8 +41,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "median_seconds", images)
 
 
-@pytest.mark.usefixtures("counted")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("counted")
 def test_ratios_are_passes(capsys: pytest.CaptureFixture[str]) -> None:
     specs = ["cci(clusters=3)", "grad-eclip", "rise(masks=5)", "ground-truth"]
     given = [word for spec in specs for word in ("--method", spec)]

@@ -64,6 +64,7 @@ def opened_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stand_ins, "opening", opening)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("opened_here")
 def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--out", str(tmp_path / "made"), "--images", "1000", "--shards", "3", "--coco", "2"]

@@ -263,8 +263,8 @@ def test_files_of_a_list_that_were_never_there(folder: Path) -> None:
     assert not isinstance(raised.value, ValueError)
 
 
-@pytest.mark.usefixtures("at_once")
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("at_once")
 def test_a_block_that_could_not_be_read_is_measured_when_the_run_goes_on(
     make_clip: Any, tokenizer: Any, tmp_path: Path
 ) -> None:

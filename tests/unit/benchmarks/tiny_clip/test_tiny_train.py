@@ -83,6 +83,7 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
         train.Trainer(replace(CONFIG, variant="other"), tmp_path, device="cpu")
 
 
+@pytest.mark.exhaustive
 def test_the_command_stops_goes_on_and_takes_more_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
