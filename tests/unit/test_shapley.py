@@ -194,7 +194,7 @@ def test_an_image_alone_and_among_others(small, n_samples):
     effects = together.effects(images, check=False)
     rounding = (
         1e-6 * effects.outputs.abs().max()
-    )  # values are differences of outputs, round as they
+    )  # values are differences of outputs
     for image, numbers in enumerate(own):
         planted = Planted(own)
         planted.count = image
