@@ -192,9 +192,7 @@ def test_an_image_alone_and_among_others(small, n_samples):
     own = [[0, 1], [*range(5)], [4], [*range(7)]]
     together = ShapleyCCI(model.visual, clustering=Planted(own), n_samples=n_samples)
     effects = together.effects(images, check=False)
-    rounding = (
-        1e-6 * effects.outputs.abs().max()
-    )  # values are differences of outputs
+    rounding = 1e-6 * effects.outputs.abs().max()  # values are differences of outputs
     for image, numbers in enumerate(own):
         planted = Planted(own)
         planted.count = image
