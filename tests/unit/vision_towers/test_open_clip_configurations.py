@@ -148,6 +148,7 @@ def found_refusal(name: str) -> str | None:
     return None
 
 
+@pytest.mark.shared(among=2)
 @pytest.mark.parametrize("name", firsts(CONFIGS, kind))
 def test_each_is_taken_or_refused_with_the_reason(name: str) -> None:
     expected, found = refusal(CONFIGS[name]["vision_cfg"]), found_refusal(ALIKE[name])

@@ -113,6 +113,7 @@ def test_a_device_that_fails_ends_the_run_and_stores_nothing(
     assert len(list(tmp_path.glob("*.parquet"))) == 2  # the images, and cci
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "error",
     [

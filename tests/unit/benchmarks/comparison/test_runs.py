@@ -297,6 +297,7 @@ def test_saved_and_loaded(whole: Comparison, data: Toy, tmp_path: Path) -> None:
         Comparison.load(tmp_path)
 
 
+@pytest.mark.exhaustive
 def test_kept_maps(classifier: ZeroShotClassifier, data: Toy, whole: Comparison) -> None:
     inputs = PREPROCESSED[2][None]
     target = [data.samples[2].target]

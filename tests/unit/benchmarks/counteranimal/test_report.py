@@ -85,6 +85,7 @@ def cells(text: str, model: str) -> list[str]:
     return [cell.strip() for cell in row.strip("|").split("|")][1:]
 
 
+@pytest.mark.exhaustive
 def test_accuracies_stand_beside_the_published(
     text: str, tables: dict[str, pd.DataFrame], chosen: Candidates
 ) -> None:

@@ -223,6 +223,7 @@ def test_figures_show_the_numbers() -> None:
     assert len(class_map(TABLES["steady"], NAMES).axes[0].texts) == 3 * 2
 
 
+@pytest.mark.exhaustive
 def test_the_page_says_who_leans_on_the_background() -> None:
     about = {
         "design": DESIGN.described(), "images": len(DESIGN), "data": "photos|mine",

@@ -97,7 +97,7 @@ def harness_of(
 
 
 @pytest.mark.parametrize("protocol", [*PROTOCOLS, NOISE], ids=lambda p: getattr(p, "name", p))
-@pytest.mark.parametrize("size", [None, 4])
+@pytest.mark.parametrize("size", quick_first([4, None]))
 def test_curves_are_those_of_the_images(classifier, protocol, size) -> None:
     """In the first call, which draws, and in those that use what it drew."""
     harness, images = harness_of(classifier, protocol, internal_batch_size=size), given(protocol)

@@ -100,6 +100,7 @@ def test_the_command_stops_goes_on_and_takes_more_steps(
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 3 / 150)
 
 
+@pytest.mark.exhaustive
 def test_an_exported_model_is_the_trained_model(
     uninterrupted: train.Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
