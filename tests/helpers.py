@@ -34,8 +34,8 @@ class Failure(Exception):
     """Raised on purpose."""
 
 
-def forked(work: Callable[[], object], code: Callable[[Any], int] = lambda _: 0) -> int:
-    """A copy of this process that does the work alone, its number; it ends with code(result).
+def forked(work: Callable[[], object]) -> int:
+    """A copy of this process that does the work alone, its number; it ends with 3 if that is False.
 
     As workers of torch's DataLoader it has one thread: a pool of threads does not outlive a fork,
     and who asks it for work waits for ever.
@@ -45,7 +45,7 @@ def forked(work: Callable[[], object], code: Callable[[Any], int] = lambda _: 0)
         ended = 1
         try:
             torch.set_num_threads(1)
-            ended = code(work())
+            ended = 3 if work() is False else 0
         finally:
             os._exit(ended)
     return pid

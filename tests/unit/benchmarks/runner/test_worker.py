@@ -64,7 +64,7 @@ def work(run: Run, folder: Path, place: Place | None = None, **options: Any) -> 
 
 def started(run: Run, folder: Path, place: Place | None = None) -> int:
     """A process that works, its number; it ends with 3 where something is missing."""
-    return forked(lambda: work(run, folder, place), lambda whole: 0 if whole else 3)
+    return forked(lambda: work(run, folder, place))
 
 
 def read(run: Run, folder: Path) -> Comparison:

@@ -18,6 +18,8 @@ from cci_captum.benchmarks.tiny_clip.evaluate import Rate, crossed
 from cci_captum.benchmarks.tiny_clip.export import export, resize_positions
 from cci_captum.tiny import CLASS_NAMES, load_tiny, loader
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIG = train.TrainConfig(
     steps=4, batch_size=4, warmup=2, image_sizes=(32, 96), first_share=0.5, learning_rate=1e-3
 )
@@ -34,14 +36,8 @@ def run(folder: Path, *stops: int, config: train.TrainConfig = CONFIG) -> train.
     return trainer
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> train.Trainer:
-    torch.set_num_threads(1)
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> train.Trainer:
     return run(tmp_path_factory.mktemp("run"), CONFIG.steps)
 
 
