@@ -5,6 +5,7 @@ Options and variables, as CONTRIBUTING.md says: `--exhaustive`, `--pairs`, CCI_C
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from typing import Any
@@ -15,6 +16,8 @@ from selection import mark_beyond_pairs, mark_exhaustive
 # Of the libraries that torch.set_num_threads (small_models.py) says nothing to, such as faiss and
 # BLAS, and of processes that tests start: more threads than cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("CCI_CAPTUM_TEST_THREADS", "1"))
+
+gc.disable()  # until the tests are collected: a third of that time, for nothing to find
 
 LEFT_OUT = "left_to_exhaustive"  # how many tests, in what a worker of pytest-xdist reports
 _left_out = pytest.StashKey[int]()
@@ -74,6 +77,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[_left_out] = len(left_out)
     if hasattr(config, "workeroutput"):
         config.workeroutput[LEFT_OUT] = len(left_out)
+
+
+def pytest_collection_finish() -> None:
+    """What there is by now, libraries and tests, stays: no need to look through it again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -22,7 +22,7 @@ from cci_captum.benchmarks.comparison import FolderStore
 from cci_captum.benchmarks.runner import Claims
 
 
-@pytest.mark.usefixtures("small_model")
+@pytest.mark.usefixtures("small_model", "no_pictures")
 def test_status_compact_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert run(*compare(out)) == 0

@@ -168,6 +168,7 @@ def test_a_worker_leaves_what_the_living_measure(run: Run, tmp_path: Path) -> No
     assert {key.block for key in store.missing(run.plan.all_keys())} == {4}
 
 
+@pytest.mark.exhaustive  # of claims: test_claims.py
 def test_it_takes_over_from_the_dead(run: Run, whole: dict[str, bytes], tmp_path: Path) -> None:
     folder = tmp_path / "parts"
     (folder / "claims").mkdir(parents=True)
