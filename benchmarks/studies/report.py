@@ -15,7 +15,7 @@ from ..comparison.titles import heading, title
 from ..markdown import NO_INTERVAL, literal, table, with_interval
 from .choices import Level
 from .leading import label_of
-from .tables import AREAS, LOCATED, adjusted, areas_of, differences, means
+from .tables import AREAS, LOCATED, adjusted, areas_of, differences, joined, means
 
 _COSTS = ("forward_passes", "seconds")
 
@@ -52,9 +52,7 @@ def leading_page(
         said = dict.fromkeys([label_of(leader), title(leader)])
         parts += [f"### {literal(': '.join(said))}", _differences(by_condition["all"])]
         parts += [_not_ahead(by_condition["all"]), _by_condition(by_condition)]
-    checks = pd.concat([each.results[each.results["check"] != ""] for each in comparisons])
-    if len(checks):
-        parts += ["## Sanity checks", _checks(checks)]
+    parts += _checks(comparisons)
     parts += _left_out(comparisons)
     if any("(-)" in part for part in parts):
         parts.insert(3, NO_INTERVAL)
@@ -281,13 +279,24 @@ def _ahead(own: pd.DataFrame) -> str:
     return f"{ahead} of {len(own)}" + (f", behind in {behind}" if behind else "")
 
 
-def _checks(checks: pd.DataFrame) -> str:
-    """Spearman's correlation with the map as it is, mean over items."""
-    once = checks.drop_duplicates(["index", "method", "check"])
-    found = once.pivot_table(index="method", columns="check", values="similarity", sort=False)
-    lines = [[title(name), *(f"{value:.2f}" for value in row)] for name, row in found.iterrows()]
-    said = "Rank correlation with the map without the check; near 0 passes."
-    return f"{said}\n\n{table(['method', *found.columns], lines)}"
+def _checks(comparisons: Sequence[Comparison]) -> list[str]:
+    """How alike maps under each sanity check are to the maps as they are: a section of a page."""
+    checks = list(
+        dict.fromkeys(name for own in comparisons for name in own.results["check"] if name)
+    )
+    said: dict[str, dict[str, str]] = {}
+    for check in checks:
+        for _, row in means(joined(comparisons, check), ["similarity"]).iterrows():
+            said.setdefault(row["method"], {})[check] = f"{_mean(row)}, {row['n']} items"
+    if not said:
+        return []
+    lines = [[title(name), *(own.get(c, "") for c in checks)] for name, own in said.items()]
+    return [
+        "## Sanity checks",
+        "Spearman's rank correlation with the map without the check, mean over items; a method "
+        "whose map depends on what the check changes is near 0.",
+        table(["method", *checks], lines),
+    ]
 
 
 def _area(area: tuple[str, str]) -> str:

@@ -25,11 +25,12 @@ LOCATED = ("pointing_game", "energy", "average_precision")
 """Where maps lie."""
 
 
-def joined(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """The results of all comparisons, methods as they are, with the facts of the images.
+def joined(comparisons: Sequence[Comparison], check: str = "") -> pd.DataFrame:
+    """The results of all comparisons with the facts of the images.
 
     Args:
         comparisons: Each by one model.
+        check: The sanity check whose results are wanted; "" for methods as they are.
 
     Returns:
         A row an item, method and protocol; the columns of `Comparison.results`, and a column for
@@ -38,7 +39,7 @@ def joined(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """
     parts = []
     for number, comparison in enumerate(comparisons):
-        results = comparison.results[comparison.results["check"] == ""]
+        results = comparison.results[comparison.results["check"] == check]
         known = ["index", *(name for name in comparison.samples if name not in results)]
         part = results.merge(comparison.samples[known], on="index", validate="many_to_one")
         source = part["source"] if "source" in part else part["image"]

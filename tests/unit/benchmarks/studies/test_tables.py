@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from cci_captum.benchmarks.comparison import Comparison
+from cci_captum.benchmarks.comparison.titles import title
 from cci_captum.benchmarks.statistics import holm, paired_interval, paired_p_value
 from cci_captum.benchmarks.studies.choices import AS_IT_IS, Level, levels
 from cci_captum.benchmarks.studies.report import against_all, changes, choices_page, leading_page
@@ -214,3 +215,25 @@ def test_every_level_is_named_once_and_can_be_made() -> None:
     assert not {level.name for level in found} & {level.base for level in found}
     assert sum(level.choice == "tokens clustered" for level in found) == 13
     assert all(callable(level.method) for level in found)
+
+
+def test_sanity_checks_are_of_all_models(comparisons: list[Comparison]) -> None:
+    """Items of two models have the same numbers."""
+    checked = []
+    for each, similarity in zip(comparisons, (0.75, 0.25), strict=True):
+        own = each.results.assign(check="random-label", similarity=similarity)
+        own.loc[own.index[::2], "similarity"] += 0.125 * np.resize([1, -1], len(own.index[::2]))
+        checked.append(replace(each, results=pd.concat([each.results, own], ignore_index=True)))
+    pooled = joined(checked, "random-label")
+    assert pooled["index"].nunique() == 80 and len(joined(checked)) == len(pooled)
+    conditions = conditions_of(joined(checked), ())
+    found = against_all(conditions, ["leader"])
+    page = leading_page(joined(checked), conditions, found, checked, about="")
+    section = page[page.index("## Sanity checks") :]
+    for method in METHODS:
+        expected = pooled.loc[pooled["method"] == method, "similarity"].mean()
+        (line,) = [line for line in section.splitlines() if line.startswith(f"| {title(method)} |")]
+        assert line.split(" | ")[1].startswith(f"{expected:.3f} (") and "80 items" in line
+    assert "## Sanity checks" not in leading_page(
+        joined(comparisons), conditions, found, comparisons, about=""
+    )
