@@ -17,7 +17,9 @@ from selection import mark_beyond_pairs, mark_exhaustive
 # BLAS, and of processes that tests start: more threads than cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("CCI_CAPTUM_TEST_THREADS", "1"))
 
-gc.disable()  # until the tests are collected: a third of that time, for nothing to find
+# Until the tests are collected: a third of that time, for nothing to find. The process of
+# pytest-xdist that only hands tests out collects none, and keeps none of them.
+gc.disable()
 
 LEFT_OUT = "left_to_exhaustive"  # how many tests, in what a worker of pytest-xdist reports
 _left_out = pytest.StashKey[int]()

@@ -281,9 +281,8 @@ def _ahead(own: pd.DataFrame) -> str:
 
 def _checks(comparisons: Sequence[Comparison]) -> list[str]:
     """How alike maps under each sanity check are to the maps as they are: a section of a page."""
-    checks = list(
-        dict.fromkeys(name for own in comparisons for name in own.results["check"] if name)
-    )
+    known = dict.fromkeys(name for own in comparisons for name in own.results["check"].unique())
+    checks = [name for name in known if name]
     said: dict[str, dict[str, str]] = {}
     for check in checks:
         for _, row in means(joined(comparisons, check), ["similarity"]).iterrows():
