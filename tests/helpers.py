@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,54 @@ def forked(work: Callable[[], object]) -> int:
         finally:
             os._exit(ended)
     return pid
+
+
+def steps_of(work: Callable[[], object]) -> int:
+    """How often a piece of work enters or leaves a function, of Python's or of C's."""
+    return _profiled(work, lambda step: None)
+
+
+def killed_again_and_again(
+    work: Callable[[int, int], object], worlds: Sequence[int], steps: int, seed: int = 0
+) -> None:
+    """Start so many processes at a time, and kill each at a random step.
+
+    Unlike a moment in seconds, a step is the same share of the work on every machine. Together
+    their steps are four fifths of `steps`, those of the whole work, so that they cannot end it.
+    """
+    rng = random.Random(seed)
+    shares = [rng.random() for _ in range(sum(worlds))]
+    last = (round(0.8 * steps * share / sum(shares)) for share in shares)
+    for world in worlds:
+        pids = {forked(_killed_at(next(last), partial(work, rank, world))) for rank in range(world)}
+        for _ in range(world):
+            pid, status = os.wait()
+            pids.remove(pid)
+            assert os.WIFSIGNALED(status), "it ended by itself"
+
+
+def _killed_at(last: int, work: Callable[[], object]) -> Callable[[], object]:
+    def kill(step: int) -> None:
+        if step >= last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return lambda: _profiled(work, kill)
+
+
+def _profiled(work: Callable[[], object], each: Callable[[int], None]) -> int:
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+        each(steps)
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return steps
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:

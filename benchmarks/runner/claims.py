@@ -186,12 +186,13 @@ def _machine() -> list[str]:
 
 
 def _started(pid: int) -> str:
-    """When a process was started, where the system tells; its number may be used again."""
+    """When a process that lives was started, where the system tells; numbers are used again."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
-    return text.rpartition(")")[2].split()[19]
+    fields = text.rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]  # dead: its parent has not yet asked how
 
 
 def _is_gone(owner: dict[str, Any]) -> bool:

@@ -114,7 +114,8 @@ def test_every_launcher_gives_the_same_store(tmp_path: Path) -> None:
 @pytest.mark.exhaustive
 def test_killed_by_the_command_line(tmp_path: Path) -> None:
     """As `python -m cci_captum.benchmarks.runner.trial`, shorter."""
-    found = trial.trial(tmp_path, 8, 2, workers=(2, 1))
+    # The first moment of this seed is .13 of the longest: on any machine before the work ends.
+    found = trial.trial(tmp_path, 8, 2, workers=(2, 1), seed=1)
     assert not found.different and found.kills
     shutil.rmtree(tmp_path / "killed")
 

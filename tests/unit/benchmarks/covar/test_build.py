@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import shutil
-import signal
 import tarfile
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import forked
+from helpers import forked, killed_again_and_again, steps_of
 from PIL import Image
 
 from cci_captum.benchmarks.comparison import FolderStore
@@ -153,7 +150,7 @@ def test_another_build_is_refused(photos: Photos, tmp_path: Path) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_killed_again_and_again(photos: Photos, tmp_path: Path) -> None:
-    """By one, two and three processes in turn, of a build that takes longer than they live."""
+    """One process, then two, then one, of a build that takes longer than they live."""
 
     def larger(out: Path) -> BuildRun:
         backgrounds = Textures([*NAMES, "lava", "grass", "leaves"])
@@ -163,16 +160,12 @@ def test_killed_again_and_again(photos: Photos, tmp_path: Path) -> None:
 
     larger(tmp_path / "whole").all()
     out, parts = tmp_path / "out", tmp_path / "out/parts"
-    rng, kills = random.Random(0), 0
-    for world in (2, 1, 3, 2, 1, 3):
-        pids = [
-            forked(partial(work, larger(out), parts, Place(rank, world))) for rank in range(world)
-        ]
-        time.sleep(rng.uniform(0.05, 0.5))
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-            kills += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-    assert kills > 3
+    run, counted = larger(out), tmp_path / "counted"
+    steps = steps_of(lambda: work(larger(counted), counted / "parts"))
+    killed_again_and_again(
+        lambda rank, world: work(run, parts, Place(rank, world)), (1, 2, 1), steps
+    )
+    assert 0 < len(list(parts.glob("*.parquet"))) < len(run.plan.blocks)
     assert work(larger(out), parts)
     finish(larger(out), parts)
     for path in [*out.rglob(".cci-captum-*")]:  # left by what was killed while it wrote

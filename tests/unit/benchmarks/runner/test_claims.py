@@ -61,17 +61,24 @@ def test_given_back(tmp_path: Path) -> None:
 
 
 @needs_fork
-def test_a_killed_owner_of_this_machine_is_gone_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("waited_for", [True, False])
+def test_a_killed_owner_of_this_machine_is_gone_at_once(waited_for: bool, tmp_path: Path) -> None:
+    """Whether or not its parent has asked how it ended, which not every container's first does."""
     pid = os.fork()
     if not pid:
         try:
             Claims(tmp_path).take("a")
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status) and (tmp_path / "a.claim").read_text()
+    if not waited_for:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    elif not os.WIFSIGNALED(os.waitpid(pid, 0)[1]):
+        pytest.fail("it ended by itself")
+    assert (tmp_path / "a.claim").read_text()
     with Claims(tmp_path) as claims:
         assert not claims.is_taken("a") and claims.take("a")
+    if not waited_for:
+        os.waitpid(pid, 0)
 
 
 def test_a_number_of_a_process_is_no_process(tmp_path: Path) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from helpers import forked
+from helpers import forked, killed_again_and_again, steps_of
 from selection import exhaustive_unless
 from torch import nn
 from toy_comparison import NAMES, PREPROCESS, SEED, Toy, toy_sample
@@ -82,18 +80,14 @@ def test_killed_at_any_moment(
     workers: tuple[int, ...], run: Run, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     """Twelve times, by any number of processes, each resumed by another number."""
-    rng, folder = random.Random(len(workers)), tmp_path / "parts"
-    kills = 0
-    for number in range(12):
-        world = workers[number % len(workers)]
-        pids = [started(run, folder, Place(rank, world)) for rank in range(world)]
-        time.sleep(rng.uniform(0, 0.25))
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
-            kills += os.WIFSIGNALED(status)
-    done = len(list(folder.glob("*.parquet")))
-    assert kills > 3 and done < BLOCKS * 5  # it did not end by itself
+    folder = tmp_path / "parts"
+    steps = steps_of(lambda: work(run, tmp_path / "counted"))
+    killed_again_and_again(
+        lambda rank, world: work(run, folder, Place(rank, world)),
+        [*workers * 12][:12],
+        steps,
+    )
+    assert 0 < len(list(folder.glob("*.parquet"))) < BLOCKS * 5
     assert work(run, folder)
     assert written(read(run, folder), tmp_path / "tables") == whole
     assert not list(folder.glob("claims/*"))
