@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cci_captum._checks import check_fraction
-from cci_captum._progress import tqdm
+from cci_captum._progress import Progress, progress_bar
 from cci_captum.attribution.base import PatchAttribution
 from cci_captum.attribution.finite import check_finite
 from cci_captum.attribution.forward import check_passes
@@ -94,13 +94,13 @@ class AtMan(PatchAttribution):
     def _patch_maps(self, given: Inputs, show_progress: bool) -> Tensor:
         limit = given.batch_size or max(len(given), _BATCH)
         maps = []
-        with tqdm(total=0, desc="AtMan", unit="pass", disable=not show_progress) as progress:
+        with progress_bar(show_progress, 0, "AtMan", unit="pass") as progress:
             for places, part in given.parts(limit):
                 with self._running_on(places):
                     maps.append(self._maps_of(part, len(given), limit, progress))
         return torch.cat(maps)
 
-    def _maps_of(self, given: Inputs, batch: int, limit: int, progress: tqdm) -> Tensor:
+    def _maps_of(self, given: Inputs, batch: int, limit: int, progress: Progress) -> Tensor:
         """(b, h, w) of b images out of a batch, at most `limit` of them in one pass."""
         with self.vision_tower.record(self.layer) as recording:
             scores = self._score(given.images, given.target, given.args).double()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cci_captum._captum import repeat_target
 from cci_captum._checks import check_choice, check_positive_int
-from cci_captum._progress import tqdm
+from cci_captum._progress import Silent
 from cci_captum.attribution.base import PatchAttribution
 from cci_captum.attribution.clusters import compacted
 from cci_captum.attribution.derivatives import gradients
@@ -192,11 +192,10 @@ class GatedCCI(PatchAttribution):
             labels, clusters = compacted(labels.unflatten(1, recording.grid))
             asked: list[Part] = [part for part in self.parts if part in ("hidden", "shown")]
             sets = _sets(asked, clusters)
-            with tqdm(total=0, disable=True) as progress:
-                scores = run_sets(
-                    self.forward_func, self.vision_tower, given, outputs, labels, sets,
-                    hide="drop", progress=progress,
-                )  # fmt: skip
+            scores = run_sets(
+                self.forward_func, self.vision_tower, given, outputs, labels, sets,
+                hide="drop", progress=Silent(),
+            )  # fmt: skip
             k = clusters.shape[1]
             chosen = select_target(scores.flatten(0, 1), repeat_target(target, len(asked) * k))
             chosen = chosen.view(len(images), -1)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cci_captum._checks import check_positive_int
-from cci_captum._progress import tqdm
+from cci_captum._progress import progress_bar
 from cci_captum.attribution.base import ImageAttribution
 from cci_captum.attribution.finite import check_finite
 from cci_captum.attribution.forward import check_tower
@@ -94,9 +94,7 @@ class RISE(ImageAttribution):
             self.n_masks, self.grid**2 + 2, generator=torch.Generator().manual_seed(self.seed)
         )
         total = images.new_zeros(batch, *images.shape[2:], dtype=torch.float64)
-        with tqdm(
-            total=batch * self.n_masks, desc="RISE", unit="pass", disable=not show_progress
-        ) as progress:
+        with progress_bar(show_progress, batch * self.n_masks, "RISE", unit="pass") as progress:
             for places, part in given.parts(limit):
                 rows = slice(places.start, places.stop)
                 for some in draws.split(max(1, limit // len(part))):

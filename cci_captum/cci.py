@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import check_choice
-from ._progress import tqdm
+from ._progress import Progress, progress_bar
 from .attribution.clusters import ClusterAttribution, Clustering, compacted
 from .attribution.inputs import Inputs
 from .clustering import KMeans
@@ -232,7 +232,7 @@ class CCI(ClusterAttribution):
         self, given: Inputs, sets_of: Callable[[Tensor], Tensor], show_progress: bool
     ) -> Coalitions:
         """What the sets do, (B, M, K) bool, that a function of the clusters (B, K) gives."""
-        with tqdm(total=len(given), desc="CCI", unit="img", disable=not show_progress) as progress:
+        with progress_bar(show_progress, len(given), "CCI", unit="img") as progress:
             outputs, labels = self._run_whole(given, progress)
             labels, clusters = compacted(labels)
             own = sets_of(clusters)
@@ -258,7 +258,7 @@ class CCI(ClusterAttribution):
             covered=self._covered(given.images, (h, w)),
         )
 
-    def _run_whole(self, given: Inputs, progress: tqdm) -> tuple[Tensor, Tensor]:
+    def _run_whole(self, given: Inputs, progress: Progress) -> tuple[Tensor, Tensor]:
         """Outputs with nothing hidden, and the clusters (B, h, w)."""
         outputs, labels = [], []
         for places, part in replace(given, target=None).parts():

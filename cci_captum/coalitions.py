@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ._captum import repeat_target
-from ._progress import tqdm
+from ._progress import Progress
 from .attribution.field_of_view import FieldOfView
 from .attribution.finite import check_finite
 from .attribution.forward import check_passes, run_forward
@@ -239,7 +239,7 @@ def run_sets(
     sets: Tensor,
     *,
     hide: HideStrategy,
-    progress: tqdm,
+    progress: Progress,
 ) -> Tensor:
     """Outputs with each set of clusters hidden, each set of patches of an image in one pass.
 

@@ -21,6 +21,16 @@ THREADS = int(os.environ.get("CCI_CAPTUM_TEST_THREADS", "1"))
 torch.set_num_threads(THREADS)
 
 
+@pytest.fixture
+def no_shared_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What forked processes share is not asked for: one that is killed would stop the others."""
+
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("a lock that all forked processes share")
+
+    monkeypatch.setattr("tqdm.std.TqdmDefaultWriteLock.acquire", refuse)
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """For all tests of a module, from the first on: of what is compared bit by bit."""

@@ -113,7 +113,7 @@ class Working:
 
     def measure(self, run: Measurable, store: FolderStore) -> bool:
         """Measure what is missing and nobody else measures; whether nothing is missing then."""
-        from cci_captum._progress import tqdm
+        from cci_captum._progress import progress_bar
 
         from ..comparison.parts import unit_path
         from ..runner import Worker
@@ -125,7 +125,7 @@ class Working:
         total = plan.items * sum(map(run.maps_of, plan.keys(0)))
         there = total - sum(sizes[key.block] * run.maps_of(key) for key in missing)
         unit = "map" if any(plan.methods) else "image"
-        bar = tqdm(total=total, initial=there, desc=self._doing, unit=unit, disable=not self.alone)
+        bar = progress_bar(self.alone, total, self._doing, initial=there, unit=unit)
 
         def done(key: Key, items: int) -> None:
             nonlocal last

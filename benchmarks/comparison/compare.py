@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from torch import nn
 
-from cci_captum._progress import tqdm
+from cci_captum._progress import progress_bar
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.models.preprocessing import Preprocess
 
@@ -123,7 +123,7 @@ def compare(
     store = MemoryStore() if store is None else store
     store.begin(run.plan)
     maps = run.plan.items * sum(map(run.maps_of, run.plan.keys(0)))
-    with tqdm(total=maps, desc="compare", unit="map", disable=not show_progress) as progress:
+    with progress_bar(show_progress, maps, "compare", unit="map") as progress:
         for number, places in enumerate(run.plan.blocks):
             keys = run.plan.keys(number)
             missing = store.missing(keys)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from cci_captum._checks import check_positive_int
-from cci_captum._progress import tqdm
+from cci_captum._progress import progress_bar
 from cci_captum.images import could_not_be_read_now
 from cci_captum.models.ranking import predicted
 
@@ -80,7 +80,7 @@ def score_candidates(
         places.setdefault(int(target), []).append(place)
     labels = {target: list(candidates.of(target)) for target in places}
     rows: list[dict[str, Any]] = []
-    with tqdm(total=len(data), disable=not progress) as bar:
+    with progress_bar(progress, len(data), "scores", unit="img") as bar:
         for target, own in places.items():
             texts = [answer.replace("{}", names[label]) for label in labels[target]]
             for start in range(0, len(own), batch_size):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cci_captum._checks import check_positive_int
-from cci_captum._progress import tqdm
+from cci_captum._progress import Progress, progress_bar
 from cci_captum.attribution.seeds import generator_of
 from cci_captum.baselines.spec import MethodSpec
 from cci_captum.models._cut_texts import checked, warn_about_cuts
@@ -93,7 +93,7 @@ class Retrieval(Task):
         warn_about_cuts(self._cuts, stacklevel=3)
 
         self._errors: dict[int, str] = {}  # image -> why it cannot be read
-        with tqdm(total=len(data), desc="gallery", unit="img", disable=not show_progress) as bar:
+        with progress_bar(show_progress, len(data), "gallery", unit="img") as bar:
             images = encode_images(model, self._read(bar), batch_size)
         kept = [place for place in range(len(data)) if place not in self._errors]
         row_of_image = {place: row for row, place in enumerate(kept)}
@@ -173,7 +173,7 @@ class Retrieval(Task):
             "cut_texts": [text._asdict() for text in self._cuts],
         }
 
-    def _read(self, progress: tqdm) -> Iterator[Tensor]:
+    def _read(self, progress: Progress) -> Iterator[Tensor]:
         """Inputs of the images that can be read."""
         reader = Reader(self.data, self.preprocess)
         for place in range(len(self.data)):

@@ -11,7 +11,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 from .._captum import as_given, log_usage
-from .._progress import tqdm
+from .._progress import progress_bar
 from ..calls import new_pass, one_call
 from ..vision_towers import VisionTower
 from ._refusals import name_arguments
@@ -227,10 +227,7 @@ class GridAttribution(ImageAttribution):
     def _patch_maps(self, given: Inputs, show_progress: bool) -> Tensor:
         """(B, h, w) maps, internal_batch_size images at a time."""
         maps = []
-        progress = tqdm(
-            total=len(given), desc=self.get_name(), unit="img", disable=not show_progress
-        )
-        with progress:
+        with progress_bar(show_progress, len(given), self.get_name(), unit="img") as progress:
             for places, part in given.parts():
                 new_pass()
                 with self._running_on(places):

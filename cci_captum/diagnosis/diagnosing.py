@@ -10,7 +10,7 @@ from torch import nn
 
 from .._checks import check_positive_int
 from .._extras import needed_by
-from .._progress import tqdm
+from .._progress import progress_bar
 from ..models._encoders import device_of
 from ..models.preprocessing import Preprocess
 from ..vision_towers import find_vision_tower
@@ -119,7 +119,7 @@ def diagnose(
         donors = _bank(source, true, seed, device)
     diagnoser = Diagnoser(classifier, found, method, donors=donors, n_donors=n_donors, seed=seed)
     tables = []
-    with tqdm(total=len(source), desc="diagnose", unit="img", disable=not show_progress) as bar:
+    with progress_bar(show_progress, len(source), "diagnose", unit="img") as bar:
         for start in range(0, len(source), batch_size):
             places = range(start, min(start + batch_size, len(source)))
             batch = source.batch(places, [true[place] for place in places])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import check_choice, check_positive_int, check_seed
-from .._progress import tqdm
+from .._progress import Progress, progress_bar
 from ..attribution.base import PatchAttribution
 from ..attribution.clusters import compacted
 from ..attribution.inputs import Inputs, has_rows
@@ -126,8 +126,7 @@ class Interventions:
             if avoid is not None and len(avoid) != len(given):
                 raise ValueError(f"avoid: expected {len(given)}, one an image, got {len(avoid)}")
             total = len(given) * (1 + (2 * self.n_donors * regions.shape[1] if self.donors else 0))
-            bar = tqdm(total=total, desc="Interventions", unit="img", disable=not show_progress)
-            with bar as progress:
+            with progress_bar(show_progress, total, "Interventions", unit="img") as progress:
                 outputs, grid = passes.run_whole(given, progress)
                 patches = passes.patches(given, regions, grid, self.least)
                 hidden = self._hidden(given, patches, outputs, progress)
@@ -145,7 +144,9 @@ class Interventions:
             )
         return regions.to(given.images.device)
 
-    def _hidden(self, given: Inputs, patches: Tensor, outputs: Tensor, progress: tqdm) -> Outcomes:
+    def _hidden(
+        self, given: Inputs, patches: Tensor, outputs: Tensor, progress: Progress
+    ) -> Outcomes:
         """What comes of hiding patches (B, R, h, w) bool."""
         count = patches.shape[1]
         bits = torch.arange(count, device=patches.device)
@@ -178,7 +179,7 @@ class Interventions:
         given: Inputs,
         regions: Tensor,
         avoid: Sequence[Sequence[int]] | None,
-        progress: tqdm,
+        progress: Progress,
     ) -> Outcomes | None:
         if self.donors is None:
             return None
@@ -238,7 +239,7 @@ class _Passes(PatchAttribution):
     def get_name(cls) -> str:
         return "Interventions"
 
-    def run(self, given: Inputs, progress: tqdm | None = None) -> Tensor:
+    def run(self, given: Inputs, progress: Progress | None = None) -> Tensor:
         """Outputs of images, as many at a time as they allow."""
         outputs = []
         for _, part in given.parts():
@@ -247,7 +248,7 @@ class _Passes(PatchAttribution):
                 progress.update(len(part))
         return torch.cat(outputs)
 
-    def run_whole(self, given: Inputs, progress: tqdm) -> tuple[Tensor, tuple[int, int]]:
+    def run_whole(self, given: Inputs, progress: Progress) -> tuple[Tensor, tuple[int, int]]:
         """Outputs of images, and the grid of their patches."""
         grids, outputs = [], []
         for _, part in given.parts():

@@ -102,6 +102,11 @@ class TestInterface:
         assert attributions.any()
         assert not method.has_convergence_delta()
 
+    @pytest.mark.usefixtures("no_shared_lock")
+    @pytest.mark.parametrize("name", EVERY)
+    def test_processes_do_not_wait_for_each_other(self, classifier, model, make_images, name):
+        explain(name, make(name, classifier), make_images(model), [0, 1, 4])
+
     @pytest.mark.parametrize("name", RUNNING)
     def test_a_tuple_for_a_tuple(self, classifier, model, make_images, name):
         images = make_images(model)
