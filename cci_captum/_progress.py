@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, TypeAlias
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # IProgress not found
@@ -42,7 +42,7 @@ class Silent:
         pass
 
 
-Progress = tqdm | Silent
+Progress: TypeAlias = tqdm | Silent
 
 
 def progress_bar(show: bool, total: float, desc: str, **options: Any) -> Progress:
