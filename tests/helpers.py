@@ -72,11 +72,9 @@ def killed_again_and_again(
     shares = [rng.random() for _ in range(sum(worlds))]
     last = (round(0.8 * steps * share / sum(shares)) for share in shares)
     for world in worlds:
-        pids = {forked(_killed_at(next(last), partial(work, rank, world))) for rank in range(world)}
-        for _ in range(world):
-            pid, status = os.wait()
-            pids.remove(pid)
-            assert os.WIFSIGNALED(status), "it ended by itself"
+        pids = [forked(_killed_at(next(last), partial(work, rank, world))) for rank in range(world)]
+        for pid in pids:
+            assert os.WIFSIGNALED(os.waitpid(pid, 0)[1]), "it ended by itself"
 
 
 def _killed_at(last: int, work: Callable[[], object]) -> Callable[[], object]:

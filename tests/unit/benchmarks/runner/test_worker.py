@@ -82,11 +82,8 @@ def test_killed_at_any_moment(
     """Twelve times, by any number of processes, each resumed by another number."""
     folder = tmp_path / "parts"
     steps = steps_of(lambda: work(run, tmp_path / "counted"))
-    killed_again_and_again(
-        lambda rank, world: work(run, folder, Place(rank, world)),
-        [*workers * 12][:12],
-        steps,
-    )
+    worlds = (workers * 12)[:12]
+    killed_again_and_again(lambda rank, world: work(run, folder, Place(rank, world)), worlds, steps)
     assert 0 < len(list(folder.glob("*.parquet"))) < BLOCKS * 5
     assert work(run, folder)
     assert written(read(run, folder), tmp_path / "tables") == whole
